@@ -1,0 +1,1 @@
+"""AlexNet, VGG and ResNet as the papers say."""

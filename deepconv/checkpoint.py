@@ -1,0 +1,131 @@
+"""Checkpoints: orbax in the background, with SHA-256 sums that are checked before restoring."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers
+
+from deepconv.state import TrainState
+
+SUMS = "SHA256SUMS.json"
+
+
+class CheckpointError(Exception):
+    """A checkpoint could not be written, or none can be restored."""
+
+
+@dataclass(frozen=True)
+class NewestTwoAndFinal(checkpoint_managers.PreservationPolicy):
+    """Which checkpoints stay on disk."""
+
+    total_steps: int
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer a checkpoint, oldest first."""
+        steps = [info.step for info in checkpoints]
+        newest = [step for step in steps if step != self.total_steps][-2:]
+        return [step in newest or step == self.total_steps for step in steps]
+
+
+def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
+    """For saving and restoring in a directory that no other process writes to; half-written checkpoints are removed."""
+    if jax.process_index() == 0:
+        directory.mkdir(parents=True, exist_ok=True)
+        for left_over in directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(left_over)
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=NewestTwoAndFinal(total_steps),
+        async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(directory)),
+    )
+    return ocp.CheckpointManager(directory.absolute(), options=options)
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState) -> None:
+    """Start to write the state; returns at once. Raises CheckpointError if the save before this one failed."""
+    step = int(state.step)
+    if step in manager.all_steps():
+        return
+    # A copy, since the next step may overwrite ("donate") these buffers while they are being written.
+    try:
+        manager.save(step, args=ocp.args.StandardSave(jax.tree.map(jnp.copy, state)))
+    except Exception as error:
+        raise _save_failed(manager, error) from error
+
+
+def wait(manager: ocp.CheckpointManager) -> None:
+    """Until all is on disk. Raises CheckpointError if it could not be written."""
+    try:
+        manager.wait_until_finished()
+    except Exception as error:
+        raise _save_failed(manager, error) from error
+
+
+def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
+    """The newest whole checkpoint, placed like `like` (arrays or shapes with shardings); None where there is none.
+
+    A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are damaged.
+    """
+    directory = Path(manager.directory)
+    steps = sorted(manager.all_steps(), reverse=True)
+    for step in steps:
+        if not (reason := damage(directory / str(step))):
+            return manager.restore(step, args=ocp.args.StandardRestore(like))
+        aside = directory.with_name(directory.name + ".damaged") / str(step)
+        logging.warning("CHECKPOINT %s IS DAMAGED (%s); it is moved to %s", step, reason, aside)
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            (directory / str(step)).rename(aside)
+        manager.reload()
+    if steps:
+        raise CheckpointError(
+            f"no checkpoint in {directory} is whole (steps {steps} are damaged and lie in {directory}.damaged); "
+            "to train again from the start, start the same command once more"
+        )
+    return None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint on disk, or None."""
+    try:
+        expected = json.loads((checkpoint / SUMS).read_text())
+    except (OSError, ValueError):
+        return f"{SUMS} is missing or unreadable"
+    actual = _sums(checkpoint)
+    wrong = sorted(name for name in expected if actual.get(name) != expected[name])
+    return f"{wrong[0]} has changed or is gone" if wrong else None
+
+
+def _sums(checkpoint: Path) -> dict[str, str]:
+    sums = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name != SUMS:
+            with path.open("rb") as file:
+                sums[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def _write_sums(directory: Path) -> None:
+    if jax.process_index() == 0:
+        for checkpoint in directory.iterdir():
+            if checkpoint.name.isdigit() and not (checkpoint / SUMS).exists():
+                temporary = checkpoint / f"{SUMS}.tmp"
+                temporary.write_text(json.dumps(_sums(checkpoint), indent=1))
+                temporary.rename(checkpoint / SUMS)
+
+
+def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
+    free = shutil.disk_usage(manager.directory).free
+    return CheckpointError(
+        f"a checkpoint could not be written to {manager.directory} ({free / 1e9:.2f} GB are free there): "
+        f"{str(error).splitlines()[0][:300]}; earlier ones are untouched: make room, then start the same command again"
+    )

@@ -1,0 +1,16 @@
+"""The networks of the papers, by name."""
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from deepconv.models.resnet import CifarResNet
+
+MODELS = {"resnet_cifar": CifarResNet}
+
+
+def create(config: ConfigDict, classes: int) -> nn.Module:
+    """The network that config.model names; raises ValueError where the name or a field is not to be had."""
+    fields = {name: value for name, value in config.items() if name != "name"}
+    if config.name not in MODELS:
+        raise ValueError(f"config.model.name={config.name!r} is not a model; choose one of {sorted(MODELS)}")
+    return MODELS[config.name](classes=classes, **fields)

@@ -1,0 +1,135 @@
+"""What a run writes down about itself, and what it shows while it goes on."""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Hold a run's directory, made if need be; raises BlockingIOError while another process holds it.
+
+    The lock belongs to this process and dies with it, however it dies.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise BlockingIOError(
+                f"{workdir} is in use by another process ({holder}); wait for it, or give another --workdir"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        yield
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def record_start(workdir: Path) -> list[str]:
+    """Append this start to environment.json; returns what differs from the start before in ways that change bits."""
+    path = workdir / "environment.json"
+    starts = json.loads(path.read_text()) if path.exists() else []
+    starts.append(environment())
+    write_json(path, starts)
+    if len(starts) == 1:
+        return []
+    fixed = ("versions", "device_kind", "devices", "cpus", "hosts", "xla_flags", "matmul_precision")
+    return [
+        f"{key}: {starts[-2][key]} before, {starts[-1][key]} now" for key in fixed if starts[-2][key] != starts[-1][key]
+    ]
+
+
+def environment() -> dict[str, Any]:
+    """Where, when and with what this process runs."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "argv": sys.argv,
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": sys.version.split()[0],
+        "versions": {name: metadata.version(name) for name in VERSIONS},
+        "device_kind": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "hosts": jax.process_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "matmul_precision": jax.config.jax_default_matmul_precision,
+    }
+
+
+def append_metrics(workdir: Path, record: dict[str, Any]) -> None:
+    """One line in metrics.jsonl."""
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """One record a step, in order; what was written later wins (after a crash, steps are taken and logged again).
+
+    A line that the crash cut off is left out.
+    """
+    by_step: dict[int, dict[str, Any]] = {}
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        by_step.setdefault(record["step"], {}).update(record)
+    return [by_step[step] for step in sorted(by_step)]
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Gives show(done, text, log): moves a line in a terminal; elsewhere prints a line where log is true."""
+    console, first, start = Console(), done, time.monotonic()
+
+    def time_left(done: int) -> str:
+        seconds = (time.monotonic() - start) * (total - done) / max(done - first, 1)
+        return f"{datetime.timedelta(seconds=round(seconds))} left"
+
+    if not console.is_terminal:
+
+        def show_plain(done: int, text: str = "", log: bool = True) -> None:
+            if log:
+                print(f"{title} {done}/{total}  {text}  {time_left(done)}", flush=True)
+
+        yield show_plain
+        return
+    columns = TextColumn(title), BarColumn(20), TextColumn("{task.completed}/{task.total}  {task.fields[text]}")
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
+        task = bar.add_task(title, total=total, completed=done, text="", left="")
+
+        def show(done: int, text: str | None = None, log: bool = True) -> None:
+            bar.update(task, completed=done, left=time_left(done), **({} if text is None else {"text": text}))
+
+        yield show
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None

@@ -1,0 +1,239 @@
+"""Training: the loop and the step."""
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, runlog, sharding
+from deepconv import config as config_lib
+from deepconv import state as state_lib
+from deepconv.data import augment, pipeline, sources, statistics
+from deepconv.state import TrainState
+
+
+@dataclass(frozen=True)
+class Task:
+    """A config with its names resolved: everything a run needs but arrays."""
+
+    config: ConfigDict
+    train_source: sources.Source
+    eval_source: sources.Source
+    model: nn.Module
+    tx: optax.GradientTransformationExtraArgs
+    total_steps: int
+    mesh: Mesh
+
+
+def prepare(config: ConfigDict, data_dir: str | None) -> Task:
+    """Check a config as far as can be without reading data. Raises ValueError or FileNotFoundError."""
+    data, size = config.data, config.data.image_size
+    train_source = sources.find(data.name, data.train_split, data_dir, size)
+    eval_source = sources.find(data.name, data.eval_split, data_dir, size)
+    config_lib.validate(config, train_source.examples, jax.device_count())
+    for field, known in (("augment", augment.AUGMENTATIONS), ("mean", statistics.MEANS)):
+        if data[field] not in known:
+            raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {sorted(known)}")
+    steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
+    warm_up = config.model.get("depth") == config.optimizer.get("warm_up_at_depth", -1)
+    return Task(
+        config=config,
+        train_source=train_source,
+        eval_source=eval_source,
+        model=models.create(config.model, len(train_source.classes)),
+        tx=optim.create(config.optimizer, steps(config.optimizer, "drop_at"), warm_up),
+        total_steps=steps(config, "total"),
+        mesh=sharding.make_mesh(),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: dict[str, jax.Array],
+    *,
+    model: nn.Module,
+    tx: optax.GradientTransformationExtraArgs,
+    prepare_images: Callable[[jax.Array, jax.Array], jax.Array],
+    key: jax.Array,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of SGD; a pure function. The randomness of step t is fold_in(key, t)."""
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+    images = prepare_images(augment_key, batch["image"])
+
+    def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        rngs = {"dropout": dropout_key}
+        logits, updated = model.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
+        return metrics.cross_entropy(logits, batch["label"]), (logits, updated.get("batch_stats", {}))
+
+    (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    top1_error = metrics.top1_error(logits, batch["label"])
+    updates, opt_state = tx.update(grads, state.opt_state, state.params, top1_error=top1_error)
+    params = optax.apply_updates(state.params, updates)
+    new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
+    return new_state, {
+        "train_loss": loss,
+        "train_top1_error": top1_error,
+        "learning_rate": optim.learning_rate(opt_state),
+        "update_norm": optax.global_norm(updates),  # not finite as soon as any parameter is not
+    }
+
+
+def jit_step(task: Task, mean: np.ndarray) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """The step compiled for the mesh. The old state's memory is given up ("donated") to the new one."""
+    augmentation = augment.AUGMENTATIONS[task.config.data.augment]
+
+    def prepare_images(key: jax.Array, images: jax.Array) -> jax.Array:
+        return augmentation(key, augment.subtract_mean(images, mean))
+
+    step = functools.partial(
+        train_step,
+        model=task.model,
+        tx=task.tx,
+        prepare_images=prepare_images,
+        key=jax.random.fold_in(jax.random.key(task.config.seed), 1),
+    )
+    whole, split = sharding.replicated(task.mesh), sharding.split(task.mesh)
+    return jax.jit(
+        step,
+        in_shardings=(whole, split),
+        out_shardings=whole,
+        donate_argnums=0,
+        compiler_options=sharding.compiler_options(),
+    )
+
+
+def initial_state(task: Task) -> Callable[[], TrainState]:
+    """A jitted function without arguments; its eval_shape is the state's shapes."""
+    size = task.config.data.image_size
+    key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
+    create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
+    return jax.jit(create, out_shardings=sharding.replicated(task.mesh))
+
+
+def batches(task: Task, images: np.ndarray, labels: np.ndarray, first_step: int) -> Iterator[dict[str, jax.Array]]:
+    """Batches on the devices, each put there two steps before it is used."""
+    host = pipeline.train_batches(
+        images,
+        labels,
+        batch_size=task.config.batch_size,
+        seed=task.config.seed,
+        first_step=first_step,
+        workers=task.config.data.workers,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+    )
+    ahead = deque()
+    for batch in host:
+        ahead.append(sharding.put_batch(batch, task.mesh))
+        if len(ahead) > 2:
+            yield ahead.popleft()
+
+
+def train(task: Task, workdir: Path) -> tuple[TrainState, np.ndarray]:
+    """Train from the newest checkpoint, or from the start, to the end; gives the final state and the mean image.
+
+    Raises FloatingPointError where the loss is not finite, Preempted (with the state saved) when told to stop.
+    """
+    config, total = task.config, task.total_steps
+    images, labels = task.train_source.read()
+    mean = statistics.MEANS[config.data.mean](images)
+    manager = checkpoint.open_manager(workdir / "checkpoints", total)
+    init = initial_state(task)
+    state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh)) or init()
+    step = first_step = int(state.step)
+    if step == total:
+        return state, mean
+    eval_images, eval_labels = task.eval_source.read()
+    predict = evaluate.jit("center", task.model, mean, task.mesh)
+    eval_every = config_lib.steps(config, "eval_every", len(images), config.batch_size)
+    step_fn = jit_step(task, mean)
+    loader = batches(task, images, labels, step)
+    window: list[dict[str, jax.Array]] = []  # of the steps not yet logged
+    clock = time.perf_counter()
+    try:
+        with runlog.progress("train", total, step) as show, SummaryWriter(str(workdir)) as board:
+            while True:
+                if step and (step % eval_every == 0 or step == total):  # also right after a resume: it may be missing
+                    evaluation_start = time.perf_counter()
+                    probs = evaluate.probabilities(
+                        predict, state, eval_images, eval_labels, config.batch_size, task.mesh
+                    )
+                    _log(workdir, board, {"step": step, "test_top1_error": metrics.top_k_error(probs, eval_labels, 1)})
+                    clock += time.perf_counter() - evaluation_start
+                if step == total:
+                    break
+                with preemption.waiting():
+                    batch = next(loader)
+                state, step_metrics = step_fn(state, batch)
+                step += 1
+                window.append(step_metrics)
+                if len(window) > 1:
+                    jax.block_until_ready(window[-2])  # at most two steps ahead of the device
+                if step == first_step + 1:  # compiled: from here on, time is training time
+                    jax.block_until_ready(step_metrics)
+                    clock = time.perf_counter()
+                text = None
+                if log := step % config.log_every_steps == 0 or step == total:
+                    record = {"step": step, "epoch": step * config.batch_size / len(images), **_mean(window, step)}
+                    timed = len(window) - (step - len(window) == first_step)
+                    record["images_per_second"] = timed * config.batch_size / (time.perf_counter() - clock)
+                    _log(workdir, board, record)
+                    text, window, clock = _line(record), [], time.perf_counter()
+                show(step, text, log)
+                if step % config.checkpoint_every_steps == 0 or step == total:
+                    _mean(window, step)  # raises before a broken state can replace a whole one
+                    checkpoint.save(manager, state)
+    except preemption.Preempted:
+        _mean(window, step)
+        checkpoint.save(manager, state)
+        raise
+    finally:
+        checkpoint.wait(manager)
+    return state, mean
+
+
+def _mean(window: list[dict[str, jax.Array]], last_step: int) -> dict[str, float]:
+    """Means over a window of steps; the learning rate is the last. Raises FloatingPointError."""
+    rows = jax.device_get(window)
+    bad = [last_step - len(rows) + 1 + i for i, row in enumerate(rows) if not np.isfinite(list(row.values())).all()]
+    if bad:
+        raise FloatingPointError(
+            f"the loss or the update is not finite at step {bad[0]} (looked at up to step {last_step}); "
+            "the checkpoints before it are whole. A lower config.optimizer.learning_rate or a warm-up may help"
+        )
+    if not rows:
+        return {}
+    means = {name: float(np.mean([row[name] for row in rows])) for name in ("train_loss", "train_top1_error")}
+    return means | {"learning_rate": float(rows[-1]["learning_rate"])}
+
+
+def _line(record: dict[str, Any]) -> str:
+    return (
+        f"epoch {record['epoch']:.1f}  loss {record['train_loss']:.3f}  error {record['train_top1_error']:.1f} %  "
+        f"{record['images_per_second']:.0f} images/s"
+    )
+
+
+def _log(workdir: Path, board: SummaryWriter, record: dict[str, Any]) -> None:
+    if jax.process_index() == 0:
+        runlog.append_metrics(workdir, record)
+        for name, value in record.items():
+            if name != "step":
+                board.add_scalar(name, value, record["step"])
+
+
+def _with_sharding(shapes: Any, mesh: Mesh) -> Any:
+    place = sharding.replicated(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
