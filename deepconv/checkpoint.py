@@ -17,6 +17,8 @@ from orbax.checkpoint import checkpoint_managers
 from deepconv.state import TrainState
 
 SUMS = "SHA256SUMS.json"
+NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; nothing is restored from it
+HALF_WRITTEN = ".orbax-checkpoint-tmp"  # end of the name of a directory that a save has not completed
 
 
 class CheckpointError(Exception):
@@ -40,7 +42,7 @@ def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
     """For saving and restoring in a directory that no other process writes to; half-written checkpoints are removed."""
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)
-        for left_over in directory.glob("*.orbax-checkpoint-tmp*"):
+        for left_over in directory.glob(f"*{HALF_WRITTEN}"):
             shutil.rmtree(left_over)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=NewestTwoAndFinal(total_steps),
@@ -108,19 +110,17 @@ def damage(checkpoint: Path) -> str | None:
 def _sums(checkpoint: Path) -> dict[str, str]:
     sums = {}
     for path in sorted(checkpoint.rglob("*")):
-        if path.is_file() and path.name != SUMS:
+        if path.is_file() and path.name not in NOT_SUMMED:
             with path.open("rb") as file:
                 sums[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "sha256").hexdigest()
     return sums
 
 
 def _write_sums(directory: Path) -> None:
+    """Called by orbax when all files are written and before the rename that makes them a checkpoint."""
     if jax.process_index() == 0:
-        for checkpoint in directory.iterdir():
-            if checkpoint.name.isdigit() and not (checkpoint / SUMS).exists():
-                temporary = checkpoint / f"{SUMS}.tmp"
-                temporary.write_text(json.dumps(_sums(checkpoint), indent=1))
-                temporary.rename(checkpoint / SUMS)
+        for checkpoint in directory.glob(f"*{HALF_WRITTEN}"):
+            (checkpoint / SUMS).write_text(json.dumps(_sums(checkpoint), indent=1))
 
 
 def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:

@@ -82,9 +82,13 @@ def environment() -> dict[str, Any]:
 
 
 def append_metrics(workdir: Path, record: dict[str, Any]) -> None:
-    """One line in metrics.jsonl."""
-    with (workdir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    """One line in metrics.jsonl; a line that a crash cut off stays a line of its own."""
+    with (workdir / "metrics.jsonl").open("ab+") as file:
+        if size := file.tell():
+            file.seek(size - 1)
+            torn = file.read() != b"\n"
+            file.write(b"\n" * torn)
+        file.write(json.dumps(record).encode() + b"\n")
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:

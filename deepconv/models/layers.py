@@ -83,21 +83,21 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        if not train:
-            return self._normalise(x, running_mean.value, running_var.value, scale, bias)
-        groups = x.shape[0] // (self.group or x.shape[0])
-        grouped = x.reshape(groups, -1, *x.shape[1:])
-        wide = grouped.astype(jnp.float32)
-        mean = wide.mean((1, 2, 3), keepdims=True)  # [G, 1, 1, 1, C]
-        var = jnp.square(wide).mean((1, 2, 3), keepdims=True) - jnp.square(mean)
-        # DIFFERS: a moving average; the authors averaged over the training set after training (their code release)
-        running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean.mean((0, 1, 2, 3))
-        running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var.mean((0, 1, 2, 3))
-        return self._normalise(grouped, mean, var, scale, bias).reshape(x.shape)
-
-    def _normalise(self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        return (x * factor + (bias - mean * factor)).astype(self.dtype)
+        group = (self.group if train else 0) or x.shape[0]
+        grouped = x.reshape(-1, group, *x.shape[1:])  # [G, B/G, H, W, C]
+        if train:
+            wide = grouped.astype(jnp.float32)
+            mean = wide.mean((1, 2, 3), keepdims=True)  # [G, 1, 1, 1, C]
+            var = jnp.square(wide).mean((1, 2, 3), keepdims=True) - jnp.square(mean)
+            # DIFFERS: a moving average; the authors' release holds averages over the training set, taken at the end
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1 - keep) * mean.mean((0, 1, 2, 3))
+            running_var.value = keep * running_var.value + (1 - keep) * var.mean((0, 1, 2, 3))
+        else:
+            mean, var = (v.value[None, None, None, None] for v in (running_mean, running_var))
+        factor = scale[None, None, None, None] * lax.rsqrt(var + self.epsilon)
+        shift = bias[None, None, None, None] - mean * factor
+        return (grouped * factor + shift).astype(self.dtype).reshape(x.shape)
 
 
 def shortcut_a(x: jax.Array, filters: int, stride: int) -> jax.Array:

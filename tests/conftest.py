@@ -1,0 +1,36 @@
+"""Strict by default: two devices, no silent broadcasting between ranks, the compiled steps shared between tests."""
+
+import os
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 " + os.environ.get("XLA_FLAGS", "")
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from absl import flags
+
+from deepconv import config as config_lib
+from deepconv import train
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+TINY = {"model.depth": 8, "data.image_size": 16, "total_steps": 6}
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at absl's flags
+
+
+def tiny_task(**overrides):
+    """A run of six small steps on the built-in data."""
+    changes = TINY | {name.replace("__", "."): value for name, value in overrides.items()}
+    return train.prepare(config_lib.load(ROOT / "configs" / "resnet_cifar.py", changes, smoke=True), None)
+
+
+@pytest.fixture
+def cifar_dir():
+    """The directory with CIFAR-10 as TFDS lays it out; the test is skipped where there is none."""
+    beside = Path(os.environ.get("DEEPCONV_TEST_DATA", ROOT.parent / "shared" / "data")) / "tfds"
+    if not (beside / "cifar10").is_dir():
+        pytest.skip(f"no CIFAR-10 in {beside} (a folder named by DEEPCONV_TEST_DATA may hold tfds/cifar10)")
+    return str(beside)

@@ -1,0 +1,126 @@
+import errno
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepconv import checkpoint
+from deepconv.state import TrainState
+
+
+def make_state(step):
+    values = jax.random.normal(jax.random.key(step), (64, 64))
+    return TrainState(jnp.int32(step), {"kernel": values}, {"mean": values[0]}, (jnp.int32(step), {"kernel": -values}))
+
+
+def same(a, b):
+    return all(
+        (np.asarray(x) == np.asarray(y)).all() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """With checkpoints of steps 1 and 2."""
+    manager = checkpoint.open_manager(tmp_path / "checkpoints", total_steps=9)
+    for step in (1, 2):
+        checkpoint.save(manager, make_state(step))
+    checkpoint.wait(manager)
+    manager.close()
+    return tmp_path / "checkpoints"
+
+
+def restore(directory):
+    manager = checkpoint.open_manager(directory, total_steps=9)
+    return checkpoint.restore(manager, make_state(0))
+
+
+def data_file(directory, step):
+    return max((path for path in (directory / str(step)).rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_bits_come_back(directory):
+    assert same(restore(directory), make_state(2))
+
+
+def test_orbax_own_notes_are_not_needed(directory):
+    (directory / "2" / "_CHECKPOINT_METADATA").write_text("rubbish")
+    assert same(restore(directory), make_state(2))
+
+
+def test_nothing_there_is_none(tmp_path):
+    assert restore(tmp_path / "none") is None
+
+
+def test_newest_two_and_final_stay(tmp_path):
+    manager = checkpoint.open_manager(tmp_path, total_steps=5)
+    for step in range(1, 6):
+        checkpoint.save(manager, make_state(step))
+        checkpoint.wait(manager)
+        assert sorted(manager.all_steps()) == {1: [1], 2: [1, 2], 3: [2, 3], 4: [3, 4], 5: [3, 4, 5]}[step]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["3", "4", "5"]
+
+
+def test_saving_while_the_state_is_given_up_to_the_next_step(tmp_path):
+    manager = checkpoint.open_manager(tmp_path, total_steps=99)
+    advance = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    state = TrainState(jnp.int32(0), {"kernel": jnp.zeros((1024, 1024))}, {}, ())
+    for _ in range(4):
+        state = advance(state)
+        checkpoint.save(manager, state)
+        step = int(state.step)
+        for _ in range(10):
+            state = advance(state)
+        checkpoint.wait(manager)
+        restored = checkpoint.restore(manager, jax.tree.map(jnp.zeros_like, state))
+        assert int(restored.step) == step and (restored.params["kernel"] == step).all()
+
+
+@pytest.mark.parametrize("harm", ["bit", "truncate", "delete", "sums"])
+def test_a_damaged_newest_is_named_and_the_one_before_is_used(directory, harm, caplog):
+    path = data_file(directory, 2)
+    if harm == "bit":
+        flip_a_bit(path)
+    elif harm == "truncate":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif harm == "delete":
+        path.unlink()
+    else:
+        (directory / "2" / checkpoint.SUMS).unlink()
+    assert same(restore(directory), make_state(1))
+    assert "CHECKPOINT 2 IS DAMAGED" in caplog.text
+    assert (directory.with_name("checkpoints.damaged") / "2").is_dir()
+
+
+def test_none_left_is_an_error(directory):
+    for step in (1, 2):
+        flip_a_bit(data_file(directory, step))
+    with pytest.raises(checkpoint.CheckpointError, match="steps \\[2, 1\\] are damaged"):
+        restore(directory)
+
+
+def test_half_written_checkpoints_are_removed(directory):
+    shutil.copytree(directory / "2", directory / "3.orbax-checkpoint-tmp")
+    assert same(restore(directory), make_state(2))
+    assert not (directory / "3.orbax-checkpoint-tmp").exists()
+
+
+def test_a_disk_that_is_full_is_an_error_and_the_older_ones_still_restore(directory, monkeypatch):
+    manager = checkpoint.open_manager(directory, total_steps=9)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orbax.checkpoint.AsyncCheckpointer.save", full)
+        with pytest.raises(checkpoint.CheckpointError, match="No space left on device.*earlier ones are untouched"):
+            checkpoint.save(manager, make_state(3))
+    assert same(restore(directory), make_state(2))

@@ -1,0 +1,89 @@
+import pytest
+from conftest import CONFIGS, ROOT
+
+from deepconv import config as config_lib
+
+CIFAR = ROOT / "configs" / "resnet_cifar.py"
+
+
+def test_overrides_change_fields_and_win_over_smoke():
+    config = config_lib.load(
+        CIFAR, {"model.depth": 56, "total_steps": 9, "optimizer.drop_at_steps": (2, 4)}, smoke=True
+    )
+    assert (config.model.depth, config.total_steps, config.optimizer.drop_at_steps) == (56, 9, (2, 4))
+    assert config.data.name == "shapes"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("model.dept", 20, "config.model.dept"),
+        ("sede", 1, "config.sede"),
+        ("model.depth.x", 1, "config.model.depth.x"),
+        ("batch_size", "many", "config.batch_size"),
+        ("model", 3, "config.model"),
+    ],
+)
+def test_a_wrong_override_is_named(field, value, named):
+    with pytest.raises(ValueError, match=named):
+        config_lib.load(CIFAR, {field: value})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "devices", "named"),
+    [
+        ({"batch_size": 129}, 2, "batch_size=129"),
+        ({"batch_size": 0}, 1, "batch_size=0"),
+        ({"total_steps": 40_000}, 1, "48000 lies after the end"),
+        ({"total_steps": 0, "optimizer.drop_at_steps": ()}, 1, "total_steps=0"),
+        ({"optimizer.drop_at_steps": (48_000, 32_000)}, 1, "drop_at_steps"),
+        ({"optimizer.drop_at_steps": ("x",)}, 1, "drop_at_steps"),
+        ({"optimizer.learning_rate": -0.1}, 1, "learning_rate=-0.1"),
+        ({"model.bn_group": 48}, 1, "bn_group=48"),
+        ({"model.dtype": "float8"}, 1, "dtype='float8'"),
+        ({"log_every_steps": 0}, 1, "log_every_steps=0"),
+    ],
+)
+def test_values_that_cannot_work_are_named(overrides, devices, named):
+    config = config_lib.load(CIFAR, overrides)
+    with pytest.raises(ValueError, match=named):
+        config_lib.validate(config, examples=50_000, devices=devices)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid_and_say_how_to_run(path):
+    config = config_lib.load(path)
+    config_lib.validate(config, examples=50_000, devices=1)
+    assert f"python -m deepconv.main --config=configs/{path.name}" in path.read_text()
+
+
+def test_the_cifar_recipe_is_section_4_2():
+    config = config_lib.load(CIFAR)
+    assert (config.batch_size, config.total_steps, config.optimizer.drop_at_steps) == (128, 64_000, (32_000, 48_000))
+    assert (config.optimizer.learning_rate, config.optimizer.momentum, config.optimizer.weight_decay) == (
+        0.1,
+        0.9,
+        1e-4,
+    )
+    assert (config.optimizer.warm_up_learning_rate, config.optimizer.warm_up_until_error) == (0.01, 80.0)
+
+
+def test_run_name_is_recipe_and_changes():
+    assert config_lib.run_name(CIFAR, {"seed": 3, "model.depth": 56}) == "resnet_cifar,model.depth=56,seed=3"
+    assert (
+        config_lib.run_name(CIFAR, {"data.train_split": "train[:1/2]"}) == "resnet_cifar,data.train_split=train[:1_2]"
+    )
+    assert config_lib.run_name(CIFAR, {}, smoke=True) == "resnet_cifar,smoke"
+
+
+def test_durations_carry_units():
+    quickstart = config_lib.load(ROOT / "configs" / "quickstart.py")
+    assert config_lib.steps(quickstart, "total", examples=10_000, batch_size=32) == 2_500  # 8 x 312.5
+    assert config_lib.steps(quickstart.optimizer, "drop_at", examples=10_000, batch_size=32) == (1_562, 2_188)
+    assert config_lib.steps(config_lib.load(CIFAR), "total", examples=7, batch_size=3) == 64_000
+
+
+def test_differences_are_named_by_field():
+    old, new = {"a": 1, "m": {"b": 2, "c": 3}}, {"a": 1, "m": {"b": 5}, "d": 4}
+    lines = config_lib.differences(old, new)
+    assert lines == ["d: (absent) in the run, 4 now", "m.b: 2 in the run, 5 now", "m.c: 3 in the run, (absent) now"]

@@ -1,0 +1,62 @@
+"""Who may import whom; the picture of the project's parts."""
+
+import ast
+
+from conftest import ROOT
+
+LAYERS = {
+    "preemption": set(),
+    "sharding": set(),
+    "metrics": set(),
+    "state": set(),
+    "optim": set(),
+    "config": set(),
+    "runlog": set(),
+    "curves": {"runlog"},
+    "checkpoint": {"state"},
+    "data.augment": set(),
+    "data.statistics": set(),
+    "data.shapes": set(),
+    "data.pipeline": set(),
+    "data.sources": {"data.shapes"},
+    "models.layers": set(),
+    "models.resnet": {"models.layers"},
+    "models": {"models.resnet"},
+    "evaluate": {"metrics", "preemption", "runlog", "sharding", "state", "data.augment", "data.pipeline"},
+    "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "runlog", "sharding"}
+    | {"state", "data.augment", "data.pipeline", "data.sources", "data.statistics"},
+    "main": {"checkpoint", "config", "curves", "evaluate", "preemption", "runlog", "train"},
+    "benchmark": {"config", "runlog", "train", "data.statistics"},
+}
+
+
+def imports(path):
+    """Modules of ours that a file imports, as deepconv-relative names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "deepconv":
+            base = node.module.split(".")[1:]
+            for alias in node.names:
+                as_module = ROOT.joinpath("deepconv", *base, alias.name)
+                is_module = as_module.with_suffix(".py").exists() or as_module.is_dir()
+                found.add(".".join([*base, alias.name] if is_module else base))
+        elif isinstance(node, ast.Import):
+            found |= {
+                alias.name.removeprefix("deepconv.") for alias in node.names if alias.name.startswith("deepconv.")
+            }
+    return found
+
+
+def test_imports_are_the_picture():
+    actual = {}
+    for path in (ROOT / "deepconv").rglob("*.py"):
+        parts = path.relative_to(ROOT / "deepconv").with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name not in ("", "data"):
+            actual[name] = imports(path)
+    assert actual == LAYERS
+
+
+def test_configs_import_configs_only():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert not imports(path), f"{path.name} imports the package; a recipe is data"

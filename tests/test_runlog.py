@@ -1,0 +1,73 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepconv import curves, metrics, runlog
+
+
+def test_metrics_read_back_merged_by_step_without_a_torn_line(tmp_path):
+    for record in ({"step": 1, "a": 1}, {"step": 2, "a": 2}, {"step": 1, "a": 3}, {"step": 2, "test": 4}):
+        runlog.append_metrics(tmp_path, record)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "a"')
+    assert runlog.read_metrics(tmp_path) == [{"step": 1, "a": 3}, {"step": 2, "a": 2, "test": 4}]
+
+
+def test_what_follows_a_torn_line_is_kept(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "a"')
+    runlog.append_metrics(tmp_path, {"step": 2, "a": 5})
+    assert runlog.read_metrics(tmp_path) == [{"step": 2, "a": 5}]
+
+
+def test_lock_refuses_a_second_process_and_dies_with_the_first(tmp_path):
+    code = f"""
+from pathlib import Path
+from deepconv import runlog
+with runlog.lock(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    input()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(BlockingIOError, match=f"process {holder.pid}"), runlog.lock(tmp_path):
+            pass
+        holder.kill()
+    with runlog.lock(tmp_path):
+        pass
+
+
+def test_starts_are_recorded_and_differences_told(tmp_path, monkeypatch):
+    assert runlog.record_start(tmp_path) == [] and runlog.record_start(tmp_path) == []
+    monkeypatch.setenv("XLA_FLAGS", "--other")
+    (difference,) = runlog.record_start(tmp_path)
+    assert "xla_flags" in difference and "--other" in difference
+    starts = json.loads((tmp_path / "environment.json").read_text())
+    assert len(starts) == 3 and starts[0]["devices"] == 2 and starts[0]["versions"]["jax"]
+
+
+def test_curves_are_drawn(tmp_path, capsys):
+    for step in range(1, 6):
+        runlog.append_metrics(tmp_path, {"step": step, "train_top1_error": 90 / step, "test_top1_error": 80 / step})
+    assert curves.main([str(tmp_path)]) == 0
+    picture = np.asarray(Image.open(capsys.readouterr().out.strip()).convert("RGB"))
+    assert picture.shape[0] > 300 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    assert curves.main([]) == 2 and curves.main([str(tmp_path / "nothing")]) == 2
+
+
+def test_top_k_error_by_hand():
+    probs = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.4, 0.2], [0.1, 0.6, 0.3]])
+    labels = np.array([0, 1, 1, 0])
+    assert metrics.top_k_error(probs, labels, 1) == 75.0  # the third is a tie, which the lower class wins
+    assert metrics.top_k_error(probs, labels, 2) == 25.0
+    assert metrics.top_k_error(probs, labels, 5) == 0.0
+    assert float(metrics.top1_error(probs, labels)) == 75.0
+
+
+def test_cross_entropy_by_hand():
+    logits = np.array([[2.0, 0.0], [0.0, 0.0]], np.float32)
+    expected = (np.log(1 + np.exp(-2.0)) + np.log(2.0)) / 2
+    assert float(metrics.cross_entropy(logits, np.array([0, 1]))) == pytest.approx(expected, rel=1e-6)

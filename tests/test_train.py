@@ -1,0 +1,187 @@
+import json
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+from conftest import CONFIGS, tiny_task
+
+from deepconv import checkpoint, evaluate, preemption, runlog, sharding, train
+from deepconv import config as config_lib
+
+
+def leaves(state):
+    return [np.asarray(x) for x in jax.tree.leaves(state)]
+
+
+def equal(a, b):
+    return all((x == y).all() for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+@pytest.fixture
+def signals():
+    before = {number: signal.getsignal(number) for number in preemption.SIGNALS}
+    preemption.install()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    preemption._received = None
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("uninterrupted")
+    state, _ = train.train(tiny_task(), directory)
+    return state, runlog.read_metrics(directory)
+
+
+def test_golden_losses(uninterrupted):
+    """If a change of the recipe, the data or the model means to change these, write down the new ones and say so."""
+    state, records = uninterrupted
+    losses = {record["step"]: record["train_loss"] for record in records if "train_loss" in record}
+    assert int(state.step) == 6 and losses == pytest.approx({2: 0.0, 4: 0.0, 6: 0.0}, rel=2e-3)
+
+
+def test_one_device_gives_the_same_within_rounding(uninterrupted, tmp_path, monkeypatch):
+    one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("data",))
+    monkeypatch.setattr(sharding, "make_mesh", lambda: one)
+    state, _ = train.train(tiny_task(), tmp_path)
+    for a, b in zip(leaves(state), leaves(uninterrupted[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 5])
+def test_interrupted_and_resumed_is_bit_identical(uninterrupted, tmp_path, signals, monkeypatch, stop):
+    batches = train.batches
+    workers = {"data__workers": 1} if stop == 4 else {}
+
+    def batches_with_a_signal(*args):
+        for i, batch in enumerate(batches(*args)):
+            if i == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(train, "batches", batches_with_a_signal)
+    with pytest.raises(preemption.Preempted, match="SIGTERM"):
+        train.train(tiny_task(**workers), tmp_path)
+    assert (tmp_path / "checkpoints" / str(stop)).is_dir()
+    monkeypatch.setattr(train, "batches", batches)
+    preemption.install()
+    state, _ = train.train(tiny_task(), tmp_path)
+    assert equal(state, uninterrupted[0])
+    again, _ = train.train(tiny_task(), tmp_path)
+    assert equal(again, state)
+    steps = [record["step"] for record in runlog.read_metrics(tmp_path) if "test_top1_error" in record]
+    assert steps == [3, 6]
+
+
+def test_a_crash_after_a_checkpoint_repeats_the_steps(uninterrupted, tmp_path, monkeypatch):
+    def crash(*args):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "probabilities", crash)  # at step 3, where a checkpoint has just been saved
+        with pytest.raises(MemoryError):
+            train.train(tiny_task(), tmp_path)
+    state, _ = train.train(tiny_task(), tmp_path)
+    assert equal(state, uninterrupted[0])
+    records = runlog.read_metrics(tmp_path)
+    assert [record["step"] for record in records if "test_top1_error" in record] == [3, 6]
+    losses = [record.get("train_loss") for record in records if record["step"] in (4, 6)]
+    assert losses[1] == next(r["train_loss"] for r in uninterrupted[1] if r["step"] == 6)
+
+
+@pytest.mark.parametrize("number", preemption.SIGNALS)
+def test_a_signal_reaches_a_loader_that_waits(tmp_path, signals, monkeypatch, number):
+    def stuck(*args):
+        threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+        threading.Event().wait(60)
+        yield
+
+    monkeypatch.setattr(train, "batches", stuck)
+    with pytest.raises(preemption.Preempted, match=signal.Signals(number).name):
+        train.train(tiny_task(), tmp_path)
+
+
+def test_a_signal_stops_evaluation(tmp_path, signals, monkeypatch):
+    put = sharding.put_batch
+
+    def put_with_a_signal(batch, mesh):
+        if "mask" in batch:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return put(batch, mesh)
+
+    monkeypatch.setattr(sharding, "put_batch", put_with_a_signal)
+    with pytest.raises(preemption.Preempted, match="SIGUSR1"):
+        train.train(tiny_task(), tmp_path)
+    assert (tmp_path / "checkpoints" / "3").is_dir()
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    batches = train.batches
+
+    def with_nan(*args):
+        for i, batch in enumerate(batches(*args)):
+            yield batch | {"image": batch["image"] * np.float32(np.nan)} if i >= 4 else batch
+
+    monkeypatch.setattr(train, "batches", with_nan)
+    with pytest.raises(FloatingPointError, match="not finite at step 5"):
+        train.train(tiny_task(), tmp_path)
+    manager = checkpoint.open_manager(tmp_path / "checkpoints", 6)
+    assert manager.all_steps() == [3] and checkpoint.damage(tmp_path / "checkpoints" / "3") is None
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_shrunk_runs(path, tmp_path):
+    task = train.prepare(config_lib.load(path, smoke=True), None)
+    state, _ = train.train(task, tmp_path)
+    records = runlog.read_metrics(tmp_path)
+    assert int(state.step) == task.total_steps == records[-1]["step"]
+    fields = {
+        "step",
+        "epoch",
+        "train_loss",
+        "train_top1_error",
+        "learning_rate",
+        "images_per_second",
+        "test_top1_error",
+    }
+    assert set(records[-1]) == fields
+    assert any(file.name.startswith("events") for file in tmp_path.iterdir())
+
+
+def test_bfloat16_and_grouped_statistics_train(tmp_path):
+    state, _ = train.train(tiny_task(model__dtype="bfloat16", model__bn_group=4), tmp_path)
+    assert all(x.dtype == np.float32 for x in leaves(state.params))
+
+
+@pytest.mark.parametrize("batch_size", [7, 50, 64])
+def test_evaluation_does_not_depend_on_the_batch_size(batch_size, tmp_path):
+    task = tiny_task()
+    state, mean = train.initial_state(task)(), np.zeros((16, 16, 3), np.float32)
+    images, labels = task.eval_source.read()
+    predict = evaluate.jit("center", task.model, mean, task.mesh)
+    probs = evaluate.probabilities(predict, state, images, labels, batch_size, task.mesh)
+    by_hand = task.model.apply(
+        {"params": state.params, "batch_stats": state.batch_stats}, images.astype(np.float32), train=False
+    )
+    np.testing.assert_allclose(probs, jax.nn.softmax(by_hand), rtol=1e-4, atol=1e-5)
+    record = evaluate.write(tmp_path, "center", probs, labels, 0)
+    assert record == json.loads((tmp_path / "eval.center.json").read_text()) and record["examples"] == 50
+    saved = np.load(tmp_path / "probs.center.npy")
+    assert saved.dtype == np.float16 and record["top1_error"] == 100 * (saved.argmax(1) != labels).mean()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"data__name": "cifar11"}, "cifar11"),
+        ({"data__augment": "cutout"}, "cutout"),
+        ({"data__mean": "x"}, "mean='x'"),
+    ],
+)
+def test_unknown_names_are_refused_before_any_work(overrides, named):
+    with pytest.raises(ValueError, match=named):
+        tiny_task(**overrides)
