@@ -29,21 +29,13 @@ def main(arguments: list[str]) -> int:
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
     from deepconv import checkpoint, evaluate, preemption, runlog, train
 
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # orbax and TFDS tell a lot
-    if len(arguments) > 1:
-        return _refuse(f"unknown argument {arguments[1]!r}; flags are written --name=value", code=2)
-    if unknown := set(_EVALS.value) - set(evaluate.PROTOCOLS):
-        return _refuse(
-            f"--evals={','.join(sorted(unknown))} is not a protocol; choose from {sorted(evaluate.PROTOCOLS)}", 2
-        )
     try:
-        path, overrides = _path_and_overrides()
-        config = config_lib.load(path, overrides, _SMOKE.value)
-        workdir = Path(_WORKDIR.value or Path("runs") / config_lib.run_name(path, overrides, _SMOKE.value))
+        config, workdir = load_config(arguments)
+        if unknown := sorted(set(_EVALS.value) - set(evaluate.PROTOCOLS)):
+            raise ValueError(f"--evals={','.join(unknown)} is not a protocol; choose from {sorted(evaluate.PROTOCOLS)}")
         task = train.prepare(config, _DATA_DIR.value)
     except (ValueError, FileNotFoundError) as error:
-        return _refuse(str(error), code=2)
+        return refuse(str(error), code=2)
 
     preemption.install()
     try:
@@ -59,7 +51,7 @@ def main(arguments: list[str]) -> int:
         print(f"\nstopped by {signal}; the same command goes on from here: {workdir}", flush=True)
         return preemption.EXIT_CODE
     except (OSError, FloatingPointError, checkpoint.CheckpointError) as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     return 0
 
 
@@ -90,12 +82,18 @@ def _claim(workdir: Path, config: ConfigDict) -> None:
         raise FileExistsError(f"{workdir} holds a run of another config; give another --workdir.\n  {lines}")
 
 
-def _path_and_overrides() -> tuple[str, dict[str, Any]]:
-    flag = flags.FLAGS["config"]
-    path = config_flags.get_config_filename(flag)
-    if not path:
+def load_config(arguments: list[str]) -> tuple[ConfigDict, Path]:
+    """The config that the flags describe, and the directory of its run. Raises ValueError."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # orbax and TFDS tell a lot
+    if len(arguments) > 1:
+        raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
+    flag, smoke = flags.FLAGS["config"], _SMOKE.value
+    if not flag.present:
         raise ValueError("--config is missing; try --config=configs/quickstart.py")
-    return path, dict(config_flags.get_override_values(flag))
+    path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
+    workdir = Path(_WORKDIR.value or Path("runs") / config_lib.run_name(path, overrides, smoke))
+    return config_lib.load(path, overrides, smoke), workdir
 
 
 def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
@@ -112,7 +110,7 @@ def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
     print("               python -m deepconv.main --config=configs/resnet_cifar.py --data_dir=DIR")
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse(argv: list[str]) -> list[str]:
     """absl's parser, with every mistake answered in one line."""
     try:
         return flags.FLAGS(argv)
@@ -122,10 +120,11 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(2)
 
 
-def _refuse(message: str, code: int = 1) -> int:
+def refuse(message: str, code: int = 1) -> int:
+    """Say why on standard error; gives the exit code."""
     print(f"deepconv: {message}", file=sys.stderr)
     return code
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=parse)

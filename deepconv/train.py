@@ -86,7 +86,7 @@ def train_step(
         "train_loss": loss,
         "train_top1_error": top1_error,
         "learning_rate": optim.learning_rate(opt_state),
-        "update_norm": optax.global_norm(updates),  # not finite as soon as any parameter is not
+        "update_norm": optax.tree.norm(updates),  # not finite as soon as any parameter is not
     }
 
 

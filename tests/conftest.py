@@ -1,6 +1,7 @@
 """Strict by default: two devices, no silent broadcasting between ranks, the compiled steps shared between tests."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 " + os.environ.get("XLA_FLAGS", "")
@@ -18,6 +19,8 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 TINY = {"model.depth": 8, "data.image_size": 16, "total_steps": 6}
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="deepconv-tests-"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at absl's flags
 
 

@@ -26,7 +26,7 @@ LAYERS = {
     "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "runlog", "sharding"}
     | {"state", "data.augment", "data.pipeline", "data.sources", "data.statistics"},
     "main": {"checkpoint", "config", "curves", "evaluate", "preemption", "runlog", "train"},
-    "benchmark": {"config", "runlog", "train", "data.statistics"},
+    "benchmark": {"main", "runlog", "train", "data.pipeline", "data.statistics"},
 }
 
 

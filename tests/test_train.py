@@ -41,7 +41,7 @@ def test_golden_losses(uninterrupted):
     """If a change of the recipe, the data or the model means to change these, write down the new ones and say so."""
     state, records = uninterrupted
     losses = {record["step"]: record["train_loss"] for record in records if "train_loss" in record}
-    assert int(state.step) == 6 and losses == pytest.approx({2: 0.0, 4: 0.0, 6: 0.0}, rel=2e-3)
+    assert int(state.step) == 6 and losses == pytest.approx({2: 2.5740, 4: 3.0618, 6: 3.4624}, rel=2e-3)
 
 
 def test_one_device_gives_the_same_within_rounding(uninterrupted, tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def test_bfloat16_and_grouped_statistics_train(tmp_path):
 @pytest.mark.parametrize("batch_size", [7, 50, 64])
 def test_evaluation_does_not_depend_on_the_batch_size(batch_size, tmp_path):
     task = tiny_task()
-    state, mean = train.initial_state(task)(), np.zeros((16, 16, 3), np.float32)
+    state, mean = train.initial_state(task)(), np.zeros((1, 1, 1, 3), np.float32)
     images, labels = task.eval_source.read()
     predict = evaluate.jit("center", task.model, mean, task.mesh)
     probs = evaluate.probabilities(predict, state, images, labels, batch_size, task.mesh)

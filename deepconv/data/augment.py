@@ -6,7 +6,7 @@ from jax import lax
 
 
 def subtract_mean(images: jax.Array, mean: jax.Array) -> jax.Array:
-    """uint8 [B, H, W, 3] -> float32, less the mean (per pixel [H, W, 3] or per channel [3])."""
+    """uint8 [B, H, W, 3] -> float32, less the mean (per pixel [1, H, W, 3], per channel [1, 1, 1, 3])."""
     return images.astype(jnp.float32) - mean
 
 

@@ -1,0 +1,119 @@
+"""The command, as a person types it."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from conftest import ROOT
+
+COMMAND = [sys.executable, "-m", "deepconv.main"]
+CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
+SHORT = [CIFAR, "--smoke", "--config.model.depth=8", "--config.data.image_size=16", "--config.batch_size=8"]
+SHORT += ["--config.total_steps=200", "--config.checkpoint_every_steps=10", "--config.eval_every_steps=100"]
+SHORT += ["--config.optimizer.drop_at_steps=100,150"]
+
+
+def start(arguments, cwd, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*COMMAND, *arguments], cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True, **options
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def has_reached(checkpoints, step):
+    return any(step <= int(path.name) for path in checkpoints.glob("*") if path.name.isdigit())
+
+
+def last_checkpoint(workdir):
+    """The arrays of the final state, by way of orbax, and the step."""
+    manager = ocp.CheckpointManager(workdir / "checkpoints")
+    step = manager.latest_step()
+    state = manager.restore(step, args=ocp.args.StandardRestore())
+    return step, [np.asarray(x) for x in jax.tree.leaves(state)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--config is missing"),
+        (["--config=nothing.py"], "nothing.py is not a file"),
+        ([CIFAR, "--config.model.dept=20"], 'Did you mean "depth"'),
+        ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
+        ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
+        ([CIFAR, "--smoke", "--evals=center,tencrop"], "--evals=tencrop"),
+        ([CIFAR, "--wrokdir=x"], "wrokdir"),
+        ([CIFAR, "--data_dir=nowhere"], "cifar10 is not in nowhere"),
+        ([CIFAR, "smoke"], "unknown argument 'smoke'"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(arguments, named, tmp_path):
+    code, out, err = finish(start(arguments, tmp_path))
+    assert code == 2 and named in err and len(err.strip().splitlines()) == 1, err
+    assert not out and not list(tmp_path.iterdir())
+
+
+def test_killed_three_times_and_resumed_is_bit_identical(tmp_path):
+    code, out, err = finish(start([*SHORT, "--workdir=whole"], tmp_path))
+    assert code == 0, err
+    rng = np.random.default_rng(int(time.time()))
+    for kill in range(3):
+        process = start([*SHORT, "--workdir=killed"], tmp_path)
+        checkpoints = tmp_path / "killed" / "checkpoints"
+        reached = 50 * kill + int(rng.integers(10, 50))
+        wait_for(functools.partial(has_reached, checkpoints, reached), process)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+    code, out, err = finish(start([*SHORT, "--workdir=killed"], tmp_path))
+    assert code == 0, err
+    (step, whole), (killed_step, killed) = last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "killed")
+    assert step == killed_step == 200
+    assert all((a == b).all() for a, b in zip(whole, killed, strict=True))
+    a, b = (json.loads((tmp_path / name / "eval.center.json").read_text()) for name in ("whole", "killed"))
+    assert a == b and set(a) >= {"examples", "top1_error", "top5_error", "step"}
+    assert len(json.loads((tmp_path / "killed" / "environment.json").read_text())) == 4
+
+
+def test_stopped_refused_resumed_and_finished(tmp_path):
+    arguments = [*SHORT, "--workdir=run"]
+    process = start(arguments, tmp_path)
+    wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
+    code, _, err = finish(start(arguments, tmp_path))
+    assert code == 1 and "in use by another process" in err
+    process.send_signal(signal.SIGTERM)
+    code, out, err = finish(process)
+    assert code == 75 and "stopped by SIGTERM" in out, err
+    code, _, err = finish(start([*arguments, "--config.seed=1"], tmp_path))
+    assert code == 1 and "seed: 0 in the run, 1 now" in err
+    code, out, err = finish(start(arguments, tmp_path))
+    assert code == 0 and "90 %" in out and (tmp_path / "run" / "curves.png").exists(), err
+    before = {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    code, out, err = finish(start(arguments, tmp_path))
+    assert code == 0 and "train " not in out, err
+    assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = finish(start([*SHORT, "--workdir=file/run"], tmp_path))
+    assert code == 1 and "file/run" in err and len(err.strip().splitlines()) == 1
