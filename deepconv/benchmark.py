@@ -7,19 +7,20 @@ import time
 
 START = time.perf_counter()  # before the imports, which are part of what a user waits for
 
-import itertools  # noqa: E402
-import resource  # noqa: E402
-import statistics  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+import itertools
+import resource
+import statistics
+from collections.abc import Callable
 
-import jax  # noqa: E402
-from absl import app, flags  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+import jax
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
 
-from deepconv import main as command  # noqa: E402
-from deepconv import runlog, train  # noqa: E402
-from deepconv.data import pipeline, statistics as data_statistics  # noqa: E402
+from deepconv import main as command
+from deepconv import runlog, train
+from deepconv.data import pipeline
+from deepconv.data import statistics as data_statistics
 
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps a measurement; the first five are not counted.", lower_bound=10)
 

@@ -3,18 +3,16 @@
 import sys
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from deepconv import runlog
-
-matplotlib.use("Agg")  # a file, never a window
-from matplotlib import pyplot as plt  # noqa: E402
 
 
 def draw(workdir: Path) -> Path:
     """Training and test error over steps, from metrics.jsonl, as in the papers' figures; gives the picture's path."""
     records = runlog.read_metrics(workdir)
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
     for name, style, label in (("train_top1_error", "--", "training"), ("test_top1_error", "-", "test")):
         points = [(record["step"], record[name]) for record in records if name in record]
         if points:
@@ -25,7 +23,6 @@ def draw(workdir: Path) -> Path:
     axes.legend()
     path = workdir / "curves.png"
     figure.savefig(path, dpi=120)
-    plt.close(figure)
     return path
 
 

@@ -2,7 +2,7 @@
 
     pip install -e '.[compare]' && python tests/compare_speed.py
 
-Each round takes one step of each in turn. What is compared is the ratio of the medians. Not a test: nothing is asserted.
+Each round takes one step of each in turn; what counts is the ratio of the medians. Not a test: nothing is asserted.
 """
 
 import statistics
