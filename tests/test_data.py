@@ -114,7 +114,7 @@ def test_missing_data_set_says_where_and_how(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         sources.find("cifar10", "train", str(tmp_path), 32)
     assert str(tmp_path / "cifar10") in str(error.value)
-    assert "tfds build cifar10 --file_format=array_record" in str(error.value)
+    assert f"tfds.builder('cifar10', data_dir={str(tmp_path)!r}, file_format='array_record')" in str(error.value)
 
 
 def test_data_dir_from_the_environment(tmp_path, monkeypatch):

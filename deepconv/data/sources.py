@@ -64,10 +64,11 @@ def _find_tfds(name: str, split: str, data_dir: str | None) -> Source:
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
     builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     if not Path(builder.data_dir, "dataset_info.json").exists():
+        prepare = f"tfds.builder({name!r}, data_dir={data_dir!r}, file_format='array_record').download_and_prepare()"
         raise FileNotFoundError(
             f"{name} is not in {builder.data_dir}. If it lies elsewhere, give --data_dir=DIR or set TFDS_DATA_DIR "
             f"(DIR/{name}/{builder.version} is looked in). To download and prepare it: pip install -e '.[prepare]' && "
-            f"tfds build {name} --file_format=array_record --data_dir={data_dir}"
+            f'python -c "import tensorflow_datasets as tfds; {prepare}"'
         )
     first, last = parse_split(split, {key: info.num_examples for key, info in builder.info.splits.items()})
 
