@@ -32,7 +32,6 @@ def get_config() -> ConfigDict:
     config.data.image_size = 24
     config.data.mean = "channel"
     config.data.augment = "none"
-    config.data.workers = 0
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.1

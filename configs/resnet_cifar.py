@@ -41,7 +41,6 @@ def get_config() -> ConfigDict:
     config.data.image_size = 32
     config.data.mean = "pixel"
     config.data.augment = "pad_crop_flip"
-    config.data.workers = 0  # loader processes; the batches are the same for any number
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.1

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     """Measure and print."""
     try:
         config, _ = command.load_config(arguments)
-        task = train.prepare(config, flags.FLAGS.data_dir)
+        task = train.prepare(config, flags.FLAGS.data_dir, flags.FLAGS.workers)
     except (ValueError, FileNotFoundError) as error:
         return command.refuse(str(error), code=2)
     images, labels = task.train_source.read()
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     jax.block_until_ready(metrics)
     to_first_step = time.perf_counter() - START
 
-    host = pipeline.train_batches(images, labels, batch_size=config.batch_size, seed=0, workers=config.data.workers)
+    host = pipeline.train_batches(images, labels, batch_size=config.batch_size, seed=0, workers=task.workers)
     input_times = timed(lambda: next(host), 10 * _STEPS.value)
 
     waits, batch = [], next(loader)

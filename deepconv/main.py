@@ -18,6 +18,7 @@ from deepconv import config as config_lib
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, such as configs/resnet_cifar.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run [runs/<recipe>,<what is changed in it>].")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS data sets lie [TFDS_DATA_DIR, or ~/tensorflow_datasets].")
+_WORKERS = flags.DEFINE_integer("workers", 0, "Loader processes beside this one.", lower_bound=0)
 _EVALS = flags.DEFINE_list("evals", ["center"], "Test protocols to run after training.")
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y still wins."
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         config, workdir = load_config(arguments)
         if unknown := sorted(set(_EVALS.value) - set(evaluate.PROTOCOLS)):
             raise ValueError(f"--evals={','.join(unknown)} is not a protocol; choose from {sorted(evaluate.PROTOCOLS)}")
-        task = train.prepare(config, _DATA_DIR.value)
+        task = train.prepare(config, _DATA_DIR.value, _WORKERS.value)
     except (ValueError, FileNotFoundError) as error:
         return refuse(str(error), code=2)
 

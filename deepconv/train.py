@@ -34,9 +34,10 @@ class Task:
     tx: optax.GradientTransformationExtraArgs
     total_steps: int
     mesh: Mesh
+    workers: int  # loader processes; batches are the same for any number
 
 
-def prepare(config: ConfigDict, data_dir: str | None) -> Task:
+def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
     """Check a config as far as can be without reading data. Raises ValueError or FileNotFoundError."""
     data, size = config.data, config.data.image_size
     train_source = sources.find(data.name, data.train_split, data_dir, size)
@@ -55,6 +56,7 @@ def prepare(config: ConfigDict, data_dir: str | None) -> Task:
         tx=optim.create(config.optimizer, steps(config.optimizer, "drop_at"), warm_up),
         total_steps=steps(config, "total"),
         mesh=sharding.make_mesh(),
+        workers=workers,
     )
 
 
@@ -130,7 +132,7 @@ def batches(task: Task, images: np.ndarray, labels: np.ndarray, first_step: int)
         batch_size=task.config.batch_size,
         seed=task.config.seed,
         first_step=first_step,
-        workers=task.config.data.workers,
+        workers=task.workers,
         process=jax.process_index(),
         processes=jax.process_count(),
     )

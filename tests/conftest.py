@@ -24,10 +24,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at absl's flags
 
 
-def tiny_task(**overrides):
+def tiny_task(workers=0, **overrides):
     """A run of six small steps on the built-in data."""
     changes = TINY | {name.replace("__", "."): value for name, value in overrides.items()}
-    return train.prepare(config_lib.load(ROOT / "configs" / "resnet_cifar.py", changes, smoke=True), None)
+    return train.prepare(config_lib.load(ROOT / "configs" / "resnet_cifar.py", changes, smoke=True), None, workers)
 
 
 @pytest.fixture

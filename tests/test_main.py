@@ -44,6 +44,11 @@ def has_reached(checkpoints, step):
     return any(step <= int(path.name) for path in checkpoints.glob("*") if path.name.isdigit())
 
 
+def alive(process_id):
+    state = subprocess.run(["ps", "-o", "stat=", "-p", process_id], capture_output=True, text=True).stdout.strip()
+    return state and not state.startswith("Z")  # an orphan that has ended may wait for its new parent to notice
+
+
 def last_checkpoint(workdir):
     """The arrays of the final state, by way of orbax, and the step."""
     manager = ocp.CheckpointManager(workdir / "checkpoints")
@@ -77,13 +82,15 @@ def test_killed_three_times_and_resumed_is_bit_identical(tmp_path):
     assert code == 0, err
     rng = np.random.default_rng(int(time.time()))
     for kill in range(3):
-        process = start([*SHORT, "--workdir=killed"], tmp_path)
+        process = start([*SHORT, "--workdir=killed", f"--workers={kill % 2}"], tmp_path)
         checkpoints = tmp_path / "killed" / "checkpoints"
         reached = 50 * kill + int(rng.integers(10, 50))
         wait_for(functools.partial(has_reached, checkpoints, reached), process)
         time.sleep(rng.uniform(0, 0.1))
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
         process.kill()
-        process.communicate()
+        process.communicate()  # returns when the last child has closed its end
+        assert len(children) >= kill % 2 and not any(map(alive, children))
     code, out, err = finish(start([*SHORT, "--workdir=killed"], tmp_path))
     assert code == 0, err
     (step, whole), (killed_step, killed) = last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "killed")

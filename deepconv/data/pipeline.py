@@ -1,8 +1,10 @@
 """Images in memory -> batches on the host. The batch of step t is a function of (seed, t) and of nothing else."""
 
 import functools
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import grain
@@ -57,3 +59,9 @@ def _start_worker(worker: int, workers: int) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"  # a worker never needs an accelerator, and must not take its memory
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group; the main process ends its workers itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)  # it was killed; nobody else would end this process
