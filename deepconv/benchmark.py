@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     try:
         config, _ = command.load_config(arguments)
         task = train.prepare(config, flags.FLAGS.data_dir, flags.FLAGS.workers)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return command.refuse(str(error), code=2)
     images, labels = task.train_source.read()
     step_fn = train.jit_step(task, data_statistics.MEANS[config.data.mean](images))
@@ -84,7 +84,7 @@ def show(
     table.add_row("step alone, median", f"{batch_size / statistics.median(steps):,.0f} images/s")
     table.add_row("training, median", f"{batch_size / statistics.median(loops):,.0f} images/s")
     table.add_row("of it waiting for data", f"{100 * sum(waits) / sum(loops):.2f} %")
-    table.add_row("peak memory on the host", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    table.add_row("peak memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     Console().print(table)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from deepconv.state import TrainState
+
+LOG = logging.getLogger("deepconv")
 
 SUMS = "SHA256SUMS.json"
 NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; nothing is restored from it
@@ -40,10 +42,9 @@ class NewestTwoAndFinal(checkpoint_managers.PreservationPolicy):
 
 def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
     """For saving and restoring in a directory that no other process writes to; half-written checkpoints are removed."""
-    if jax.process_index() == 0:
-        directory.mkdir(parents=True, exist_ok=True)
-        for left_over in directory.glob(f"*{HALF_WRITTEN}"):
-            shutil.rmtree(left_over)
+    directory.mkdir(parents=True, exist_ok=True)
+    for left_over in directory.glob(f"*{HALF_WRITTEN}"):
+        shutil.rmtree(left_over)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=NewestTwoAndFinal(total_steps),
         async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(directory)),
@@ -74,24 +75,28 @@ def wait(manager: ocp.CheckpointManager) -> None:
 def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
     """The newest whole checkpoint, placed like `like` (arrays or shapes with shardings); None where there is none.
 
-    A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are damaged.
+    A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are.
     """
     directory = Path(manager.directory)
-    steps = sorted(manager.all_steps(), reverse=True)
-    for step in steps:
+    damaged = directory.with_name(directory.name + ".damaged")
+    for step in sorted(manager.all_steps(), reverse=True):
         if not (reason := damage(directory / str(step))):
-            return manager.restore(step, args=ocp.args.StandardRestore(like))
-        aside = directory.with_name(directory.name + ".damaged") / str(step)
-        logging.warning("CHECKPOINT %s IS DAMAGED (%s); it is moved to %s", step, reason, aside)
-        if jax.process_index() == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.parent.mkdir(exist_ok=True)
-            (directory / str(step)).rename(aside)
+            try:
+                return manager.restore(step, args=ocp.args.StandardRestore(like))
+            except Exception as error:
+                raise CheckpointError(
+                    f"{directory / str(step)} is whole but is not a state of this model and optimiser; if the code has "
+                    f"changed since, give another --workdir. {_tail(error)}"
+                ) from error
+        LOG.warning("CHECKPOINT %s IS DAMAGED (%s); it is moved to %s", step, reason, damaged / str(step))
+        shutil.rmtree(damaged / str(step), ignore_errors=True)
+        damaged.mkdir(exist_ok=True)
+        (directory / str(step)).rename(damaged / str(step))
         manager.reload()
-    if steps:
+    if damaged.exists():
         raise CheckpointError(
-            f"no checkpoint in {directory} is whole (steps {steps} are damaged and lie in {directory}.damaged); "
-            "to train again from the start, start the same command once more"
+            f"no checkpoint in {directory} is whole; the damaged ones lie in {damaged}. "
+            "To train again from the start, move that directory away, or give another --workdir"
         )
     return None
 
@@ -118,14 +123,17 @@ def _sums(checkpoint: Path) -> dict[str, str]:
 
 def _write_sums(directory: Path) -> None:
     """Called by orbax when all files are written and before the rename that makes them a checkpoint."""
-    if jax.process_index() == 0:
-        for checkpoint in directory.glob(f"*{HALF_WRITTEN}"):
-            (checkpoint / SUMS).write_text(json.dumps(_sums(checkpoint), indent=1))
+    for checkpoint in directory.glob(f"*{HALF_WRITTEN}"):
+        (checkpoint / SUMS).write_text(json.dumps(_sums(checkpoint), indent=1))
+
+
+def _tail(error: Exception) -> str:
+    return "..." + " ".join(str(error).split())[-200:]  # the cause is at the end
 
 
 def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
     free = shutil.disk_usage(manager.directory).free
     return CheckpointError(
         f"a checkpoint could not be written to {manager.directory} ({free / 1e9:.2f} GB are free there): "
-        f"{str(error).splitlines()[0][:300]}; earlier ones are untouched: make room, then start the same command again"
+        f"{_tail(error)}; earlier ones are untouched: make room, then start the same command again"
     )

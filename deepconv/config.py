@@ -1,6 +1,7 @@
 """Recipes: load one by its file, change fields, name the run, shrink it, find what cannot work."""
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,22 @@ EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False) -> ConfigDict:
-    """The recipe in a Python file, shrunk if smoke, then with {"model.depth": 56} and the like applied.
+    """The recipe in a Python file, shrunk if smoke, with {"model.depth": 56} and the like applied; these always win.
 
     Raises ValueError for a file, field or type that is not to be had. The file is executed: it is code.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"--config={path} is not a file; recipes lie in configs/")
+    path, overrides = Path(path).expanduser(), overrides or {}
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or not hasattr(module := importlib.util.module_from_spec(spec), "__name__"):
-        raise ValueError(f"--config={path} is not a Python file")
+    if spec is None or not path.is_file():
+        raise ValueError(f"--config={path} is not a Python file; recipes lie in configs/")
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"--config={path} has no function get_config(); recipes lie in configs/")
     config = module.get_config()
     if smoke:
-        shrink(config)
-    for field, value in (overrides or {}).items():
+        shrink(config, overrides)
+    for field, value in overrides.items():
         _override(config, field, value)
     return config.lock()
 
@@ -40,54 +40,73 @@ def run_name(path: str | Path, overrides: Mapping[str, Any], smoke: bool = False
 
 def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int | tuple[int, ...]:
     """A duration in steps, from config.<what>_steps or config.<what>_epochs; examples are those of one epoch."""
-    if f"{what}_steps" in config:
-        return config[f"{what}_steps"]
-    epochs = config[f"{what}_epochs"]
-    in_steps = [round(epoch * examples / batch_size) for epoch in (epochs if isinstance(epochs, tuple) else [epochs])]
-    return tuple(in_steps) if isinstance(epochs, tuple) else in_steps[0]
+    value = config[_unit(config, what)]
+    if _unit(config, what).endswith("_steps"):
+        return value
+    if isinstance(value, tuple):
+        return tuple(round(epochs * examples / batch_size) for epochs in value)
+    return round(value * examples / batch_size)
 
 
-def validate(config: ConfigDict, examples: int, devices: int) -> None:
-    """Raises ValueError for values that cannot work, alone or together."""
+def check_fields(config: ConfigDict) -> None:
+    """Raises ValueError for a field that is missing, or a value that cannot work by itself."""
     for field in EVERY_RECIPE:
         if field not in config:
             raise ValueError(f"config.{field} is missing; every recipe has {', '.join(EVERY_RECIPE)}")
-    for name in ("total", "eval_every"):
-        if (f"{name}_steps" in config) == (f"{name}_epochs" in config):
-            raise ValueError(f"config has to have one of {name}_steps and {name}_epochs")
-    for name in ("total", "eval_every", "log_every", "checkpoint_every"):
-        if (value := steps(config, name, examples, config.batch_size)) < 1:
-            raise ValueError(f"config.{name}_steps={value}, has to be at least 1")
-    if config.batch_size < 1 or config.batch_size % devices:
-        raise ValueError(
-            f"config.batch_size={config.batch_size} cannot be divided among {devices} devices; "
-            f"take a multiple of {devices}"
-        )
-    group = config.model.get("bn_group", 0)
-    if group < 0 or (group and config.batch_size % group):
-        raise ValueError(f"config.model.bn_group={group} does not divide config.batch_size={config.batch_size}")
+    for part in ("model", "data", "optimizer"):
+        if not isinstance(config[part], ConfigDict) or not config[part]:
+            raise ValueError(f"config.{part} is empty; see configs/resnet_cifar.py for its fields")
+    durations = [_unit(config, "total"), _unit(config, "eval_every"), "log_every_steps", "checkpoint_every_steps"]
+    for field in ["batch_size", *durations]:
+        if not config[field] >= 1:
+            raise ValueError(f"config.{field}={config[field]}, has to be at least 1")
+    if not 0 <= config.seed < 2**63:
+        raise ValueError(f"config.seed={config.seed}, has to be from 0 to 2**63 - 1")
     if config.model.get("dtype", "float32") not in ("float32", "bfloat16"):
         raise ValueError(f"config.model.dtype={config.model.dtype!r}; choose float32 or bfloat16")
-    _validate_optimizer(config.optimizer, steps(config, "total", examples, config.batch_size), examples, config)
+    _check_optimizer(config.optimizer)
 
 
-def shrink(config: ConfigDict) -> None:
-    """Turn a recipe into one of a few seconds on the built-in data, in place: the same model and code paths."""
-    config.unlock()
-    with_total = {name: config[name] for name in ("total_steps", "total_epochs") if name in config}
-    total, few = next(iter(with_total.values())), 6
-    drops = next(name for name in ("drop_at_steps", "drop_at_epochs") if name in config.optimizer)
-    config.optimizer.drop_at_steps = tuple(round(few * drop / total) for drop in config.optimizer[drops])
-    if drops != "drop_at_steps":
-        del config.optimizer[drops]
-    for name in ("total_epochs", "eval_every_epochs"):
-        if name in config:
-            del config[name]
-    config.update(total_steps=few, eval_every_steps=3, log_every_steps=2, checkpoint_every_steps=3, batch_size=16)
+def check_together(config: ConfigDict, examples: int, devices: int) -> None:
+    """Raises ValueError for values that cannot work together, or not with this data set or these devices."""
+    batch_size = config.batch_size
+    if batch_size % devices:
+        raise ValueError(
+            f"config.batch_size={batch_size} cannot be divided among {devices} devices; take a multiple of {devices}"
+        )
+    group = config.model.get("bn_group", 0)
+    if group < 0 or (group and batch_size % group):
+        raise ValueError(
+            f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the batch"
+        )
+    total, field = _unit(config, "total"), _unit(config.optimizer, "drop_at")
+    last = steps(config, "total", examples, batch_size)
+    late = [drop for drop in steps(config.optimizer, "drop_at", examples, batch_size) if drop >= last]
+    if late:
+        raise ValueError(
+            f"config.optimizer.{field}={config.optimizer[field]}: a drop comes at step {late[0]}, not before the end "
+            f"at step {last} (config.{total}={config[total]}); change both, as in '--config.optimizer.{field}=()'"
+        )
+
+
+def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Turn a recipe into one of seconds on the built-in data, in place: the same model, units and code paths.
+
+    Durations that overrides leave alone are made to fit those that they change.
+    """
+    total, drops, every = _unit(config, "total"), _unit(config.optimizer, "drop_at"), _unit(config, "eval_every")
+    few = overrides.get(total, 6 if total == "total_steps" else 1)
+    scaled = [few * drop / config[total] for drop in config.optimizer[drops]]
+    if drops == "drop_at_steps":
+        scaled = sorted({round(drop) for drop in scaled} & set(range(1, int(few))))
+    config.optimizer[drops] = tuple(scaled)
+    config[total], config[every] = few, 3 if every == "eval_every_steps" else 1
+    config.update(log_every_steps=2, checkpoint_every_steps=3)
+    group = overrides.get("model.bn_group", 8 if config.model.get("bn_group", 0) else 0)
+    config.batch_size = max(16, 2 * group)
+    if "bn_group" in config.model:
+        config.model.bn_group = group
     config.data.update(name="shapes", train_split="train[:160]", eval_split="test[:50]")
-    if config.model.get("bn_group", 0):
-        config.model.bn_group = 8
-    config.lock()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -102,21 +121,25 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return lines
 
 
-def _validate_optimizer(optimizer: ConfigDict, total: int, examples: int, config: ConfigDict) -> None:
-    for field in ("learning_rate", "momentum", "weight_decay", "drop_factor", "warm_up_learning_rate"):
-        if field in optimizer and not optimizer[field] >= 0:
-            raise ValueError(f"config.optimizer.{field}={optimizer[field]}, has to be 0 or more")
-    drops = steps(optimizer, "drop_at", examples, config.batch_size)
-    if not all(isinstance(drop, int) for drop in drops):
-        raise ValueError(f"config.optimizer.drop_at_steps={drops}, has to be numbers such as 32000,48000")
-    if sorted(set(drops)) != list(drops) or any(drop < 1 for drop in drops):
-        raise ValueError(f"config.optimizer.drop_at_steps={drops}, has to rise, from 1 or more")
-    if drops and drops[-1] >= total:
-        left = ",".join(str(drop) for drop in drops if drop < total) or "()"
-        raise ValueError(
-            f"config.optimizer.drop_at_steps={drops}: the drop at {drops[-1]} lies after the end, total_steps={total}; "
-            f"change both, as in --config.optimizer.drop_at_steps={left}"
-        )
+def _unit(config: ConfigDict, what: str) -> str:
+    fields = [name for name in (f"{what}_steps", f"{what}_epochs") if name in config]
+    if len(fields) != 1:
+        raise ValueError(f"the config has to have one of {what}_steps and {what}_epochs; it has {fields or 'neither'}")
+    return fields[0]
+
+
+def _check_optimizer(optimizer: ConfigDict) -> None:
+    for field, value in optimizer.items():
+        if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"config.optimizer.{field}={value}, has to be 0 or more, and finite")
+    if optimizer.momentum >= 1:
+        raise ValueError(f"config.optimizer.momentum={optimizer.momentum}, has to be below 1")
+    field = _unit(optimizer, "drop_at")
+    drops, kinds = optimizer[field], int if field == "drop_at_steps" else (int, float)
+    if not isinstance(drops, tuple) or not all(isinstance(drop, kinds) and math.isfinite(drop) for drop in drops):
+        raise ValueError(f"config.optimizer.{field}={drops}, has to be numbers such as 32000,48000")
+    if sorted(set(drops)) != list(drops) or any(drop <= 0 for drop in drops):
+        raise ValueError(f"config.optimizer.{field}={drops}, has to rise, from above 0")
 
 
 def _override(config: ConfigDict, field: str, value: Any) -> None:

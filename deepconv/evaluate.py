@@ -14,12 +14,12 @@ from deepconv import metrics, preemption, runlog, sharding
 from deepconv.data import augment, pipeline
 from deepconv.state import TrainState
 
-Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
+Predict = Callable[[TrainState, jax.Array], jax.Array]
 
 
-def center(state: TrainState, batch: dict[str, jax.Array], *, model: nn.Module, mean: np.ndarray) -> jax.Array:
+def center(state: TrainState, images: jax.Array, *, model: nn.Module, mean: np.ndarray) -> jax.Array:
     """Class probabilities, float32 [B, classes], of a single view: the image as the source gives it."""
-    images = augment.subtract_mean(batch["image"], mean)
+    images = augment.subtract_mean(images, mean)
     logits = model.apply({"params": state.params, "batch_stats": state.batch_stats}, images, train=False)
     return jax.nn.softmax(logits.astype(jnp.float32))
 
@@ -35,7 +35,7 @@ def probabilities(
     parts = []
     for batch in pipeline.eval_batches(images, labels, batch_size):
         preemption.check()
-        probs = predict(state, sharding.put_batch(batch, mesh))
+        probs = predict(state, sharding.put_batch({"image": batch["image"]}, mesh)["image"])
         parts.append(np.asarray(probs)[batch["mask"]])
     result = np.concatenate(parts)
     if len(result) != len(labels):
@@ -44,10 +44,10 @@ def probabilities(
 
 
 def jit(protocol: str, model: nn.Module, mean: np.ndarray, mesh: Mesh) -> Predict:
-    """A protocol, compiled for the mesh; every process gets all probabilities."""
+    """A protocol, compiled for the mesh."""
 
-    def predict(state: TrainState, batch: dict[str, jax.Array]) -> jax.Array:
-        return PROTOCOLS[protocol](state, batch, model=model, mean=mean)
+    def predict(state: TrainState, images: jax.Array) -> jax.Array:
+        return PROTOCOLS[protocol](state, images, model=model, mean=mean)
 
     whole, split = sharding.replicated(mesh), sharding.split(mesh)
     options = sharding.compiler_options()

@@ -30,22 +30,22 @@ def main(arguments: list[str]) -> int:
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
     from deepconv import checkpoint, evaluate, preemption, runlog, train
 
+    preemption.install()
     try:
         config, workdir = load_config(arguments)
+        if not _EVALS.value:
+            raise ValueError(f"--evals is empty; choose from {sorted(evaluate.PROTOCOLS)}")
         if unknown := sorted(set(_EVALS.value) - set(evaluate.PROTOCOLS)):
             raise ValueError(f"--evals={','.join(unknown)} is not a protocol; choose from {sorted(evaluate.PROTOCOLS)}")
         task = train.prepare(config, _DATA_DIR.value, _WORKERS.value)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return refuse(str(error), code=2)
 
-    preemption.install()
     try:
         with runlog.lock(workdir):
             _claim(workdir, config)
             for change in runlog.record_start(workdir):
-                logging.warning(
-                    "This machine differs from the start before, and results may, in the last bits: %s", change
-                )
+                print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
             print(f"run directory: {workdir}", flush=True)
             _run(task, workdir)
     except preemption.Preempted as signal:
@@ -86,14 +86,14 @@ def _claim(workdir: Path, config: ConfigDict) -> None:
 def load_config(arguments: list[str]) -> tuple[ConfigDict, Path]:
     """The config that the flags describe, and the directory of its run. Raises ValueError."""
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # orbax and TFDS tell a lot
+        logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell a lot, and errors are told here
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
     flag, smoke = flags.FLAGS["config"], _SMOKE.value
     if not flag.present:
         raise ValueError("--config is missing; try --config=configs/quickstart.py")
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
-    workdir = Path(_WORKDIR.value or Path("runs") / config_lib.run_name(path, overrides, smoke))
+    workdir = Path(_WORKDIR.value or Path("runs") / config_lib.run_name(path, overrides, smoke)).expanduser()
     return config_lib.load(path, overrides, smoke), workdir
 
 
@@ -107,8 +107,8 @@ def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
         table.add_row(record["protocol"], str(record["examples"]), *errors, f"{100 - 100 / classes:.0f} %")
     Console().print(table)
     print(f"run directory: {workdir}\ncurves:        {workdir / 'curves.png'}")
-    print(f"next:          tensorboard --logdir={workdir.parent}, or another recipe, such as")
-    print("               python -m deepconv.main --config=configs/resnet_cifar.py --data_dir=DIR")
+    print("next:          the same command with a change, such as --config.model.residual=False or --config.seed=1;")
+    print("               tensorboard --logdir=runs (after pip install tensorboard); configs/ for the papers' recipes")
 
 
 def parse(argv: list[str]) -> list[str]:

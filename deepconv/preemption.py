@@ -43,9 +43,10 @@ def waiting() -> Iterator[None]:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _received
+    global _received, _waiting
     if number == signal.SIGINT and _received == signal.SIGINT:
-        raise KeyboardInterrupt  # the second Ctrl-C does not wait for a save
+        raise KeyboardInterrupt  # the second Ctrl-C: whoever types it does not want to wait
     _received = signal.Signals(number)
     if _waiting:
+        _waiting = False
         raise Preempted(_received.name)

@@ -16,6 +16,9 @@ from typing import Any
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -45,7 +48,10 @@ def lock(workdir: Path) -> Iterator[None]:
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    with temporary.open("w") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 
@@ -57,7 +63,7 @@ def record_start(workdir: Path) -> list[str]:
     write_json(path, starts)
     if len(starts) == 1:
         return []
-    fixed = ("versions", "device_kind", "devices", "cpus", "hosts", "xla_flags", "matmul_precision")
+    fixed = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
     return [
         f"{key}: {starts[-2][key]} before, {starts[-1][key]} now" for key in fixed if starts[-2][key] != starts[-1][key]
     ]
@@ -65,20 +71,35 @@ def record_start(workdir: Path) -> list[str]:
 
 def environment() -> dict[str, Any]:
     """Where, when and with what this process runs."""
+    commit = _git("rev-parse", "HEAD")
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "argv": sys.argv,
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": commit,
+        "dirty": commit and _git("status", "--porcelain", "--untracked-files=no") != "",
         "python": sys.version.split()[0],
         "versions": {name: metadata.version(name) for name in VERSIONS},
         "device_kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "cpus": len(os.sched_getaffinity(0)),
-        "hosts": jax.process_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": jax.config.jax_default_matmul_precision,
     }
+
+
+@contextlib.contextmanager
+def tensorboard(workdir: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives write(record); a disk that is full is an OSError there, and not the end of a thread."""
+    writer = EventsWriter(str(workdir / "events"))
+
+    def write(record: dict[str, Any]) -> None:
+        for name, value in ((name, value) for name, value in record.items() if name != "step"):
+            event = Event(wall_time=time.time(), step=record["step"], summary=scalar(name, value))
+            writer.write_event(event)
+        writer.flush()
+
+    with contextlib.closing(writer):
+        yield write
 
 
 def append_metrics(workdir: Path, record: dict[str, Any]) -> None:
@@ -97,7 +118,8 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     A line that the crash cut off is left out.
     """
     by_step: dict[int, dict[str, Any]] = {}
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+    path = workdir / "metrics.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
@@ -135,5 +157,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., No
 
 def _git(*arguments: str) -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or not a checkout
+        return None

@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def make_mesh() -> Mesh:
-    """All devices of all processes along one axis, "data"."""
+    """All devices along one axis, "data"."""
     return Mesh(np.asarray(jax.devices()), ("data",))
 
 
@@ -23,8 +23,8 @@ def split(mesh: Mesh) -> NamedSharding:
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's part of a batch -> the global batch on the devices."""
-    return {name: jax.make_array_from_process_local_data(split(mesh), array) for name, array in batch.items()}
+    """A batch on the host -> on the devices."""
+    return jax.device_put(batch, split(mesh))
 
 
 def compiler_options() -> dict[str, Any]:

@@ -14,7 +14,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, runlog, sharding
 from deepconv import config as config_lib
@@ -38,11 +37,16 @@ class Task:
 
 
 def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
-    """Check a config as far as can be without reading data. Raises ValueError or FileNotFoundError."""
+    """Check a config as far as can be without reading data. Raises ValueError, or OSError where data is not there."""
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
+        )
+    config_lib.check_fields(config)
     data, size = config.data, config.data.image_size
     train_source = sources.find(data.name, data.train_split, data_dir, size)
     eval_source = sources.find(data.name, data.eval_split, data_dir, size)
-    config_lib.validate(config, train_source.examples, jax.device_count())
+    config_lib.check_together(config, train_source.examples, jax.device_count())
     for field, known in (("augment", augment.AUGMENTATIONS), ("mean", statistics.MEANS)):
         if data[field] not in known:
             raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {sorted(known)}")
@@ -133,8 +137,6 @@ def batches(task: Task, images: np.ndarray, labels: np.ndarray, first_step: int)
         seed=task.config.seed,
         first_step=first_step,
         workers=task.workers,
-        process=jax.process_index(),
-        processes=jax.process_count(),
     )
     ahead = deque()
     for batch in host:
@@ -155,24 +157,25 @@ def train(task: Task, workdir: Path) -> tuple[TrainState, np.ndarray]:
     init = initial_state(task)
     state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh)) or init()
     step = first_step = int(state.step)
-    if step == total:
-        return state, mean
     eval_images, eval_labels = task.eval_source.read()
     predict = evaluate.jit("center", task.model, mean, task.mesh)
     eval_every = config_lib.steps(config, "eval_every", len(images), config.batch_size)
+    steps_per_epoch = len(images) / config.batch_size
     step_fn = jit_step(task, mean)
     loader = batches(task, images, labels, step)
+    evaluated = {record["step"] for record in runlog.read_metrics(workdir) if "test_top1_error" in record}
     window: list[dict[str, jax.Array]] = []  # of the steps not yet logged
     clock = time.perf_counter()
     try:
-        with runlog.progress("train", total, step) as show, SummaryWriter(str(workdir)) as board:
+        with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
             while True:
-                if step and (step % eval_every == 0 or step == total):  # also right after a resume: it may be missing
+                if step and (step % eval_every == 0 or step == total) and step not in evaluated:  # a resume may owe one
                     evaluation_start = time.perf_counter()
                     probs = evaluate.probabilities(
                         predict, state, eval_images, eval_labels, config.batch_size, task.mesh
                     )
-                    _log(workdir, board, {"step": step, "test_top1_error": metrics.top_k_error(probs, eval_labels, 1)})
+                    error = metrics.top_k_error(probs, eval_labels, 1)
+                    _log(workdir, board, {"step": step, "epoch": step / steps_per_epoch, "test_top1_error": error})
                     clock += time.perf_counter() - evaluation_start
                 if step == total:
                     break
@@ -188,7 +191,7 @@ def train(task: Task, workdir: Path) -> tuple[TrainState, np.ndarray]:
                     clock = time.perf_counter()
                 text = None
                 if log := step % config.log_every_steps == 0 or step == total:
-                    record = {"step": step, "epoch": step * config.batch_size / len(images), **_mean(window, step)}
+                    record = {"step": step, "epoch": step / steps_per_epoch, **_mean(window, step)}
                     timed = len(window) - (step - len(window) == first_step)
                     record["images_per_second"] = timed * config.batch_size / (time.perf_counter() - clock)
                     _log(workdir, board, record)
@@ -203,6 +206,7 @@ def train(task: Task, workdir: Path) -> tuple[TrainState, np.ndarray]:
         raise
     finally:
         checkpoint.wait(manager)
+        manager.close()
     return state, mean
 
 
@@ -228,12 +232,9 @@ def _line(record: dict[str, Any]) -> str:
     )
 
 
-def _log(workdir: Path, board: SummaryWriter, record: dict[str, Any]) -> None:
-    if jax.process_index() == 0:
-        runlog.append_metrics(workdir, record)
-        for name, value in record.items():
-            if name != "step":
-                board.add_scalar(name, value, record["step"])
+def _log(workdir: Path, board: Callable[[dict[str, Any]], None], record: dict[str, Any]) -> None:
+    runlog.append_metrics(workdir, record)
+    board(record)
 
 
 def _with_sharding(shapes: Any, mesh: Mesh) -> Any:

@@ -103,8 +103,17 @@ def test_a_damaged_newest_is_named_and_the_one_before_is_used(directory, harm, c
 def test_none_left_is_an_error(directory):
     for step in (1, 2):
         flip_a_bit(data_file(directory, step))
-    with pytest.raises(checkpoint.CheckpointError, match="steps \\[2, 1\\] are damaged"):
-        restore(directory)
+    for _ in range(2):  # the second start does not quietly begin anew
+        with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in .* is whole"):
+            restore(directory)
+
+
+def test_a_checkpoint_of_another_model_is_told_and_stays(directory):
+    manager = checkpoint.open_manager(directory, total_steps=9)
+    other = make_state(0).replace(params={"kernel": jnp.zeros((64, 64)), "bias": jnp.zeros(3)})
+    with pytest.raises(checkpoint.CheckpointError, match="not a state of this model"):
+        checkpoint.restore(manager, other)
+    assert same(restore(directory), make_state(2))
 
 
 def test_half_written_checkpoints_are_removed(directory):

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from conftest import CONFIGS, ROOT
 
@@ -12,6 +14,19 @@ def test_overrides_change_fields_and_win_over_smoke():
     )
     assert (config.model.depth, config.total_steps, config.optimizer.drop_at_steps) == (56, 9, (2, 4))
     assert config.data.name == "shapes"
+
+
+def test_smoke_keeps_units_and_fits_durations_to_overrides():
+    quickstart = ROOT / "configs" / "quickstart.py"
+    config = config_lib.load(quickstart, {"total_epochs": 2, "eval_every_epochs": 2}, smoke=True)
+    assert (config.total_epochs, config.eval_every_epochs, config.optimizer.drop_at_epochs) == (2, 2, (1.25, 1.75))
+    config = config_lib.load(CIFAR, {"total_steps": 3}, smoke=True)
+    assert (config.total_steps, config.optimizer.drop_at_steps) == (3, (2,))
+    config = config_lib.load(CIFAR, {"model.bn_group": 64}, smoke=True)
+    assert (config.model.bn_group, config.batch_size) == (64, 128)
+    for config in (config_lib.load(path, smoke=True) for path in CONFIGS):
+        config_lib.check_fields(config)
+        config_lib.check_together(config, examples=160, devices=2)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +49,12 @@ def test_a_wrong_override_is_named(field, value, named):
     [
         ({"batch_size": 129}, 2, "batch_size=129"),
         ({"batch_size": 0}, 1, "batch_size=0"),
-        ({"total_steps": 40_000}, 1, "48000 lies after the end"),
+        ({"total_steps": 40_000}, 1, "a drop comes at step 48000, not before the end"),
+        ({"seed": -1}, 1, "seed=-1"),
+        ({"optimizer.drop_at_steps": (float("nan"),)}, 1, "drop_at_steps"),
+        ({"optimizer.momentum": 1.0}, 1, "momentum=1.0"),
+        ({"optimizer.learning_rate": float("inf")}, 1, "learning_rate=inf"),
+        ({"optimizer.warm_up_until_error": float("nan")}, 1, "warm_up_until_error=nan"),
         ({"total_steps": 0, "optimizer.drop_at_steps": ()}, 1, "total_steps=0"),
         ({"optimizer.drop_at_steps": (48_000, 32_000)}, 1, "drop_at_steps"),
         ({"optimizer.drop_at_steps": ("x",)}, 1, "drop_at_steps"),
@@ -46,14 +66,16 @@ def test_a_wrong_override_is_named(field, value, named):
 )
 def test_values_that_cannot_work_are_named(overrides, devices, named):
     config = config_lib.load(CIFAR, overrides)
-    with pytest.raises(ValueError, match=named):
-        config_lib.validate(config, examples=50_000, devices=devices)
+    with pytest.raises(ValueError, match=re.escape(named)):
+        config_lib.check_fields(config)
+        config_lib.check_together(config, examples=50_000, devices=devices)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid_and_say_how_to_run(path):
     config = config_lib.load(path)
-    config_lib.validate(config, examples=50_000, devices=1)
+    config_lib.check_fields(config)
+    config_lib.check_together(config, examples=50_000, devices=1)
     assert f"python -m deepconv.main --config=configs/{path.name}" in path.read_text()
 
 

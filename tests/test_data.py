@@ -1,5 +1,7 @@
 import io
 import itertools
+import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -115,6 +117,17 @@ def test_missing_data_set_says_where_and_how(tmp_path):
         sources.find("cifar10", "train", str(tmp_path), 32)
     assert str(tmp_path / "cifar10") in str(error.value)
     assert f"tfds.builder('cifar10', data_dir={str(tmp_path)!r}, file_format='array_record')" in str(error.value)
+
+
+def test_a_data_set_in_other_files_says_so(tmp_path, cifar_dir):
+    there, here = Path(cifar_dir) / "cifar10" / "3.0.2", tmp_path / "cifar10" / "3.0.2"
+    here.mkdir(parents=True)
+    for file in ("features.json", "label.labels.txt"):
+        (here / file).write_bytes((there / file).read_bytes())
+    info = json.loads((there / "dataset_info.json").read_text()) | {"fileFormat": "tfrecord"}
+    (here / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(FileNotFoundError, match="tfrecord files, and array_record is needed"):
+        sources.find("cifar10", "train", str(tmp_path), 32)
 
 
 def test_data_dir_from_the_environment(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,17 +17,16 @@ from conftest import ROOT
 
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
+QUICK = f"--config={ROOT}/configs/quickstart.py"
 SHORT = [CIFAR, "--smoke", "--config.model.depth=8", "--config.data.image_size=16", "--config.batch_size=8"]
 SHORT += ["--config.total_steps=200", "--config.checkpoint_every_steps=10", "--config.eval_every_steps=100"]
 SHORT += ["--config.optimizer.drop_at_steps=100,150"]
 
 
-def start(arguments, cwd, **options):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [*COMMAND, *arguments], cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True, **options
-    )
+def start(arguments, cwd, preexec_fn=None, **variables):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""} | variables
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, env=environment, preexec_fn=preexec_fn, **streams)
 
 
 def finish(process):
@@ -61,7 +61,7 @@ def last_checkpoint(workdir):
     ("arguments", "named"),
     [
         ([], "--config is missing"),
-        (["--config=nothing.py"], "nothing.py is not a file"),
+        (["--config=nothing.py"], "nothing.py is not a Python file"),
         ([CIFAR, "--config.model.dept=20"], 'Did you mean "depth"'),
         ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
         ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
@@ -69,6 +69,11 @@ def last_checkpoint(workdir):
         ([CIFAR, "--wrokdir=x"], "wrokdir"),
         ([CIFAR, "--data_dir=nowhere"], "cifar10 is not in nowhere"),
         ([CIFAR, "smoke"], "unknown argument 'smoke'"),
+        ([CIFAR, "--smoke", "--evals="], "--evals is empty"),
+        ([CIFAR, "--smoke", "--config.data.image_size=0"], "config.data.image_size=0"),
+        ([QUICK, "--config.batch_size=0"], "config.batch_size=0"),
+        ([QUICK, "--config.total_epochs=3"], "'--config.optimizer.drop_at_epochs=()'"),
+        ([QUICK, "--config.optimizer.drop_at_epochs=a,b"], "config.optimizer.drop_at_epochs=('a', 'b')"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(arguments, named, tmp_path):
@@ -118,6 +123,35 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     code, out, err = finish(start(arguments, tmp_path))
     assert code == 0 and "train " not in out, err
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
+
+
+def test_a_disk_that_is_full_is_told_and_the_older_checkpoint_goes_on(tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # bytes in one file: less than a checkpoint's
+
+    arguments = [*SHORT, "--workdir=run"]
+    process = start(arguments, tmp_path)
+    wait_for(functools.partial(has_reached, tmp_path / "run" / "checkpoints", 10), process)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 75, err
+    before = last_checkpoint(tmp_path / "run")[0]
+    code, _, err = finish(start(arguments, tmp_path, preexec_fn=limit))
+    last_line = err.strip().splitlines()[-1]
+    assert code == 1 and "a checkpoint could not be written" in last_line and "File too large" in last_line, err
+    assert last_checkpoint(tmp_path / "run")[0] == before
+    code, _, err = finish(start(arguments, tmp_path))
+    assert code == 0, err
+
+
+def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
+    arguments = [QUICK, "--smoke", "--workdir=run"]
+    code, _, err = finish(start(arguments, tmp_path, PATH=str(tmp_path)))
+    assert code == 0 and json.loads((tmp_path / "run" / "environment.json").read_text())[0]["commit"] is None, err
+    (tmp_path / "run" / "eval.center.json").unlink()
+    (tmp_path / "run" / "checkpoints" / "10" / "SHA256SUMS.json").unlink()
+    code, _, err = finish(start(arguments, tmp_path))
+    assert code == 0 and "CHECKPOINT 10 IS DAMAGED" in err, err
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):

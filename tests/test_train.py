@@ -92,6 +92,23 @@ def test_a_crash_after_a_checkpoint_repeats_the_steps(uninterrupted, tmp_path, m
     assert losses[1] == next(r["train_loss"] for r in uninterrupted[1] if r["step"] == 6)
 
 
+def test_a_crash_in_the_last_evaluation_still_gets_the_last_test_error(tmp_path, monkeypatch):
+    evaluate_all, calls = evaluate.probabilities, []
+
+    def crash_at_the_second(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise MemoryError
+        return evaluate_all(*args)
+
+    monkeypatch.setattr(evaluate, "probabilities", crash_at_the_second)
+    with pytest.raises(MemoryError):
+        train.train(tiny_task(), tmp_path)
+    assert "test_top1_error" not in runlog.read_metrics(tmp_path)[-1]
+    train.train(tiny_task(), tmp_path)
+    assert "test_top1_error" in runlog.read_metrics(tmp_path)[-1] and len(calls) == 3
+
+
 @pytest.mark.parametrize("number", preemption.SIGNALS)
 def test_a_signal_reaches_a_loader_that_waits(tmp_path, signals, monkeypatch, number):
     def stuck(*args):
@@ -108,7 +125,7 @@ def test_a_signal_stops_evaluation(tmp_path, signals, monkeypatch):
     put = sharding.put_batch
 
     def put_with_a_signal(batch, mesh):
-        if "mask" in batch:
+        if "label" not in batch:  # a batch of the evaluation
             os.kill(os.getpid(), signal.SIGUSR1)
         return put(batch, mesh)
 

@@ -32,6 +32,8 @@ def find(name: str, split: str, data_dir: str | None, image_size: int) -> Source
     split is "train", "test[:1000]", "train[:90%]", "train[45000:]"; data_dir None means what TFDS uses.
     """
     if name == "shapes":
+        if image_size < 8:
+            raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
         first, last = parse_split(split, shapes.SPLITS)
         offset = shapes.OFFSETS[re.match(r"\w*", split)[0]]
         return Source(last - first, shapes.CLASSES, lambda: shapes.draw_many(offset + first, offset + last, image_size))
@@ -62,13 +64,18 @@ def _find_tfds(name: str, split: str, data_dir: str | None) -> Source:
     import tensorflow_datasets as tfds  # takes a second, which configs and the built-in data do without
 
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
-    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    builder = tfds.builder(name, data_dir=data_dir)
     if not Path(builder.data_dir, "dataset_info.json").exists():
         prepare = f"tfds.builder({name!r}, data_dir={data_dir!r}, file_format='array_record').download_and_prepare()"
         raise FileNotFoundError(
             f"{name} is not in {builder.data_dir}. If it lies elsewhere, give --data_dir=DIR or set TFDS_DATA_DIR "
             f"(DIR/{name}/{builder.version} is looked in). To download and prepare it: pip install -e '.[prepare]' && "
             f'python -c "import tensorflow_datasets as tfds; {prepare}"'
+        )
+    if (found := builder.info.file_format.value) != "array_record":
+        raise FileNotFoundError(
+            f"{name} in {builder.data_dir} is in {found} files, and array_record is needed; prepare it once more, into "
+            f"another --data_dir, with file_format='array_record'"
         )
     first, last = parse_split(split, {key: info.num_examples for key, info in builder.info.splits.items()})
 

@@ -89,6 +89,7 @@ class BatchNorm(nn.Module):
             wide = grouped.astype(jnp.float32)
             mean = wide.mean((1, 2, 3), keepdims=True)  # [G, 1, 1, 1, C]
             var = jnp.square(wide).mean((1, 2, 3), keepdims=True) - jnp.square(mean)
+            var = jnp.maximum(var, 0)  # rounding may leave less
             # DIFFERS: a moving average; the authors' release holds averages over the training set, taken at the end
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean.mean((0, 1, 2, 3))
