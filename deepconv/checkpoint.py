@@ -1,9 +1,11 @@
 """Checkpoints: orbax in the background, with SHA-256 sums that are checked before restoring."""
 
+import errno
 import hashlib
 import json
-import logging
+import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,6 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from deepconv.state import TrainState
-
-LOG = logging.getLogger("deepconv")
 
 SUMS = "SHA256SUMS.json"
 NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; nothing is restored from it
@@ -86,9 +86,13 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | No
             except Exception as error:
                 raise CheckpointError(
                     f"{directory / str(step)} is whole but is not a state of this model and optimiser; if the code has "
-                    f"changed since, give another --workdir. {_tail(error)}"
+                    f"changed since, give another --workdir. {_cause(error)}"
                 ) from error
-        LOG.warning("CHECKPOINT %s IS DAMAGED (%s); it is moved to %s", step, reason, damaged / str(step))
+        print(
+            f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {damaged / str(step)}",
+            file=sys.stderr,
+            flush=True,
+        )
         shutil.rmtree(damaged / str(step), ignore_errors=True)
         damaged.mkdir(exist_ok=True)
         (directory / str(step)).rename(damaged / str(step))
@@ -127,13 +131,15 @@ def _write_sums(directory: Path) -> None:
         (checkpoint / SUMS).write_text(json.dumps(_sums(checkpoint), indent=1))
 
 
-def _tail(error: Exception) -> str:
-    return "..." + " ".join(str(error).split())[-200:]  # the cause is at the end
+def _cause(error: Exception) -> str:
+    """The system's word for it, which lies somewhere in a page of orbax and tensorstore; else the end of that page."""
+    known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO))
+    return next((word for word in known if word in str(error)), "..." + " ".join(str(error).split())[-200:])
 
 
 def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
     free = shutil.disk_usage(manager.directory).free
     return CheckpointError(
         f"a checkpoint could not be written to {manager.directory} ({free / 1e9:.2f} GB are free there): "
-        f"{_tail(error)}; earlier ones are untouched: make room, then start the same command again"
+        f"{_cause(error)}; earlier ones are untouched: make room, then start the same command again"
     )

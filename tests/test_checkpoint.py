@@ -85,7 +85,7 @@ def test_saving_while_the_state_is_given_up_to_the_next_step(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["bit", "truncate", "delete", "sums"])
-def test_a_damaged_newest_is_named_and_the_one_before_is_used(directory, harm, caplog):
+def test_a_damaged_newest_is_named_and_the_one_before_is_used(directory, harm, capsys):
     path = data_file(directory, 2)
     if harm == "bit":
         flip_a_bit(path)
@@ -96,7 +96,7 @@ def test_a_damaged_newest_is_named_and_the_one_before_is_used(directory, harm, c
     else:
         (directory / "2" / checkpoint.SUMS).unlink()
     assert same(restore(directory), make_state(1))
-    assert "CHECKPOINT 2 IS DAMAGED" in caplog.text
+    assert "CHECKPOINT 2 IS DAMAGED" in capsys.readouterr().err
     assert (directory.with_name("checkpoints.damaged") / "2").is_dir()
 
 

@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,16 +16,19 @@ from conftest import ROOT
 
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
+CACHE = jax.config.jax_compilation_cache_dir
 QUICK = f"--config={ROOT}/configs/quickstart.py"
 SHORT = [CIFAR, "--smoke", "--config.model.depth=8", "--config.data.image_size=16", "--config.batch_size=8"]
 SHORT += ["--config.total_steps=200", "--config.checkpoint_every_steps=10", "--config.eval_every_steps=100"]
 SHORT += ["--config.optimizer.drop_at_steps=100,150"]
 
 
-def start(arguments, cwd, preexec_fn=None, **variables):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""} | variables
+def start(arguments, cwd, before=(), **variables):
+    environment = (
+        os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE} | variables
+    )
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, env=environment, preexec_fn=preexec_fn, **streams)
+    return subprocess.Popen([*before, *COMMAND, *arguments], cwd=cwd, env=environment, **streams)
 
 
 def finish(process):
@@ -73,7 +75,7 @@ def last_checkpoint(workdir):
         ([CIFAR, "--smoke", "--config.data.image_size=0"], "config.data.image_size=0"),
         ([QUICK, "--config.batch_size=0"], "config.batch_size=0"),
         ([QUICK, "--config.total_epochs=3"], "'--config.optimizer.drop_at_epochs=()'"),
-        ([QUICK, "--config.optimizer.drop_at_epochs=a,b"], "config.optimizer.drop_at_epochs=('a', 'b')"),
+        ([QUICK, "--config.optimizer.drop_at_epochs=a,b"], "config.optimizer.drop_at_epochs=('a,b',)"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(arguments, named, tmp_path):
@@ -126,9 +128,6 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
 
 
 def test_a_disk_that_is_full_is_told_and_the_older_checkpoint_goes_on(tmp_path):
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # bytes in one file: less than a checkpoint's
-
     arguments = [*SHORT, "--workdir=run"]
     process = start(arguments, tmp_path)
     wait_for(functools.partial(has_reached, tmp_path / "run" / "checkpoints", 10), process)
@@ -136,7 +135,8 @@ def test_a_disk_that_is_full_is_told_and_the_older_checkpoint_goes_on(tmp_path):
     code, _, err = finish(process)
     assert code == 75, err
     before = last_checkpoint(tmp_path / "run")[0]
-    code, _, err = finish(start(arguments, tmp_path, preexec_fn=limit))
+    full = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh"]  # no file above 50 kB: less than a checkpoint's
+    code, _, err = finish(start(arguments, tmp_path, before=full))
     last_line = err.strip().splitlines()[-1]
     assert code == 1 and "a checkpoint could not be written" in last_line and "File too large" in last_line, err
     assert last_checkpoint(tmp_path / "run")[0] == before

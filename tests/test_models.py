@@ -32,7 +32,7 @@ def test_parameter_counts(depth, residual):
 
 def test_maps_of_the_three_stages():
     seen = {}
-    model = CifarResNet(10, 14)
+    model = CifarResNet(10, 8)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
     _, caught = model.apply(variables, jnp.zeros((2, 32, 32, 3)), train=False, capture_intermediates=True)
     for name, value in caught["intermediates"].items():
@@ -43,7 +43,7 @@ def test_maps_of_the_three_stages():
 
 @pytest.mark.parametrize("residual", [True, False])
 def test_scan_over_blocks_equals_one_block_after_the_other(residual):
-    model = CifarResNet(10, 20, residual)
+    model = CifarResNet(10, 14, residual)
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
     variables = model.init(jax.random.key(0), images, train=False)
     logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
@@ -57,7 +57,7 @@ def test_scan_over_blocks_equals_one_block_after_the_other(residual):
     x = jnp.maximum(x, 0)
     stats = []
     for stage, filters in enumerate((16, 32, 64)):
-        for block in range(3):
+        for block in range(2):
             stride = 2 if stage and not block else 1
             name, index = (f"stage{stage + 1}_rest", block - 1) if block else (f"stage{stage + 1}_first", None)
             module = BasicBlock(filters, stride, residual, 0, jnp.float32, True)
@@ -65,7 +65,7 @@ def test_scan_over_blocks_equals_one_block_after_the_other(residual):
             stats.append(new["batch_stats"]["bn2"]["mean"])
     fc = variables["params"]["fc"]
     np.testing.assert_allclose(x.mean((1, 2)) @ fc["kernel"], logits - fc["bias"][None], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(updated["batch_stats"]["stage3_rest"]["bn2"]["mean"][1], stats[-1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(updated["batch_stats"]["stage3_rest"]["bn2"]["mean"][0], stats[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_conv_and_its_gradients_by_definition():
