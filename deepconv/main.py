@@ -115,10 +115,13 @@ def parse(argv: list[str]) -> list[str]:
     """absl's parser, with every mistake answered in one line."""
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, TypeError, ValueError) as error:
-        text = error.args[0] if error.args else str(error)
-        print("deepconv: " + " ".join(str(text).split()), file=sys.stderr)
-        sys.exit(2)
+    except AttributeError as error:
+        mistake = str(error)
+        if error.args and isinstance(error.args[0], KeyError):  # ml_collections wraps what it has to say
+            mistake = f"the config has no field {error.args[0].args[0]}"
+    except (flags.Error, SyntaxError, TypeError, ValueError) as error:
+        mistake = str(error)
+    sys.exit(refuse(" ".join(mistake.split()), code=2))
 
 
 def refuse(message: str, code: int = 1) -> int:
