@@ -40,7 +40,4 @@ def get_config() -> ConfigDict:
     config.optimizer.drop_factor = 0.1
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.warm_up_at_depth = 0
-    config.optimizer.warm_up_learning_rate = 0.01
-    config.optimizer.warm_up_until_error = 80.0
     return config

@@ -81,8 +81,12 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
         )
     total, field = _unit(config, "total"), _unit(config.optimizer, "drop_at")
     last = steps(config, "total", examples, batch_size)
-    late = [drop for drop in steps(config.optimizer, "drop_at", examples, batch_size) if drop >= last]
-    if late:
+    drops = steps(config.optimizer, "drop_at", examples, batch_size)
+    if sorted({*drops} - {0}) != list(drops):
+        raise ValueError(
+            f"config.optimizer.{field}={config.optimizer[field]} is at steps {drops}, has to rise from 1 or more"
+        )
+    if late := [drop for drop in drops if drop >= last]:
         raise ValueError(
             f"config.optimizer.{field}={config.optimizer[field]}: a drop comes at step {late[0]}, not before the end "
             f"at step {last} (config.{total}={config[total]}); change both, as in '--config.optimizer.{field}=()'"

@@ -27,19 +27,17 @@ def center(state: TrainState, images: jax.Array, *, model: nn.Module, mean: np.n
 PROTOCOLS = {"center": center}
 
 
-def probabilities(
-    predict: Predict, state: TrainState, images: np.ndarray, labels: np.ndarray, batch_size: int, mesh: Mesh
-) -> np.ndarray:
+def probabilities(predict: Predict, state: TrainState, images: np.ndarray, batch_size: int, mesh: Mesh) -> np.ndarray:
     """Class probabilities, float32 [N, classes], of every image once, in order; predict is jitted."""
     batch_size = -(-batch_size // mesh.size) * mesh.size
     parts = []
-    for batch in pipeline.eval_batches(images, labels, batch_size):
+    for batch, mask in pipeline.eval_batches(images, batch_size):
         preemption.check()
-        probs = predict(state, sharding.put_batch({"image": batch["image"]}, mesh)["image"])
-        parts.append(np.asarray(probs)[batch["mask"]])
+        probs = predict(state, sharding.put_batch({"image": batch}, mesh)["image"])
+        parts.append(np.asarray(probs)[mask])
     result = np.concatenate(parts)
-    if len(result) != len(labels):
-        raise RuntimeError(f"{len(result)} predictions for {len(labels)} images")
+    if len(result) != len(images):
+        raise RuntimeError(f"{len(result)} predictions for {len(images)} images")
     return result
 
 

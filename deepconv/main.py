@@ -65,7 +65,7 @@ def _run(task: Any, workdir: Path) -> None:
         images, labels = task.eval_source.read()
         for name in missing:
             predict = evaluate.jit(name, task.model, mean, task.mesh)
-            probs = evaluate.probabilities(predict, state, images, labels, task.config.batch_size, task.mesh)
+            probs = evaluate.probabilities(predict, state, images, task.config.batch_size, task.mesh)
             evaluate.write(workdir, name, probs, labels, int(state.step))
         curves.draw(workdir)
     _summary(task, workdir, [json.loads(file.read_text()) for file in evals.values()])

@@ -19,4 +19,5 @@ def top1_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def top_k_error(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Percentage of images whose label is not among the k highest; ties go to the lower class, as in argmax."""
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
-    return 100.0 * float(1.0 - (best == labels[:, None]).any(-1).mean())
+    misses = len(labels) - int((best == labels[:, None]).any(-1).sum())
+    return 100 * misses / len(labels)

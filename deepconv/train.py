@@ -157,22 +157,23 @@ def train(task: Task, workdir: Path) -> tuple[TrainState, np.ndarray]:
     init = initial_state(task)
     state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh)) or init()
     step = first_step = int(state.step)
-    eval_arrays = task.eval_source.read()
+    eval_images, eval_labels = task.eval_source.read()
     predict = evaluate.jit("center", task.model, mean, task.mesh)
     eval_every = config_lib.steps(config, "eval_every", len(images), config.batch_size)
     steps_per_epoch = len(images) / config.batch_size
     step_fn = jit_step(task, mean)
     loader = batches(task, images, labels, step)
-    evaluated = {record["step"] for record in runlog.read_metrics(workdir) if "test_top1_error" in record}
+    evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
     window: list[dict[str, jax.Array]] = []  # of the steps not yet logged
     clock = time.perf_counter()
     try:
         with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
             while True:
-                if step and (step % eval_every == 0 or step == total) and step not in evaluated:  # a resume may owe one
+                due = step and (step % eval_every == 0 or step == total)
+                if due and not (step == first_step and evaluated):  # a resume may owe the one of its checkpoint
                     evaluation_start = time.perf_counter()
-                    probs = evaluate.probabilities(predict, state, *eval_arrays, config.batch_size, task.mesh)
-                    error = metrics.top_k_error(probs, eval_arrays[1], 1)
+                    probs = evaluate.probabilities(predict, state, eval_images, config.batch_size, task.mesh)
+                    error = metrics.top_k_error(probs, eval_labels, 1)
                     _log(workdir, board, {"step": step, "epoch": step / steps_per_epoch, "test_top1_error": error})
                     clock += time.perf_counter() - evaluation_start
                 if step == total:

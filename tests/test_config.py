@@ -105,6 +105,12 @@ def test_durations_carry_units():
     assert config_lib.steps(config_lib.load(CIFAR), "total", examples=7, batch_size=3) == 64_000
 
 
+def test_drops_that_fall_on_one_step_are_refused():
+    config = config_lib.load(ROOT / "configs" / "quickstart.py", {"optimizer.drop_at_epochs": (5.0, 5.01)})
+    with pytest.raises(ValueError, match=r"is at steps \(2, 2\), has to rise"):
+        config_lib.check_together(config, examples=10, devices=1)
+
+
 def test_differences_are_named_by_field():
     old, new = {"a": 1, "m": {"b": 2, "c": 3}}, {"a": 1, "m": {"b": 5}, "d": 4}
     lines = config_lib.differences(old, new)

@@ -21,17 +21,14 @@ def train_batches(
     seed: int,
     first_step: int = 0,
     workers: int = 0,
-    process: int = 0,
-    processes: int = 1,
 ) -> Iterator[Batch]:
-    """Endless batches {"image": uint8 [b, H, W, 3], "label": int32 [b]} from first_step on; b = batch_size / processes.
+    """Endless batches {"image": uint8 [B, H, W, 3], "label": int32 [B]} from first_step on.
 
     Reshuffled every epoch; a batch may hold the end of one epoch and the beginning of the next.
     """
     # Indices are batched first and the images gathered in one go: Grain costs 19 us an element whatever it holds.
     order = grain.MapDataset.range(len(images)).seed(seed).shuffle().repeat()
-    order = order[process::processes].batch(batch_size // processes)
-    batches = order.map(functools.partial(_gather, images, labels))[first_step:]
+    batches = order.batch(batch_size).map(functools.partial(_gather, images, labels))[first_step:]
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
     if workers:
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
@@ -39,16 +36,12 @@ def train_batches(
     return iter(loader)
 
 
-def eval_batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Iterator[Batch]:
-    """Every image once, in order; the last batch is padded with zeros where "mask" is False."""
+def eval_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(images, mask): every image once, in order; the last batch is padded with zeros where the mask is False."""
     for start in range(0, len(images), batch_size):
-        image, label = images[start : start + batch_size], labels[start : start + batch_size]
-        missing = batch_size - len(image)
-        yield {
-            "image": np.pad(image, ((0, missing), (0, 0), (0, 0), (0, 0))),
-            "label": np.pad(label, (0, missing)),
-            "mask": np.arange(batch_size) < len(image),
-        }
+        batch = images[start : start + batch_size]
+        padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
+        yield np.pad(batch, padding), np.arange(batch_size) < len(batch)
 
 
 def _gather(images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Batch:

@@ -14,7 +14,7 @@ from deepconv.data import shapes
 
 Arrays = tuple[np.ndarray, np.ndarray]  # uint8 [N, H, W, 3], int32 [N]
 
-TFDS_NAMES = {"cifar10": 32, "cifar100": 32}  # those whose images all have one size, in pixels
+TFDS_NAMES = {"cifar10": 32}  # those whose images all have one size, in pixels
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def find(name: str, split: str, data_dir: str | None, image_size: int) -> Source
         if image_size < 8:
             raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
         first, last = parse_split(split, shapes.SPLITS)
-        offset = shapes.OFFSETS[re.match(r"\w*", split)[0]]
+        offset = shapes.OFFSETS[split.split("[")[0]]
         return Source(last - first, shapes.CLASSES, lambda: shapes.draw_many(offset + first, offset + last, image_size))
     if name in TFDS_NAMES:
         if image_size != TFDS_NAMES[name]:
