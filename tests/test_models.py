@@ -60,7 +60,7 @@ def test_scan_over_blocks_equals_one_block_after_the_other(residual):
         for block in range(2):
             stride = 2 if stage and not block else 1
             name, index = (f"stage{stage + 1}_rest", block - 1) if block else (f"stage{stage + 1}_first", None)
-            module = BasicBlock(filters, stride, residual, 0, jnp.float32, True)
+            module = BasicBlock(filters, stride, "A" if residual else "none", 0, jnp.float32, True)
             (x, _), new = module.apply(sub(name, index), x, None, mutable=["batch_stats"])
             stats.append(new["batch_stats"]["bn2"]["mean"])
     fc = variables["params"]["fc"]

@@ -1,5 +1,6 @@
 """What the networks are built from."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -8,28 +9,185 @@ import jax.numpy as jnp
 from jax import lax
 
 NHWC = ("NHWC", "HWIO", "NHWC")
+CEIL = "ceil"  # padding on the right and bottom, so that the last window covers the last pixel: cuda-convnet, Caffe
+
+Padding = int | str  # pixels on all sides, or CEIL
+Initializer = jax.nn.initializers.Initializer
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015 (rectifiers): std sqrt(2 / n)
 
 
 class Conv(nn.Module):
-    """Square convolution without bias, padded alike on all sides; He initialisation."""
+    """Square convolution, kernel [k, k, C / groups, D]; without bias_init, without bias.
+
+    Each of the groups sees its own part of the channels. Padding is zero.
+    """
 
     filters: int
     size: int = 3
     stride: int = 1
+    padding: Padding = 1
+    groups: int = 1
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.filters))
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1] // self.groups, self.filters))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        pad = (self.size - 1) // 2
-        return conv_unit_stride(x, kernel) if self.stride == 1 else _conv(x, kernel, self.stride, pad)
+        if self.stride == 1 and self.padding == (self.size - 1) // 2:
+            one = conv_unit_stride
+        else:
+            one = functools.partial(_conv, stride=self.stride, pads=pads(x, self.size, self.stride, self.padding))
+        # XLA's own grouped convolution has slow gradients: 7 to 11 times as long on a CPU, and not specialised on GPUs
+        parts = zip(jnp.split(x, self.groups, -1), jnp.split(kernel, self.groups, -1), strict=True)
+        x = jnp.concatenate([one(*part) for part in parts], -1)
+        if self.bias_init is not None:
+            x += self.param("bias", self.bias_init, (self.filters,)).astype(self.dtype)[None, None, None]
+        return x
 
 
-def _conv(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=NHWC)
+class LocallyConnected(nn.Module):
+    """A 3x3 convolution at stride 1 that shares nothing: each pixel has a kernel and biases of its own."""
+
+    filters: int
+    kernel_init: Initializer
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        _, height, width, channels = x.shape
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(self.dtype)
+        windows = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        kernel = self.param("kernel", self.kernel_init, (height, width, 3, 3, channels, self.filters))
+        bias = self.param("bias", self.bias_init, (height, width, self.filters))
+        kernel = kernel.reshape(height, width, 9 * channels, self.filters).astype(self.dtype)
+        return jnp.einsum("bhwp,hwpd->bhwd", jnp.concatenate(windows, -1), kernel) + bias.astype(self.dtype)[None]
+
+
+class FullyConnected(nn.Module):
+    """All pixels of the map to each output: a convolution whose kernel [H, W, C, D] is as large as the map.
+
+    [B, H, W, C] -> [B, 1, 1, D]; on a larger map, the same parameters give an output for every window of it.
+    """
+
+    outputs: int
+    kernel_init: Initializer
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.is_initializing():  # the map of a training image decides; later ones may be larger
+            kernel = self.param("kernel", self.kernel_init, (*x.shape[1:], self.outputs))
+        else:
+            kernel = self.get_variable("params", "kernel")
+        bias = self.param("bias", self.bias_init, (self.outputs,)).astype(self.dtype)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if x.shape[1:] == kernel.shape[:3]:
+            y = (x.reshape(len(x), -1) @ kernel.reshape(-1, self.outputs))[:, None, None]
+        else:
+            y = _conv(x, kernel, 1, ((0, 0), (0, 0)))
+        return y + bias[None, None, None]
+
+
+def pads(x: jax.Array, size: int, stride: int, padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels to add to (top, bottom), (left, right) of x [B, H, W, C]."""
+    if padding == CEIL:
+        return tuple((0, -(side - size) % stride) for side in x.shape[1:3])
+    return ((padding, padding), (padding, padding))
+
+
+def max_pool(x: jax.Array, size: int, stride: int, padding: Padding = CEIL) -> jax.Array:
+    """Largest value of each window, x [B, H, W, C]; where several are largest, they share the gradient.
+
+    Slices and maximum, rows first: the gradient of XLA's window reduction takes 7 times as long on a CPU and, on a
+    GPU, has no deterministic form.
+    """
+    x = jnp.pad(x, ((0, 0), *pads(x, size, stride, padding), (0, 0)), constant_values=-jnp.inf)
+    for axis in (1, 2):
+        outputs = (x.shape[axis] - size) // stride + 1
+        ends = [start + stride * (outputs - 1) + 1 for start in range(size)]
+        x = functools.reduce(
+            jnp.maximum, [lax.slice_in_dim(x, start, end, stride, axis) for start, end in enumerate(ends)]
+        )
+    return x
+
+
+def average_pool(x: jax.Array, size: int, stride: int, padding: Padding = CEIL) -> jax.Array:
+    """Mean over those pixels of each window that lie in the image, x [B, H, W, C]."""
+    window = functools.partial(
+        lax.reduce_window,
+        init_value=0.0,
+        computation=lax.add,
+        window_dimensions=(1, size, size, 1),
+        window_strides=(1, stride, stride, 1),
+        padding=((0, 0), *pads(x, size, stride, padding), (0, 0)),
+    )
+    return window(x) / window(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def response_norm(x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float) -> jax.Array:
+    """x / (k + alpha * s)^0.75, s the sum of squares over windows of odd size along the axes; in float32.
+
+    Krizhevsky et al. 2012, 3.3, with axes=(-1,): over neighbouring channels. Windows end at the border.
+    """
+    return _response_norm_forward(x, axes, size, k, alpha)[0]
+
+
+def _response_norm_forward(
+    x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    wide = x.astype(jnp.float32)
+    root = lax.rsqrt(k + alpha * _window_sum(wide * wide, axes, size))
+    return (wide * root * jnp.sqrt(root)).astype(x.dtype), (x, root)
+
+
+def _response_norm_backward(
+    axes: tuple[int, ...],
+    size: int,
+    k: float,
+    alpha: float,
+    saved: tuple[jax.Array, jax.Array],
+    dy: jax.Array,
+) -> tuple[jax.Array]:
+    # written out, since JAX's own keeps and reads again every shifted copy
+    (x, root), dtype = saved, dy.dtype
+    x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
+    factor = root * jnp.sqrt(root)  # (k + alpha s)^-0.75
+    shared = _window_sum(dy * x * factor * root * root, axes, size)
+    return ((dy * factor - 1.5 * alpha * x * shared).astype(dtype),)
+
+
+def _window_sum(x: jax.Array, axes: tuple[int, ...], size: int) -> jax.Array:
+    for axis in axes:
+        side = x.shape[axis]
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (size // 2, size // 2)
+        padded = jnp.pad(x, widths)
+        x = sum(lax.slice_in_dim(padded, start, start + side, axis=axis) for start in range(size))
+    return x
+
+
+response_norm.defvjp(_response_norm_forward, _response_norm_backward)
+
+
+def channel_norm(x: jax.Array, size: int, k: float, alpha: float, towers: int = 1) -> jax.Array:
+    """Local response normalisation over channels, x [B, H, W, C]; windows stay inside each of the towers."""
+    split = x.reshape(*x.shape[:-1], towers, -1)
+    return response_norm(split, (-1,), size, k, alpha).reshape(x.shape)
+
+
+def _conv(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[tuple[int, int], tuple[int, int]]) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=NHWC)
+
+
+def _same(kernel: jax.Array) -> tuple[tuple[int, int], tuple[int, int]]:
+    pad = (kernel.shape[0] - 1) // 2
+    return ((pad, pad), (pad, pad))
 
 
 @jax.custom_vjp
@@ -39,7 +197,7 @@ def conv_unit_stride(x: jax.Array, kernel: jax.Array) -> jax.Array:
     The gradients are JAX's own, written so that XLA:CPU finds its fast kernels for them: it knows only NHWC x HWIO,
     rewrites other orders only outside loops, and is 30 times slower where it does not.
     """
-    return _conv(x, kernel, 1, (kernel.shape[0] - 1) // 2)
+    return _conv(x, kernel, 1, _same(kernel))
 
 
 def _conv_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -51,14 +209,13 @@ def _conv_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[j
 
 
 def _gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.vjp(lambda x, kernel: _conv(x, kernel, 1, (kernel.shape[0] - 1) // 2), x, kernel)[1](dy)
+    return jax.vjp(lambda x, kernel: _conv(x, kernel, 1, _same(kernel)), x, kernel)[1](dy)
 
 
 def _gradients_as_convolutions(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    pad = (kernel.shape[0] - 1) // 2
-    dx = _conv(dy, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, pad)
+    dx = _conv(dy, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, _same(kernel))
     # channels as the batch, images as the channels, the whole of dy as the kernel
-    dkernel = _conv(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), 1, pad)  # [C, k, k, D]
+    dkernel = _conv(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), 1, _same(kernel))  # [C, k, k, D]
     return dx, dkernel.transpose(1, 2, 0, 3)
 
 

@@ -6,9 +6,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import BatchNorm, Conv, he_normal, shortcut_a
+from deepconv.models.layers import CEIL, BatchNorm, Conv, he_normal, max_pool, shortcut_a
+
+# Table 1: the number of blocks in conv2_x, conv3_x, conv4_x, conv5_x
+BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+FILTERS = (64, 128, 256, 512)  # on maps of 56, 28, 14, 7 pixels; a bottleneck block gives four times as many
 
 CIFAR_FILTERS = (16, 32, 64)  # on maps of 32, 16, 8 pixels (4.2)
+
+POOL1_PADDING = {"ceil": CEIL, "symmetric": 1}
 
 
 class BasicBlock(nn.Module):
@@ -16,28 +23,87 @@ class BasicBlock(nn.Module):
 
     filters: int
     stride: int
-    residual: bool
+    shortcut: str  # "A", "B", "C", or "none" for a plain net
     bn_group: int
     dtype: Any
     train: bool
+    stride_on: str = "3x3"
 
     @nn.compact
     def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-        y = Conv(self.filters, stride=self.stride, dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(BatchNorm(self.bn_group, dtype=self.dtype, name="bn1")(y, self.train))
-        y = Conv(self.filters, dtype=self.dtype, name="conv2")(y)
-        y = BatchNorm(self.bn_group, dtype=self.dtype, name="bn2")(y, self.train)
-        if self.residual:
-            y += shortcut_a(x, self.filters, self.stride)
-        return nn.relu(y), None
+        y = self.conv_bn(x, self.filters, 3, self.stride, "conv1", "bn1")
+        y = self.conv_bn(nn.relu(y), self.filters, 3, 1, "conv2", "bn2")
+        return nn.relu(self.add_shortcut(x, y)), None
+
+    def conv_bn(self, x: jax.Array, filters: int, size: int, stride: int, conv: str, bn: str) -> jax.Array:
+        """Convolution and normalisation under these names."""
+        x = Conv(filters, size, stride, padding=size // 2, dtype=self.dtype, name=conv)(x)
+        return BatchNorm(self.bn_group, dtype=self.dtype, name=bn)(x, self.train)
+
+    def add_shortcut(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """The block's input, brought to its output's shape (3.3), plus its output."""
+        if self.shortcut == "none":
+            return y
+        if self.shortcut == "C" or (self.shortcut == "B" and x.shape != y.shape):
+            return y + self.conv_bn(x, y.shape[-1], 1, self.stride, "projection", "projection_bn")
+        return y + shortcut_a(x, y.shape[-1], self.stride)
+
+
+class BottleneckBlock(BasicBlock):
+    """1x1, 3x3 and 1x1 convolutions, the last with four times the filters (Fig. 5)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        strides = (self.stride, 1) if self.stride_on == "1x1" else (1, self.stride)
+        y = self.conv_bn(x, self.filters, 1, strides[0], "conv1", "bn1")
+        y = self.conv_bn(nn.relu(y), self.filters, 3, strides[1], "conv2", "bn2")
+        y = self.conv_bn(nn.relu(y), 4 * self.filters, 1, 1, "conv3", "bn3")
+        return nn.relu(self.add_shortcut(x, y)), None
+
+
+class ResNet(nn.Module):
+    """The nets of Table 1: 18 and 34 layers of basic blocks; 50, 101 and 152 of bottlenecks.
+
+    stride_on says which convolution of a bottleneck has the stride: the first 1x1 in the paper, the 3x3 in what
+    torchvision and others call ResNet v1.5. pool1 rounds up as the authors' or pads all sides alike.
+    """
+
+    classes: int
+    depth: int = 50
+    residual: bool = True
+    shortcut: str = "B"
+    stride_on: str = "1x1"
+    pool1: str = "ceil"
+    bn_group: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, known in (
+            ("depth", (*BASIC, *BOTTLENECK)),
+            ("shortcut", ("A", "B", "C")),
+            ("stride_on", ("1x1", "3x3")),
+            ("pool1", tuple(POOL1_PADDING)),
+        ):
+            if (value := getattr(self, field)) not in known:
+                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {', '.join(map(str, known))}")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        dtype = jnp.dtype(self.dtype)
+        x = Conv(FILTERS[0], 7, 2, padding=3, dtype=dtype, name="conv1")(x)
+        x = nn.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 112, 112, 64]
+        x = max_pool(x, 3, 2, POOL1_PADDING[self.pool1])
+        block, counts = (BasicBlock, BASIC) if self.depth in BASIC else (BottleneckBlock, BOTTLENECK)
+        shared = dict(shortcut=self.shortcut if self.residual else "none", stride_on=self.stride_on)
+        shared |= dict(bn_group=self.bn_group, dtype=dtype, train=train)
+        for part, (filters, count) in enumerate(zip(FILTERS, counts[self.depth], strict=True), 2):
+            x = stage(x, f"conv{part}", block, count, filters, 1 if part == 2 else 2, shared)
+        return head(x, self.classes)
 
 
 class CifarResNet(nn.Module):
-    """The 6n+2 layers of 4.2: a convolution, three stages of 2n, average pooling, a fully connected layer.
-
-    All but the first block of a stage are equal. They are one scan, their parameters stacked along a first axis, so
-    that the time to compile does not grow with depth.
-    """
+    """The 6n+2 layers of 4.2: a convolution, three stages of 2n, average pooling, a fully connected layer."""
 
     classes: int
     depth: int = 20
@@ -55,16 +121,31 @@ class CifarResNet(nn.Module):
         dtype = jnp.dtype(self.dtype)
         x = Conv(CIFAR_FILTERS[0], dtype=dtype, name="conv1")(x)
         x = nn.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 32, 32, 16]
-        shared = dict(residual=self.residual, bn_group=self.bn_group, dtype=dtype, train=train)
-        for stage, filters in enumerate(CIFAR_FILTERS):
-            name, stride = f"stage{stage + 1}", 1 if stage == 0 else 2
-            x, _ = BasicBlock(filters, stride, **shared, name=f"{name}_first")(x, None)
-            if rest := (self.depth - 2) // 6 - 1:
-                x, _ = repeat(BasicBlock, rest)(filters, 1, **shared, name=f"{name}_rest")(x, None)
-        x = x.astype(jnp.float32).mean((1, 2))  # [B, 64]
-        return nn.Dense(self.classes, kernel_init=he_normal, name="fc")(x)
+        shared = dict(shortcut="A" if self.residual else "none", bn_group=self.bn_group, dtype=dtype, train=train)
+        for part, filters in enumerate(CIFAR_FILTERS, 1):
+            x = stage(x, f"stage{part}", BasicBlock, (self.depth - 2) // 6, filters, 1 if part == 1 else 2, shared)
+        return head(x, self.classes)
+
+
+def stage(
+    x: jax.Array, name: str, block: type[nn.Module], count: int, filters: int, stride: int, shared: dict[str, Any]
+) -> jax.Array:
+    """`count` blocks, the first with the stride.
+
+    All others are equal. They are one scan, their parameters stacked along a first axis, so that the time to compile
+    does not grow with depth.
+    """
+    x, _ = block(filters, stride, **shared, name=f"{name}_first")(x, None)
+    if count > 1:
+        x, _ = repeat(block, count - 1)(filters, 1, **shared, name=f"{name}_rest")(x, None)
+    return x
 
 
 def repeat(block: type[nn.Module], times: int) -> type[nn.Module]:
     """`times` equal blocks, one after the other, as a scan."""
     return nn.scan(block, variable_axes={"params": 0, "batch_stats": 0}, split_rngs={"params": True}, length=times)
+
+
+def head(x: jax.Array, classes: int) -> jax.Array:
+    """Mean over the map, fully connected layer: scores [B, classes]."""
+    return nn.Dense(classes, kernel_init=he_normal, name="fc")(x.astype(jnp.float32).mean((1, 2)))

@@ -1,0 +1,162 @@
+"""Networks of Krizhevsky et al. 2012: for ImageNet, and cuda-convnet's for CIFAR-10."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from deepconv.models.layers import CEIL, Conv, FullyConnected, Padding, channel_norm, max_pool, response_norm
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, and by name what follows it."""
+
+    filters: int
+    size: int
+    stride: int
+    padding: Padding
+    groups: int
+    std: float  # of the initial weights
+    bias: float  # initial
+    then: str
+
+
+# "paper": section 3.5, Fig. 2. 224 pixels at stride 4 do not divide; three more columns of zeros make 55 windows.
+PAPER = {
+    "conv1": Layer(96, 11, 4, CEIL, 1, 0.01, 0.0, "act lrn pool"),  # 55 pixels -> 27
+    "conv2": Layer(256, 5, 1, 2, 2, 0.01, 1.0, "act lrn pool"),  # 27 -> 13
+    "conv3": Layer(384, 3, 1, 1, 1, 0.01, 0.0, "act"),  # 13; the only convolution that sees both towers
+    "conv4": Layer(384, 3, 1, 1, 2, 0.01, 1.0, "act"),
+    "conv5": Layer(256, 3, 1, 1, 2, 0.01, 1.0, "act pool"),  # 13 -> 6
+}
+# "code": what the authors ran (run 145 of their released code, its layers-145.cfg)
+CODE = {
+    "conv1": replace(PAPER["conv1"], then="lrn pool act"),
+    "conv2": replace(PAPER["conv2"], then="act lrn spatial pool"),
+    "conv3": replace(PAPER["conv3"], std=0.03),
+    "conv4": replace(PAPER["conv4"], std=0.03),
+    "conv5": replace(PAPER["conv5"], std=0.03, then="pool act"),
+}
+# "owt": Krizhevsky 2014, "One weird trick"; torchvision's alexnet
+OWT = {
+    "conv1": Layer(64, 11, 4, 2, 1, 0.01, 0.0, "act lrn pool"),
+    "conv2": Layer(192, 5, 1, 2, 1, 0.01, 1.0, "act lrn pool"),
+    "conv3": Layer(384, 3, 1, 1, 1, 0.03, 0.0, "act"),
+    "conv4": Layer(256, 3, 1, 1, 1, 0.03, 1.0, "act"),
+    "conv5": Layer(256, 3, 1, 1, 1, 0.03, 1.0, "act pool"),
+}
+VARIANTS = {"paper": PAPER, "code": CODE, "owt": OWT}
+HALF_FILTERS = (48, 128, 192, 192, 256)  # 3.2, footnote 2: the last convolution is not halved
+CONV6 = Layer(256, 3, 1, 1, 1, 0.03, 1.0, "act")  # section 6: "an extra sixth convolutional layer over the last pooling"
+ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
+
+
+class AlexNet(nn.Module):
+    """Five convolutions in two towers, and three fully connected layers; the options are the ablations of the paper.
+
+    With `dense`, the scores of every window of a larger image, [B, h, w, classes], by the same parameters.
+    """
+
+    classes: int
+    variant: str = "paper"
+    activation: str = "relu"
+    half: bool = False  # the one-GPU net of 3.2
+    grouped: bool = True  # False: one tower of full width
+    communication: bool = True  # False: conv3, too, sees its own tower only
+    overlapping_pooling: bool = True  # False: as the authors' run 147
+    lrn: bool = True
+    lrn_k: float = 2.0
+    lrn_alpha: float = 1e-4  # times the sum, as in the paper; the authors' code divides by the 5 channels of a window
+    lrn_in_towers: bool = False  # windows of the authors' code end at a tower's border
+    without: str = ""  # name of a convolution to leave out, "conv2" to "conv5"
+    conv6: bool = False
+    dropout: float = 0.5
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, known in (
+            ("variant", VARIANTS),
+            ("activation", ACTIVATIONS),
+            ("without", ("", "conv2", "conv3", "conv4", "conv5")),
+        ):
+            if (value := getattr(self, field)) not in known:
+                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(known)}")
+        one_tower = self.variant == "owt" or self.half or not self.grouped
+        if one_tower and (self.lrn_in_towers or not self.communication):
+            raise ValueError(
+                "config.model.lrn_in_towers=True and config.model.communication=False need two towers; "
+                "variant='owt', half=True and grouped=False have one"
+            )
+        if self.variant == "owt" and (self.half or not self.overlapping_pooling):
+            raise ValueError("config.model.half and overlapping_pooling=False are of the paper's net, not of 'owt'")
+
+    def convolutions(self) -> dict[str, Layer]:
+        """The table of the variant with the options worked in."""
+        table = dict(VARIANTS[self.variant])
+        if self.half:
+            table = {
+                name: replace(layer, filters=filters)
+                for (name, layer), filters in zip(table.items(), HALF_FILTERS, strict=True)
+            }
+        if self.half or not self.grouped:
+            table = {name: replace(layer, groups=1) for name, layer in table.items()}
+        if not self.communication:
+            table["conv3"] = replace(table["conv3"], groups=2)
+        if not self.overlapping_pooling:  # 55-28-26-13-13-13-11-6 pixels
+            table["conv2"] = replace(table["conv2"], padding=1)
+            table["conv5"] = replace(table["conv5"], padding=0)
+        if self.without:  # what followed it, but for the nonlinearity, follows the layer before
+            names = list(table)
+            before, gone = names[names.index(self.without) - 1], table.pop(self.without)
+            rest = gone.then.replace("act", "")
+            table[before] = replace(table[before], then=f"{table[before].then} {rest}")
+        if self.conv6:
+            table["conv6"] = CONV6
+        if not self.lrn:
+            table = {
+                name: replace(layer, then=layer.then.replace("lrn", "").replace("spatial", ""))
+                for name, layer in table.items()
+            }
+        return table
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, dense: bool = False) -> jax.Array:
+        dtype, owt, towers = jnp.dtype(self.dtype), self.variant == "owt", 2 if self.lrn_in_towers else 1
+        then: dict[str, Callable[[jax.Array], jax.Array]] = {
+            "act": ACTIVATIONS[self.activation],
+            "pool": lambda x: max_pool(x, 3 if self.overlapping_pooling else 2, 2),
+            "lrn": lambda x: channel_norm(x, 5, self.lrn_k, self.lrn_alpha, towers),
+            "spatial": lambda x: response_norm(x, (1, 2), 5, 1.0, 0.001 / 25),
+        }
+        for name, layer in self.convolutions().items():
+            x = convolution(layer, dtype, name)(x)
+            for step in layer.then.split():
+                x = then[step](x)
+        normal = nn.initializers.normal(0.01)
+        for name in ("fc6", "fc7"):
+            if owt:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = then["act"](FullyConnected(4096, normal, nn.initializers.ones, dtype, name=name)(x))
+            if not owt and self.dropout:
+                x = dropout(x, self.dropout, self.make_rng("dropout") if train else None)
+        scores = FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x).astype(jnp.float32)
+        return scores if dense else scores.reshape(len(scores), self.classes)
+
+
+def convolution(layer: Layer, dtype: jnp.dtype, name: str) -> Conv:
+    """A line of a table as a module."""
+    normal, constant = nn.initializers.normal(layer.std), nn.initializers.constant(layer.bias)
+    return Conv(layer.filters, layer.size, layer.stride, layer.padding, layer.groups, normal, constant, dtype, name=name)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """4.2: outputs are zero with this probability in training; at test (no key) they are multiplied by what is kept.
+
+    nn.Dropout multiplies in training instead, which is the same net with smaller weights after it, that is with
+    another initialisation and decay of them.
+    """
+    return x * (1 - rate) if key is None else jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x, 0)

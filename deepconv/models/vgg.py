@@ -1,0 +1,66 @@
+"""VGG networks of Simonyan & Zisserman 2015."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from deepconv.models.layers import CEIL, Conv, FullyConnected, channel_norm, max_pool
+
+# Table 1: convolutions of k pixels and c filters as "k-c", a line the map's size; max pooling after each line.
+CONFIGURATIONS = {
+    "A": ("3-64", "3-128", "3-256 3-256", "3-512 3-512", "3-512 3-512"),
+    "A-LRN": ("3-64 LRN", "3-128", "3-256 3-256", "3-512 3-512", "3-512 3-512"),
+    "B": ("3-64 3-64", "3-128 3-128", "3-256 3-256", "3-512 3-512", "3-512 3-512"),
+    "C": ("3-64 3-64", "3-128 3-128", "3-256 3-256 1-256", "3-512 3-512 1-512", "3-512 3-512 1-512"),
+    "D": ("3-64 3-64", "3-128 3-128", "3-256 3-256 3-256", "3-512 3-512 3-512", "3-512 3-512 3-512"),
+    "E": (
+        "3-64 3-64",
+        "3-128 3-128",
+        "3-256 3-256 3-256 3-256",
+        "3-512 3-512 3-512 3-512",
+        "3-512 3-512 3-512 3-512",
+    ),
+    "B-5x5": ("5-64", "5-128", "5-256", "5-512", "5-512"),  # 2.3: the shallow net that B is compared with in section 4
+}
+INITIALIZERS = {
+    # DIFFERS: 3.1 says variance 1e-2. With std 0.1, the scores of net A would begin at about 1e7; std 0.01 is AlexNet's
+    "normal": nn.initializers.normal(0.01),
+    "glorot": nn.initializers.glorot_uniform(),  # "... without pre-training by using the random initialisation of Glorot & Bengio"
+}
+
+
+class VGG(nn.Module):
+    """Blocks of convolutions, each block followed by pooling, and three fully connected layers.
+
+    With `dense`, the scores of every window of a larger image, [B, h, w, classes], by the same parameters.
+    """
+
+    classes: int
+    configuration: str = "D"
+    initialization: str = "glorot"
+    dropout: float = 0.5
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, known in (("configuration", CONFIGURATIONS), ("initialization", INITIALIZERS)):
+            if (value := getattr(self, field)) not in known:
+                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {', '.join(known)}")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, dense: bool = False) -> jax.Array:
+        shared = dict(kernel_init=INITIALIZERS[self.initialization], bias_init=nn.initializers.zeros, dtype=jnp.dtype(self.dtype))
+        for block, line in enumerate(CONFIGURATIONS[self.configuration], 1):
+            for layer, text in enumerate(line.split(), 1):
+                if text == "LRN":
+                    x = channel_norm(x, size=5, k=2.0, alpha=1e-4)  # of Krizhevsky et al. 2012, as their paper has it
+                else:
+                    size, filters = map(int, text.split("-"))
+                    conv = Conv(filters, size, padding=size // 2, **shared, name=f"conv{block}_{layer}")
+                    x = nn.relu(conv(x))
+            x = max_pool(x, 2, 2, CEIL)
+        for name in ("fc6", "fc7"):
+            x = nn.relu(FullyConnected(4096, **shared, name=name)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        scores = FullyConnected(self.classes, **shared, name="fc8")(x).astype(jnp.float32)
+        return scores if dense else scores.reshape(len(scores), self.classes)
