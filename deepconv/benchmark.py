@@ -17,8 +17,7 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from deepconv import main as command
-from deepconv import runlog, train
+from deepconv import cli, runlog, train
 from deepconv.data import pipeline
 from deepconv.data import statistics as data_statistics
 
@@ -28,10 +27,10 @@ _STEPS = flags.DEFINE_integer("steps", 30, "Steps a measurement; the first five 
 def main(arguments: list[str]) -> int:
     """Measure and print."""
     try:
-        config, _ = command.load_config(arguments)
-        task = train.prepare(config, flags.FLAGS.data_dir, flags.FLAGS.workers)
+        config, _ = cli.load_config(arguments)
+        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value)
     except (ValueError, OSError) as error:
-        return command.refuse(str(error), code=2)
+        return cli.refuse(str(error), code=2)
     images, labels = task.train_source.read()
     step_fn = train.jit_step(task, data_statistics.MEANS[config.data.mean](images))
     state = train.initial_state(task)()
@@ -89,4 +88,4 @@ def show(
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=command.parse)
+    app.run(main, flags_parser=cli.parse)

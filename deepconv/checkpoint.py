@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -101,6 +103,23 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | No
             "To train again from the start, move that directory away, or give another --workdir"
         )
     return None
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The newest checkpoint of a run as nested dicts of host arrays, with TrainState's names; nothing is changed there.
+
+    Raises CheckpointError where there is none, or it is damaged.
+    """
+    steps = [int(path.name) for path in directory.glob("*") if path.name.isdigit()]
+    if not steps:
+        raise CheckpointError(f"there is no checkpoint in {directory}")
+    newest = directory.absolute() / str(max(steps))
+    if reason := damage(newest):
+        raise CheckpointError(f"{newest} is damaged ({reason})")
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        shapes = checkpointer.metadata(newest / "default").item_metadata.tree
+        to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        return checkpointer.restore(newest / "default", ocp.args.PyTreeRestore(restore_args=to_host))
 
 
 def damage(checkpoint: Path) -> str | None:

@@ -1,14 +1,19 @@
 """Recipes: load one by its file, change fields, name the run, shrink it, find what cannot work."""
 
+import contextlib
 import importlib.util
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer")
+EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "init_layers")
+EVERY_RECIPE += ("model", "data", "optimizer")
+DROPS = {"drop_at_steps", "drop_at_epochs"}
+FREEZES = {"freeze_at_steps", "freeze_at_epochs"}
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False) -> ConfigDict:
@@ -21,7 +26,8 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bo
     if spec is None or not path.is_file():
         raise ValueError(f"--config={path} is not a Python file; recipes lie in configs/")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with siblings(path):
+        spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"--config={path} has no function get_config(); recipes lie in configs/")
     config = module.get_config()
@@ -32,10 +38,25 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bo
     return config.lock()
 
 
-def run_name(path: str | Path, overrides: Mapping[str, Any], smoke: bool = False) -> str:
+@contextlib.contextmanager
+def siblings(path: str | Path) -> Iterator[None]:
+    """While a recipe is executed it may import those beside it (`from resnet50 import get_config`), and no others."""
+    folder, before = Path(path).expanduser().absolute().parent, set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:  # another folder may hold a recipe of the same name
+            if Path(getattr(sys.modules[name], "__file__", None) or "").parent == folder:
+                del sys.modules[name]
+
+
+def run_name(path: str | Path, overrides: Mapping[str, Any], smoke: bool = False, init_from: str | None = None) -> str:
     """ "resnet_cifar,model.depth=56,seed=3": the recipe and what was changed in it, in the order of the alphabet."""
     changes = [f"{field}={_plain(value)}" for field, value in sorted(overrides.items())]
-    return ",".join([Path(path).stem, *["smoke"] * smoke, *changes])
+    start = [f"init_from={Path(init_from).name}"] if init_from else []
+    return ",".join([Path(path).stem, *["smoke"] * smoke, *changes, *start])
 
 
 def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int | tuple[int, ...]:
@@ -79,31 +100,36 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
         raise ValueError(
             f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the batch"
         )
-    total, field = _unit(config, "total"), _unit(config.optimizer, "drop_at")
-    last = steps(config, "total", examples, batch_size)
-    drops = steps(config.optimizer, "drop_at", examples, batch_size)
-    if sorted({*drops} - {0}) != list(drops):
-        raise ValueError(
-            f"config.optimizer.{field}={config.optimizer[field]} is at steps {drops}, has to rise from 1 or more"
-        )
-    if late := [drop for drop in drops if drop >= last]:
-        raise ValueError(
-            f"config.optimizer.{field}={config.optimizer[field]}: a drop comes at step {late[0]}, not before the end "
-            f"at step {last} (config.{total}={config[total]}); change both, as in '--config.optimizer.{field}=()'"
-        )
+    total, last = _unit(config, "total"), steps(config, "total", examples, batch_size)
+    for name, node in _schedules(config.optimizer):
+        for field in DROPS & {*node}:
+            drops = steps(node, "drop_at", examples, batch_size)
+            if sorted({*drops} - {0}) != list(drops):
+                raise ValueError(f"{name}.{field}={node[field]} is at steps {drops}, has to rise from 1 or more")
+            if late := [drop for drop in drops if drop >= last]:
+                raise ValueError(
+                    f"{name}.{field}={node[field]}: a drop comes at step {late[0]}, not before the end at step {last} "
+                    f"(config.{total}={config[total]}); change both, as in '--{name}.{field}=()'"
+                )
 
 
 def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     """Turn a recipe into one of seconds on the built-in data, in place: the same model, units and code paths.
 
+    Images have at most 64 pixels, which makes the first fully connected layer of AlexNet and VGG smaller.
     Durations that overrides leave alone are made to fit those that they change.
     """
-    total, drops, every = _unit(config, "total"), _unit(config.optimizer, "drop_at"), _unit(config, "eval_every")
+    total, every = _unit(config, "total"), _unit(config, "eval_every")
     few = overrides.get(total, 6 if total == "total_steps" else 1)
-    scaled = [few * drop / config[total] for drop in config.optimizer[drops]]
-    if drops == "drop_at_steps":
-        scaled = sorted({round(drop) for drop in scaled} & set(range(1, int(few))))
-    config.optimizer[drops] = tuple(scaled)
+    for _, node in _schedules(config.optimizer):
+        for field in DROPS & {*node}:
+            scaled = [few * drop / config[total] for drop in node[field]]
+            if field == "drop_at_steps":
+                scaled = sorted({round(drop) for drop in scaled} & set(range(1, int(few))))
+            node[field] = tuple(scaled)
+        for field in FREEZES & {*node}:
+            scaled = few * node[field] / config[total]
+            node[field] = round(scaled) if field == "freeze_at_steps" else scaled
     config[total], config[every] = few, 3 if every == "eval_every_steps" else 1
     config.update(log_every_steps=2, checkpoint_every_steps=3)
     group = overrides.get("model.bn_group", 8 if config.model.get("bn_group", 0) else 0)
@@ -111,6 +137,7 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     if "bn_group" in config.model:
         config.model.bn_group = group
     config.data.update(name="shapes", train_split="train[:160]", eval_split="test[:50]")
+    config.data.image_size = min(config.data.image_size, 64)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -132,18 +159,31 @@ def _unit(config: ConfigDict, what: str) -> str:
     return fields[0]
 
 
+def _schedules(optimizer: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+    """The nodes that may have learning rates, drops and decay of their own, with their names for messages."""
+    yield "config.optimizer", optimizer
+    if "bias" in optimizer:
+        yield "config.optimizer.bias", optimizer.bias
+    for layer, node in optimizer.get("layers", {}).items():
+        yield f"config.optimizer.layers.{layer}", node
+
+
 def _check_optimizer(optimizer: ConfigDict) -> None:
-    for field, value in optimizer.items():
-        if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"config.optimizer.{field}={value}, has to be 0 or more, and finite")
+    _unit(optimizer, "drop_at")
     if optimizer.momentum >= 1:
         raise ValueError(f"config.optimizer.momentum={optimizer.momentum}, has to be below 1")
-    field = _unit(optimizer, "drop_at")
-    drops, kinds = optimizer[field], int if field == "drop_at_steps" else (int, float)
-    if not isinstance(drops, tuple) or not all(isinstance(drop, kinds) and math.isfinite(drop) for drop in drops):
-        raise ValueError(f"config.optimizer.{field}={drops}, has to be numbers such as 32000,48000")
-    if sorted(set(drops)) != list(drops) or any(drop <= 0 for drop in drops):
-        raise ValueError(f"config.optimizer.{field}={drops}, has to rise, from above 0")
+    for name, node in _schedules(optimizer):
+        for field, value in node.items():
+            if isinstance(value, float | int) and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}.{field}={value}, has to be 0 or more, and finite")
+        for field in DROPS & {*node}:
+            drops, kinds = node[field], int if field == "drop_at_steps" else (int, float)
+            if not isinstance(drops, tuple) or not all(
+                isinstance(drop, kinds) and math.isfinite(drop) for drop in drops
+            ):
+                raise ValueError(f"{name}.{field}={drops}, has to be numbers such as 32000,48000")
+            if sorted(set(drops)) != list(drops) or any(drop <= 0 for drop in drops):
+                raise ValueError(f"{name}.{field}={drops}, has to rise, from above 0")
 
 
 def _override(config: ConfigDict, field: str, value: Any) -> None:

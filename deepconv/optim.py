@@ -1,11 +1,15 @@
 """Momentum SGD in the papers' form, with their schedules."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
+
+InSteps = Callable[[Any, str], Any]
+Path = tuple[Any, ...]  # of a parameter in its tree: layer, ..., "kernel" or "bias"
 
 
 class LearningRateState(NamedTuple):
@@ -17,38 +21,73 @@ class LearningRateState(NamedTuple):
     warming_up: jax.Array  # bool
 
 
-def create(config: ConfigDict, drop_steps: tuple[int, ...], warm_up: bool) -> optax.GradientTransformationExtraArgs:
+def create(config: ConfigDict, in_steps: InSteps, warm_up: bool) -> optax.GradientTransformationExtraArgs:
     """SGD from config.optimizer; its update takes top1_error, the batch's training error in percent.
 
     The learning rate lies inside the momentum buffer, v <- m v + lr (g + wd w); w <- w - v, as in Caffe and
     cuda-convnet. This differs from optax.sgd after every drop: the old steps keep their old, larger rate.
+    in_steps(node, "drop_at") gives the steps of node.drop_at_steps or node.drop_at_epochs.
     """
-    schedule = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(drop_steps, config.drop_factor))
     return optax.chain(
-        optax.add_decayed_weights(config.weight_decay, mask=kernels),
-        scale_by_learning_rate(schedule, config, warm_up),
+        add_decayed_weights(config),
+        scale_by_learning_rate(config, in_steps, warm_up),
         optax.trace(config.momentum),
+        *(
+            freeze(layer, in_steps(node, "freeze_at"))
+            for layer, node in _layers(config).items()
+            if _has(node, "freeze_at")
+        ),
     )
 
 
-def kernels(params: Any) -> Any:
-    """True for the weights of convolutions and fully connected layers.
+def freeze(layer: str, step: int) -> optax.GradientTransformation:
+    """No updates of a layer from this step on; as in cuda-convnet, nor of what is left in the momentum buffer."""
 
-    Biases and BatchNorm's scale and shift are not decayed: He et al. decay "just the weights of the convolution
-    layers", by the account of fb.resnet.torch's README; that the last layer's weights are, too, is our reading.
+    def mask(params: Any) -> Any:
+        return jax.tree.map_with_path(lambda path, _: path[0].key == layer, params)
+
+    return optax.masked(optax.scale_by_schedule(lambda count: (count < step).astype(jnp.float32)), mask)
+
+
+def add_decayed_weights(config: ConfigDict) -> optax.GradientTransformation:
+    """Add config.weight_decay times the weights, or what config.layers says for a layer; no biases unless config.bias.
+
+    Neither are BatchNorm's scale and shift decayed: He et al. decay "just the weights of the convolution layers", by
+    the account of fb.resnet.torch's README; that the last layer's weights are, too, is our reading.
     """
-    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+    def decay(path: Path) -> float:
+        if path[-1].key == "kernel":
+            return _layers(config).get(path[0].key, {}).get("weight_decay", config.weight_decay)
+        return config.get("bias", {}).get("weight_decay", 0.0) if _is_bias(path) else 0.0
+
+    def update(updates: Any, params: Any) -> Any:
+        return jax.tree.map_with_path(lambda path, u, w: u + decay(path) * w if decay(path) else u, updates, params)
+
+    return optax.stateless(update)
 
 
 def scale_by_learning_rate(
-    schedule: optax.Schedule, config: ConfigDict, warm_up: bool
+    config: ConfigDict, in_steps: InSteps, warm_up: bool
 ) -> optax.GradientTransformationExtraArgs:
     """Multiply by minus the learning rate; with warm_up, a small one until the training error has come down.
+
+    config.bias may give biases, and config.layers the weights of a layer, a rate and drops of their own.
 
     He et al. 2015, 4.2: "we use 0.01 to warm up the training until the training error is below 80% (about 400
     iterations), and then go back to 0.1". The error here is a running mean over about 50 batches, since that of a
     single batch of 128 scatters by 3 points. Warm-up steps count as steps of the schedule.
     """
+
+    def schedule(node: Mapping[str, Any]) -> optax.Schedule:
+        drops = in_steps(node if _has(node, "drop_at") else config, "drop_at")
+        rate = node.get("learning_rate", config.learning_rate)
+        return optax.piecewise_constant_schedule(rate, dict.fromkeys(drops, config.drop_factor))
+
+    def rate(path: Path, count: jax.Array, everyone: jax.Array) -> jax.Array:
+        """The rate of a parameter; `everyone` is that of the weights of layers of which nothing is said."""
+        own = config.bias if _is_bias(path) and "bias" in config else _layers(config).get(path[0].key, {})
+        return schedule(own)(count) if _has(own, "drop_at") or "learning_rate" in own else everyone
 
     def init(params: Any) -> LearningRateState:
         return LearningRateState(
@@ -61,15 +100,27 @@ def scale_by_learning_rate(
     def update(
         updates: Any, state: LearningRateState, params: Any = None, *, top1_error: jax.Array, **unused: Any
     ) -> tuple[Any, LearningRateState]:
-        rate = jnp.asarray(schedule(state.count), jnp.float32)
+        everyone = jnp.asarray(schedule(config)(state.count), jnp.float32)
         if warm_up:
-            rate = jnp.where(state.warming_up, config.warm_up_learning_rate, rate)
+            everyone = jnp.where(state.warming_up, config.warm_up_learning_rate, everyone)
         train_error = 0.98 * state.train_error + 0.02 * top1_error
         still = state.warming_up & (train_error >= config.get("warm_up_until_error", 100.0))
-        updates = jax.tree.map(lambda u: -rate * u, updates)
-        return updates, LearningRateState(state.count + 1, rate, train_error, still)
+        updates = jax.tree.map_with_path(lambda path, u: -rate(path, state.count, everyone) * u, updates)
+        return updates, LearningRateState(state.count + 1, everyone, train_error, still)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _layers(config: ConfigDict) -> Mapping[str, Mapping[str, Any]]:
+    return config.get("layers", {})
+
+
+def _is_bias(path: Path) -> bool:
+    return path[-1].key == "bias" and "bn" not in path[-2].key  # BatchNorm's shift is called so, too
+
+
+def _has(node: Mapping[str, Any], duration: str) -> bool:
+    return f"{duration}_steps" in node or f"{duration}_epochs" in node
 
 
 def learning_rate(opt_state: Any) -> jax.Array:

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, runlog, sharding
+from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, runlog, sharding, weights
 from deepconv import config as config_lib
 from deepconv import state as state_lib
 from deepconv.data import augment, pipeline, sources, statistics
@@ -34,10 +34,14 @@ class Task:
     total_steps: int
     mesh: Mesh
     workers: int  # loader processes; batches are the same for any number
+    start: weights.Variables  # weights to start from, of some layers or of all; the others are random
 
 
-def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
-    """Check a config as far as can be without reading data. Raises ValueError, or OSError where data is not there."""
+def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0, init_from: str | None = None) -> Task:
+    """Check a config as far as can be without reading data; read the weights of init_from.
+
+    Raises ValueError, OSError where data is not there, CheckpointError where a run's weights are not whole.
+    """
     if jax.process_count() > 1:
         raise ValueError(
             f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
@@ -52,16 +56,28 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
             raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {sorted(known)}")
     steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
     warm_up = config.model.get("depth") == config.optimizer.get("warm_up_at_depth", -1)
+    model = models.create(config.model, len(train_source.classes))
+    _check_layers(config, model)
     return Task(
         config=config,
         train_source=train_source,
         eval_source=eval_source,
-        model=models.create(config.model, len(train_source.classes)),
-        tx=optim.create(config.optimizer, steps(config.optimizer, "drop_at"), warm_up),
+        model=model,
+        tx=optim.create(config.optimizer, steps, warm_up),
         total_steps=steps(config, "total"),
         mesh=sharding.make_mesh(),
         workers=workers,
+        start=weights.take(Path(init_from).expanduser(), model, size, config.init_layers) if init_from else {},
     )
+
+
+def _check_layers(config: ConfigDict, model: nn.Module) -> None:
+    named = {*config.optimizer.get("layers", {}), *config.init_layers}
+    layers = weights.shapes_of(model, config.data.image_size)["params"] if named else {}
+    if unknown := sorted(named - set(layers)):
+        raise ValueError(
+            f"config.optimizer.layers or config.init_layers names {unknown[0]}, which is not of {sorted(layers)}"
+        )
 
 
 def train_step(
@@ -121,11 +137,16 @@ def jit_step(task: Task, mean: np.ndarray) -> Callable[..., tuple[TrainState, di
 
 
 def initial_state(task: Task) -> Callable[[], TrainState]:
-    """A jitted function without arguments; its eval_shape is the state's shapes."""
+    """A function without arguments, its work jitted; its eval_shape is the state's shapes."""
     size = task.config.data.image_size
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
-    create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
-    return jax.jit(create, out_shardings=sharding.replicated(task.mesh))
+
+    def create(start: weights.Variables) -> TrainState:
+        state = state_lib.create(key, (size, size, 3), task.model, task.tx)
+        taken = {kind: getattr(state, kind) | layers for kind, layers in start.items()}
+        return state.replace(**taken)
+
+    return functools.partial(jax.jit(create, out_shardings=sharding.replicated(task.mesh)), task.start)
 
 
 def batches(task: Task, images: np.ndarray, labels: np.ndarray, first_step: int) -> Iterator[dict[str, jax.Array]]:
@@ -155,7 +176,11 @@ def train(task: Task, workdir: Path) -> tuple[TrainState, np.ndarray]:
     mean = statistics.MEANS[config.data.mean](images)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
     init = initial_state(task)
-    state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh)) or init()
+    state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
+    if state is None:
+        state = init()
+        for layer in state.params if task.start else ():
+            print(f"{layer}: {'taken' if layer in task.start['params'] else 'at random'}", flush=True)
     step = first_step = int(state.step)
     eval_images, eval_labels = task.eval_source.read()
     predict = evaluate.jit("center", task.model, mean, task.mesh)

@@ -20,13 +20,18 @@ LAYERS = {
     "data.pipeline": set(),
     "data.sources": {"data.shapes"},
     "models.layers": set(),
+    "models.alexnet": {"models.layers"},
+    "models.vgg": {"models.layers"},
     "models.resnet": {"models.layers"},
-    "models": {"models.resnet"},
+    "models": {"models.alexnet", "models.resnet", "models.vgg"},
     "evaluate": {"metrics", "preemption", "runlog", "sharding", "state", "data.augment", "data.pipeline"},
     "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "runlog", "sharding"}
-    | {"state", "data.augment", "data.pipeline", "data.sources", "data.statistics"},
-    "main": {"checkpoint", "config", "curves", "evaluate", "preemption", "runlog", "train"},
-    "benchmark": {"main", "runlog", "train", "data.pipeline", "data.statistics"},
+    | {"state", "weights", "data.augment", "data.pipeline", "data.sources", "data.statistics"},
+    "cli": {"config"},
+    "weights": {"checkpoint", "cli", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
+    | {"runlog", "state"},
+    "main": {"checkpoint", "cli", "config", "curves", "evaluate", "preemption", "runlog", "train"},
+    "benchmark": {"cli", "runlog", "train", "data.pipeline", "data.statistics"},
 }
 
 

@@ -1,3 +1,7 @@
+import ast
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,40 +9,149 @@ import pytest
 from jax import lax
 from ml_collections import ConfigDict
 
-from deepconv import models, state
-from deepconv.models import layers
+from deepconv import models, state, weights
+from deepconv.models import alexnet, layers
 from deepconv.models.resnet import BasicBlock, CifarResNet
 
-# weights of convolutions and of the last layer; with BatchNorm's scales and shifts (computed from the paper's 4.2)
+# Parameters and multiply-adds for one image, computed by hand from the papers' tables; None: no figure to compare with.
 COUNTS = {
-    20: (268_346, 269_722),
-    32: (461_882, 464_154),
-    44: (655_418, 658_586),
-    56: (848_954, 853_018),
-    110: (1_719_866, 1_727_962),
-    1202: (19_331_642, 19_421_274),
+    "alexnet": (60_965_224, 724_406_816),
+    "alexnet variant=code": (60_965_224, 724_406_816),
+    "alexnet grouped=False": (62_378_344, 1_135_256_096),
+    "alexnet half=True": (59_798_312, 391_514_384),
+    "alexnet variant=owt": (61_100_840, 714_188_480),
+    "vgg configuration=A": (132_863_336, "7.61"),
+    "vgg configuration=A-LRN": (132_863_336, "7.61"),
+    "vgg configuration=B": (133_047_848, "11.31"),
+    "vgg configuration=C": (133_638_952, "11.77"),
+    "vgg configuration=D": (138_357_544, "15.47"),
+    "vgg configuration=E": (143_667_240, "19.63"),
+    "vgg configuration=B-5x5": (134_503_528, None),
+    "resnet depth=18 residual=False": (11_515_688, "1.795"),
+    "resnet depth=18 shortcut=A": (11_515_688, "1.795"),
+    "resnet depth=18 shortcut=B": (11_689_512, "1.814"),
+    "resnet depth=34 residual=False": (21_623_848, "3.644"),
+    "resnet depth=34 shortcut=A": (21_623_848, "3.644"),
+    "resnet depth=34 shortcut=B": (21_797_672, "3.664"),
+    "resnet depth=34 shortcut=C": (22_716_840, "3.831"),
+    "resnet depth=50": (25_557_032, "3.858"),
+    "resnet depth=50 stride_on=3x3": (25_557_032, "4.089"),
+    "resnet depth=101": (44_549_160, "7.570"),
+    "resnet depth=101 stride_on=3x3": (44_549_160, "7.801"),
+    "resnet depth=152": (60_192_808, "11.282"),
+    "resnet depth=152 stride_on=3x3": (60_192_808, "11.514"),
+} | {
+    f"resnet_cifar depth={depth} residual={residual}": (parameters, None)
+    for depth, parameters in {
+        20: 269_722,
+        32: 464_154,
+        44: 658_586,
+        56: 853_018,
+        110: 1_727_962,
+        1202: 19_421_274,
+    }.items()
+    for residual in (True, False)
+}
+# of these, BatchNorm's scales and shifts
+NORMS = {
+    "resnet depth=18 shortcut=A": 7_808,
+    "resnet depth=18 shortcut=B": 9_600,
+    "resnet depth=34 shortcut=A": 15_232,
+    "resnet depth=34 shortcut=B": 17_024,
+    "resnet depth=34 shortcut=C": 22_784,
+    "resnet depth=50": 53_120,
+    "resnet depth=101": 105_344,
+    "resnet depth=152": 151_424,
+    "resnet_cifar depth=20 residual=True": 269_722 - 268_346,
+    "resnet_cifar depth=1202 residual=True": 19_421_274 - 19_331_642,
 }
 
 
-@pytest.mark.parametrize("depth", COUNTS)
-@pytest.mark.parametrize("residual", [True, False])
-def test_parameter_counts(depth, residual):
-    model = CifarResNet(10, depth, residual)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
-    norms = [x for path, x in jax.tree.leaves_with_path(shapes["params"]) if "bn" in path[-2].key]
-    total = state.count_parameters(shapes["params"])
-    assert (total - state.count_parameters(norms), total) == COUNTS[depth]
+def create(text, classes=10):
+    """A model from "resnet depth=50 shortcut=B"."""
+    name, *options = text.split()
+    fields = {
+        field: ast.literal_eval(value)
+        if value[0].isdigit() and value.isdigit() or value in ("True", "False")
+        else value
+        for field, value in (option.split("=") for option in options)
+    }
+    return models.create(ConfigDict({"name": name, **fields}), classes)
 
 
-def test_maps_of_the_three_stages():
+@pytest.mark.parametrize("text", COUNTS)
+def test_parameters_and_multiply_adds(text):
+    cifar = text.startswith("resnet_cifar")
+    model, side = create(text, 10 if cifar else 1000), 32 if cifar else 224
+    params = weights.shapes_of(model, side)["params"]
+    parameters, multiply_adds = COUNTS[text]
+    assert state.count_parameters(params) == parameters
+    if text in NORMS:
+        norms = [x for path, x in jax.tree.leaves_with_path(params) if "bn" in path[-2].key]
+        assert state.count_parameters(norms) == NORMS[text]
+    if multiply_adds is not None:
+        counted = state.count_multiply_adds(model, (side, side, 3))
+        digits = len(str(multiply_adds).partition(".")[2])
+        assert multiply_adds in (counted, f"{counted / 1e9:.{digits}f}")
+
+
+# Height = width and channels of what a layer or stage gives: AlexNet Fig. 2, VGG Table 1, ResNet Table 1 and 4.2
+ALEXNET = dict(conv1=(55, 96), conv2=(27, 256), conv3=(13, 384), conv4=(13, 384), conv5=(13, 256))
+HEAD = dict(fc6=(1, 4096), fc7=(1, 4096), fc8=(1, 1000))
+VGG_A = dict(conv1_1=(224, 64), conv2_1=(112, 128), conv3_1=(56, 256), conv3_2=(56, 256), conv4_1=(28, 512))
+VGG_A |= dict(conv4_2=(28, 512), conv5_1=(14, 512), conv5_2=(14, 512))
+VGG_B = VGG_A | dict(conv1_2=(224, 64), conv2_2=(112, 128))
+VGG_D = VGG_B | dict(conv3_3=(56, 256), conv4_3=(28, 512), conv5_3=(14, 512))
+BASIC = dict(conv1=(112, 64), conv2=(56, 64), conv3=(28, 128), conv4=(14, 256), conv5=(7, 512))
+BOTTLENECK = dict(conv1=(112, 64), conv2=(56, 256), conv3=(28, 512), conv4=(14, 1024), conv5=(7, 2048))
+SHAPES = {
+    "alexnet": ALEXNET | HEAD,
+    "alexnet variant=code": ALEXNET | HEAD,
+    "alexnet half=True": dict(conv1=(55, 48), conv2=(27, 128), conv3=(13, 192), conv4=(13, 192), conv5=(13, 256))
+    | HEAD,
+    "alexnet variant=owt": dict(conv1=(55, 64), conv2=(27, 192), conv3=(13, 384), conv4=(13, 256), conv5=(13, 256))
+    | HEAD,
+    "alexnet overlapping_pooling=False": ALEXNET | dict(conv2=(26, 256), conv5=(11, 256)) | HEAD,
+    "alexnet conv6=True": ALEXNET | dict(conv6=(6, 256)) | HEAD,
+    "alexnet communication=False": ALEXNET | dict(conv2=(27, 320)) | HEAD | dict(fc6=(1, 8192)),
+    "alexnet without=conv3": {name: shape for name, shape in ALEXNET.items() if name != "conv3"} | HEAD,
+    "alexnet without=conv2": {name: shape for name, shape in ALEXNET.items() if name != "conv2"} | HEAD,
+    "vgg configuration=A": VGG_A | HEAD,
+    "vgg configuration=B": VGG_B | HEAD,
+    "vgg configuration=C": VGG_D | HEAD,
+    "vgg configuration=D": VGG_D | HEAD,
+    "vgg configuration=E": VGG_D | dict(conv3_4=(56, 256), conv4_4=(28, 512), conv5_4=(14, 512)) | HEAD,
+    "vgg configuration=B-5x5": {name: shape for name, shape in VGG_A.items() if name.endswith("_1")} | HEAD,
+    "resnet depth=18": BASIC,
+    "resnet depth=34 residual=False": BASIC,
+    "resnet depth=50": BOTTLENECK,
+    "resnet depth=50 stride_on=3x3 pool1=symmetric": BOTTLENECK,
+    "resnet depth=152": BOTTLENECK,
+    "resnet_cifar depth=20": dict(conv1=(32, 16), stage1=(32, 16), stage2=(16, 32), stage3=(8, 64)),
+    "alexnet_cifar variant=13pct": dict(conv1=(32, 64), conv2=(16, 64), local3=(8, 32), local4=(8, 32), fc10=(1, 10)),
+    "alexnet_cifar variant=11pct": dict(conv1=(32, 64), conv2=(16, 64), local3=(8, 64), local4=(8, 32), fc10=(1, 10)),
+    "alexnet_cifar variant=18pct": dict(conv1=(32, 32), conv2=(16, 32), conv3=(8, 64), fc10=(1, 10)),
+}
+
+
+@pytest.mark.parametrize("text", SHAPES)
+def test_maps(text):
+    cifar = "cifar" in text
+    model, side = create(text, 10 if cifar else 1000), 32 if cifar else 224
+    images = jnp.zeros((2, side, side, 3))
+
+    def run():
+        return model.init_with_output(jax.random.key(0), images, train=False, capture_intermediates=True)
+
+    scores, variables = jax.eval_shape(run)
+    assert scores.shape == (2, 10 if cifar else 1000)
     seen = {}
-    model = CifarResNet(10, 8)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-    _, caught = model.apply(variables, jnp.zeros((2, 32, 32, 3)), train=False, capture_intermediates=True)
-    for name, value in caught["intermediates"].items():
-        if name.endswith("_first"):
-            seen[name] = value["__call__"][0][0].shape
-    assert seen == {"stage1_first": (2, 32, 32, 16), "stage2_first": (2, 16, 16, 32), "stage3_first": (2, 8, 8, 64)}
+    for name, caught in variables["intermediates"].items():
+        if name not in ("__call__", "fc", "bn1") and "Dropout" not in name:
+            batch, height, width, channels = jax.tree.leaves(caught["__call__"])[0].shape
+            assert batch == 2 and height == width
+            seen[name.split("_")[0] if "resnet" in text else name] = (height, channels)  # conv3_first and conv3_rest
+    assert seen == SHAPES[text]
 
 
 @pytest.mark.parametrize("residual", [True, False])
@@ -130,7 +243,189 @@ def test_he_initialisation():
     assert np.abs(kernel).max() > 3.5 * np.std(kernel)  # a normal, not a truncated one
 
 
-@pytest.mark.parametrize(("fields", "named"), [({"name": "resnot"}, "resnot"), ({"depth": 21}, "depth=21")])
-def test_what_is_not_a_model_is_named(fields, named):
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("resnot", "resnot"),
+        ("resnet_cifar depth=21", "depth=21"),
+        ("resnet depth=19", "depth=19"),
+        ("resnet shortcut=D", "A, B, C"),
+        ("vgg configuration=F", "A-LRN"),
+        ("vgg initialization=he", "glorot"),
+        ("alexnet variant=caffe", "owt"),
+        ("alexnet without=conv1", "conv2"),
+        ("alexnet half=True communication=False", "two towers"),
+        ("alexnet variant=owt half=True", "owt"),
+        ("alexnet_cifar variant=12pct", "13pct"),
+    ],
+)
+def test_what_is_not_a_model_is_named(text, named):
     with pytest.raises(ValueError, match=named):
-        models.create(ConfigDict({"name": "resnet_cifar", "depth": 20} | fields), 10)
+        create(text)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 1, 1), (5, 1, 1), (5, 4, "ceil"), (1, 2, 0)])
+def test_convolution_as_xla_has_it(groups, size, stride, padding):
+    """In groups, the plain form is XLA's feature_group_count; with gradients."""
+    x = jax.random.normal(jax.random.key(0), (2, 9, 12, 4))
+    conv = layers.Conv(6, size, stride, padding, groups, bias_init=nn.initializers.normal())
+    variables = conv.init(jax.random.key(1), x)
+    dy = jax.random.normal(jax.random.key(2), conv.apply(variables, x).shape)
+    padded = [(0, -(side - size) % stride) if padding == "ceil" else (padding, padding) for side in x.shape[1:3]]
+
+    def plain(variables, x):
+        kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
+        y = lax.conv_general_dilated(
+            x, kernel, (stride, stride), padded, dimension_numbers=layers.NHWC, feature_group_count=groups
+        )
+        return y + bias[None, None, None]
+
+    compare_with_gradients(conv.apply, plain, (variables, x), dy)
+
+
+def compare_with_gradients(ours, plain, arguments, dy):
+    for function in (ours, plain):
+        assert function(*arguments).shape == dy.shape
+    value, vjp = jax.vjp(ours, *arguments)
+    expected, plain_vjp = jax.vjp(plain, *arguments)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+    for ours, reference in zip(jax.tree.leaves(vjp(dy)), jax.tree.leaves(plain_vjp(dy)), strict=True):
+        np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, "ceil"), (2, 2, "ceil"), (3, 2, 1), (3, 1, 0)])
+def test_max_pooling_as_xla_has_it(size, stride, padding):
+    x = jax.random.normal(jax.random.key(0), (2, 8, 11, 3))
+    padded = [(0, -(side - size) % stride) if padding == "ceil" else (padding, padding) for side in x.shape[1:3]]
+
+    def plain(x):
+        window, strides = (1, size, size, 1), (1, stride, stride, 1)
+        return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, ((0, 0), *padded, (0, 0)))
+
+    dy = jax.random.normal(jax.random.key(1), plain(x).shape)
+    compare_with_gradients(lambda x: layers.max_pool(x, size, stride, padding), plain, (x,), dy)
+
+
+def test_equal_values_of_a_window_share_its_gradient():
+    """XLA's form gives all to the first. The sum is the same; after a rectifier, ties are zeros and do not matter."""
+    grad = jax.grad(lambda x: layers.max_pool(x, 2, 2).sum())(jnp.ones((1, 4, 4, 1)))
+    np.testing.assert_allclose(grad, np.full((1, 4, 4, 1), 0.25))
+
+
+def test_average_pooling_counts_pixels_of_the_image_only():
+    x = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype(np.float32)
+    expected = np.zeros((2, 3, 2, 3))
+    for i in range(3):
+        for j in range(2):
+            expected[:, i, j] = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].mean((1, 2))
+    np.testing.assert_allclose(layers.average_pool(jnp.asarray(x), 3, 2), expected, rtol=1e-5, atol=1e-6)
+
+
+def norm_by_definition(x, size, k, alpha, beta=0.75, towers=1):
+    """Krizhevsky et al. 2012, 3.3, in loops: b_i = a_i / (k + alpha sum_j a_j^2)^beta, j from i - n/2 to i + n/2."""
+    x, b = np.asarray(x, np.float64), np.zeros(x.shape)
+    width = x.shape[-1] // towers
+    for i in range(x.shape[-1]):
+        first, last = i // width * width, i // width * width + width - 1
+        total = np.zeros(x.shape[:-1])
+        for j in range(max(first, i - size // 2), min(last, i + size // 2) + 1):
+            total += x[..., j] ** 2
+        b[..., i] = x[..., i] / (k + alpha * total) ** beta
+    return b
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "k", "alpha"), [(5, 2.0, 1e-4), (5, 2.0, 1e-4 / 5), (9, 1.0, 0.001 / 9), (5, 1.0, 0.1)]
+)
+def test_response_normalisation_by_definition(size, k, alpha, towers):
+    x = 20 * jax.random.normal(jax.random.key(0), (2, 3, 3, 12))
+    dy = jax.random.normal(jax.random.key(1), x.shape)
+    value, vjp = jax.vjp(lambda x: layers.channel_norm(x, size, k, alpha, towers), x)
+    np.testing.assert_allclose(value, norm_by_definition(x, size, k, alpha, towers=towers), rtol=1e-5)
+
+    def plain(x):
+        split = x.reshape(*x.shape[:-1], towers, -1)
+        total = lax.reduce_window(split**2, 0.0, lax.add, (1, 1, 1, 1, size), (1,) * 5, "SAME")
+        return (split * jnp.power(k + alpha * total, -0.75)).reshape(x.shape)
+
+    np.testing.assert_allclose(vjp(dy)[0], jax.vjp(plain, x)[1](dy)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_response_normalisation_over_pixels():
+    x = 20 * jax.random.normal(jax.random.key(0), (2, 6, 7, 3))
+    dy = jax.random.normal(jax.random.key(1), x.shape)
+
+    def plain(x):
+        total = lax.reduce_window(x**2, 0.0, lax.add, (1, 5, 5, 1), (1,) * 4, "SAME")
+        return x * jnp.power(1.0 + 4e-5 * total, -0.75)
+
+    compare_with_gradients(lambda x: layers.response_norm(x, (1, 2), 5, 1.0, 4e-5), plain, (x,), dy)
+
+
+def test_fully_connected_layers_apply_to_every_window_of_a_larger_map():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 4, 6))
+    for groups in (1, 2):
+        layer = layers.FullyConnected(8, nn.initializers.normal(), nn.initializers.normal(), groups)
+        variables = layer.init(jax.random.key(1), x[:, :3, :3])
+        scores = layer.apply(variables, x)
+        assert scores.shape == (2, 3, 2, 8)
+        for i in range(3):
+            for j in range(2):
+                one = layer.apply(variables, x[:, i : i + 3, j : j + 3])
+                np.testing.assert_allclose(scores[:, i, j], one[:, 0, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["vgg configuration=A", "alexnet"])
+def test_dense_scores_of_the_training_size_are_the_ordinary_ones(text):
+    model, x = create(text), jax.random.normal(jax.random.key(0), (2, 64, 64, 3))
+    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), x)
+    ordinary = jax.jit(functools.partial(model.apply, train=False))(variables, x)
+    dense = jax.jit(functools.partial(model.apply, train=False, dense=True))
+    np.testing.assert_allclose(dense(variables, x)[:, 0, 0], ordinary, rtol=1e-5, atol=1e-6)
+    wide = jnp.pad(x, ((0, 0), (0, 0), (0, 32), (0, 0)))
+    assert dense(variables, wide).shape[:2] == (2, 1) and dense(variables, wide).shape[2] > 1
+
+
+def test_dropout_of_krizhevsky_et_al():
+    x = jnp.ones((100, 100))
+    train, test = alexnet.dropout(x, 0.4, jax.random.key(0)), alexnet.dropout(x, 0.4, None)
+    assert set(np.unique(train)) == {0.0, 1.0} and float(train.mean()) == pytest.approx(0.6, abs=0.02)
+    np.testing.assert_allclose(test, 0.6 * x, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "spread", "ones"),
+    [
+        (
+            "alexnet",
+            dict.fromkeys(("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"), 0.01),
+            "conv2 conv4 conv5",
+        ),
+        ("alexnet variant=code", dict(conv1=0.01, conv2=0.01, conv3=0.03, conv4=0.03, conv5=0.03), "conv2 conv4 conv5"),
+        ("alexnet_cifar variant=11pct", dict(conv1=1e-4, conv2=0.01, local3=0.04, local4=0.04, fc10=0.01), ""),
+        ("vgg configuration=A initialization=normal", dict.fromkeys(("conv1_1", "conv5_2", "fc7"), 0.01), ""),
+        (
+            "vgg configuration=A initialization=glorot",
+            dict(conv3_1=(2 / (9 * (128 + 256))) ** 0.5, fc7=(2 / (4096 + 4096)) ** 0.5),
+            "",
+        ),
+        ("resnet depth=18", dict(conv1=(2 / 147) ** 0.5, fc=(2 / 512) ** 0.5), ""),
+    ],
+)
+def test_initial_weights(text, spread, ones):
+    model = create(text)
+    params = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()["params"]
+    for name, std in spread.items():
+        kernel = params[name]["kernel"]
+        assert float(kernel.std()) == pytest.approx(std, rel=0.03 if kernel.size > 10_000 else 0.1), name
+    with_bias = [name for name in params if name.startswith("conv") and "bias" in params[name]]
+    assert [name for name in sorted(with_bias) if (params[name]["bias"] == 1).all()] == ones.split()
+    assert all((params[name]["bias"] == (name in ones)).all() for name in with_bias)
+    if ones:
+        assert (
+            (params["fc6"]["bias"] == 1).all()
+            and (params["fc7"]["bias"] == 1).all()
+            and not params["fc8"]["bias"].any()
+        )

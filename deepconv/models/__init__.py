@@ -3,11 +3,17 @@
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from deepconv.models.alexnet import AlexNet
+from deepconv.models.alexnet import AlexNet, CudaConvnet
 from deepconv.models.resnet import CifarResNet, ResNet
 from deepconv.models.vgg import VGG
 
-MODELS = {"alexnet": AlexNet, "vgg": VGG, "resnet": ResNet, "resnet_cifar": CifarResNet}
+MODELS = {
+    "alexnet": AlexNet,
+    "alexnet_cifar": CudaConvnet,
+    "vgg": VGG,
+    "resnet": ResNet,
+    "resnet_cifar": CifarResNet,
+}
 
 
 def create(config: ConfigDict, classes: int) -> nn.Module:

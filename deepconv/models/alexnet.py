@@ -1,5 +1,6 @@
 """Networks of Krizhevsky et al. 2012: for ImageNet, and cuda-convnet's for CIFAR-10."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -7,12 +8,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import CEIL, Conv, FullyConnected, Padding, channel_norm, max_pool, response_norm
+from deepconv.models.layers import (
+    CEIL,
+    Conv,
+    FullyConnected,
+    LocallyConnected,
+    Padding,
+    average_pool,
+    channel_norm,
+    max_pool,
+    response_norm,
+)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution, and by name what follows it."""
+    """A convolution, and the names of what follows it."""
 
     filters: int
     size: int
@@ -32,7 +43,7 @@ PAPER = {
     "conv4": Layer(384, 3, 1, 1, 2, 0.01, 1.0, "act"),
     "conv5": Layer(256, 3, 1, 1, 2, 0.01, 1.0, "act pool"),  # 13 -> 6
 }
-# "code": what the authors ran (run 145 of their released code, its layers-145.cfg)
+# "code": what the authors ran, run 145 of the code they released
 CODE = {
     "conv1": replace(PAPER["conv1"], then="lrn pool act"),
     "conv2": replace(PAPER["conv2"], then="act lrn spatial pool"),
@@ -50,7 +61,9 @@ OWT = {
 }
 VARIANTS = {"paper": PAPER, "code": CODE, "owt": OWT}
 HALF_FILTERS = (48, 128, 192, 192, 256)  # 3.2, footnote 2: the last convolution is not halved
-CONV6 = Layer(256, 3, 1, 1, 1, 0.03, 1.0, "act")  # section 6: "an extra sixth convolutional layer over the last pooling"
+CONV6 = Layer(
+    256, 3, 1, 1, 1, 0.03, 1.0, "act"
+)  # section 6: "an extra sixth convolutional layer over the last pooling"
 ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 
 
@@ -65,7 +78,7 @@ class AlexNet(nn.Module):
     activation: str = "relu"
     half: bool = False  # the one-GPU net of 3.2
     grouped: bool = True  # False: one tower of full width
-    communication: bool = True  # False: conv3, too, sees its own tower only
+    communication: bool = True  # False: as the authors' run 150, towers that meet in the last layer only
     overlapping_pooling: bool = True  # False: as the authors' run 147
     lrn: bool = True
     lrn_k: float = 2.0
@@ -105,6 +118,7 @@ class AlexNet(nn.Module):
         if self.half or not self.grouped:
             table = {name: replace(layer, groups=1) for name, layer in table.items()}
         if not self.communication:
+            table["conv2"] = replace(table["conv2"], filters=320)
             table["conv3"] = replace(table["conv3"], groups=2)
         if not self.overlapping_pooling:  # 55-28-26-13-13-13-11-6 pixels
             table["conv2"] = replace(table["conv2"], padding=1)
@@ -116,11 +130,6 @@ class AlexNet(nn.Module):
             table[before] = replace(table[before], then=f"{table[before].then} {rest}")
         if self.conv6:
             table["conv6"] = CONV6
-        if not self.lrn:
-            table = {
-                name: replace(layer, then=layer.then.replace("lrn", "").replace("spatial", ""))
-                for name, layer in table.items()
-            }
         return table
 
     @nn.compact
@@ -129,28 +138,95 @@ class AlexNet(nn.Module):
         then: dict[str, Callable[[jax.Array], jax.Array]] = {
             "act": ACTIVATIONS[self.activation],
             "pool": lambda x: max_pool(x, 3 if self.overlapping_pooling else 2, 2),
-            "lrn": lambda x: channel_norm(x, 5, self.lrn_k, self.lrn_alpha, towers),
-            "spatial": lambda x: response_norm(x, (1, 2), 5, 1.0, 0.001 / 25),
+            "lrn": lambda x: channel_norm(x, 5, self.lrn_k, self.lrn_alpha, towers) if self.lrn else x,
+            "spatial": lambda x: response_norm(x, (1, 2), 5, 1.0, 0.001 / 25) if self.lrn else x,
         }
         for name, layer in self.convolutions().items():
             x = convolution(layer, dtype, name)(x)
             for step in layer.then.split():
                 x = then[step](x)
-        normal = nn.initializers.normal(0.01)
-        for name in ("fc6", "fc7"):
+        normal, ones = nn.initializers.normal(0.01), nn.initializers.ones
+        widths, groups = ((4096, 4096), 1) if self.communication else ((2 * 4096, 2 * 2048), 2)
+        for name, width in zip(("fc6", "fc7"), widths, strict=True):
             if owt:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = then["act"](FullyConnected(4096, normal, nn.initializers.ones, dtype, name=name)(x))
+            x = then["act"](FullyConnected(width, normal, ones, groups, dtype, name=name)(x))
             if not owt and self.dropout:
                 x = dropout(x, self.dropout, self.make_rng("dropout") if train else None)
         scores = FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x).astype(jnp.float32)
         return scores if dense else scores.reshape(len(scores), self.classes)
 
 
+CONV5x5 = Layer(64, 5, 1, 2, 1, 0.01, 0.0, "act pool")
+# cuda-convnet's nets for CIFAR-10 by the test error they reach: convolutions, then filters of locally connected layers.
+# "13pct" and "11pct" differ in more than normalisation.
+CIFAR = {
+    "13pct": (
+        {"conv1": replace(CONV5x5, std=1e-4, then="act pool lrn"), "conv2": replace(CONV5x5, then="act lrn pool")},
+        {"local3": 32, "local4": 32},
+    ),
+    "11pct": (
+        {"conv1": replace(CONV5x5, std=1e-4, then="act pool lrn"), "conv2": replace(CONV5x5, then="act lrn pool")},
+        {"local3": 64, "local4": 32},
+    ),
+    "18pct": (
+        {
+            "conv1": replace(CONV5x5, filters=32, std=1e-4, then="pool act lrn"),
+            "conv2": replace(CONV5x5, filters=32, then="act average lrn"),
+            "conv3": replace(CONV5x5, then="act average"),
+        },
+        {},
+    ),
+}
+
+
+class CudaConvnet(nn.Module):
+    """The nets of cuda-convnet behind Fig. 1 and the 13 % and 11 % of section 3.3; images of 24 or 32 pixels.
+
+    lrn: in the released files, "13pct" has none, "11pct" normalises over channels and "18pct" over pixels.
+    """
+
+    classes: int
+    variant: str = "13pct"
+    activation: str = "relu"
+    lrn: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, known in (("variant", CIFAR), ("activation", ACTIVATIONS)):
+            if (value := getattr(self, field)) not in known:
+                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(known)}")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        dtype, normal = jnp.dtype(self.dtype), nn.initializers.normal
+        over_pixels = functools.partial(response_norm, axes=(1, 2), size=3, k=1.0, alpha=5e-5 / 9)
+        over_channels = functools.partial(channel_norm, size=9, k=1.0, alpha=0.001 / 9)
+        norm = over_pixels if self.variant == "18pct" else over_channels
+        then: dict[str, Callable[[jax.Array], jax.Array]] = {
+            "act": ACTIVATIONS[self.activation],
+            "pool": lambda x: max_pool(x, 3, 2),
+            "average": lambda x: average_pool(x, 3, 2),
+            "lrn": norm if self.lrn else lambda x: x,
+        }
+        convolutions, local = CIFAR[self.variant]
+        for name, layer in convolutions.items():
+            x = convolution(layer, dtype, name)(x)
+            for step in layer.then.split():
+                x = then[step](x)
+        for name, filters in local.items():
+            x = then["act"](LocallyConnected(filters, normal(0.04), dtype=dtype, name=name)(x))
+        scores = FullyConnected(self.classes, normal(0.01), dtype=dtype, name="fc10")(x)
+        return scores.astype(jnp.float32).reshape(len(x), self.classes)
+
+
 def convolution(layer: Layer, dtype: jnp.dtype, name: str) -> Conv:
     """A line of a table as a module."""
     normal, constant = nn.initializers.normal(layer.std), nn.initializers.constant(layer.bias)
-    return Conv(layer.filters, layer.size, layer.stride, layer.padding, layer.groups, normal, constant, dtype, name=name)
+    return Conv(
+        layer.filters, layer.size, layer.stride, layer.padding, layer.groups, normal, constant, dtype, name=name
+    )
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

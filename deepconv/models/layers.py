@@ -1,6 +1,7 @@
 """What the networks are built from."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -34,15 +35,15 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1] // self.groups, self.filters))
+        kernel = self.param(
+            "kernel", self.kernel_init, (self.size, self.size, x.shape[-1] // self.groups, self.filters)
+        )
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if self.stride == 1 and self.padding == (self.size - 1) // 2:
             one = conv_unit_stride
         else:
             one = functools.partial(_conv, stride=self.stride, pads=pads(x, self.size, self.stride, self.padding))
-        # XLA's own grouped convolution has slow gradients: 7 to 11 times as long on a CPU, and not specialised on GPUs
-        parts = zip(jnp.split(x, self.groups, -1), jnp.split(kernel, self.groups, -1), strict=True)
-        x = jnp.concatenate([one(*part) for part in parts], -1)
+        x = _grouped(one, x, kernel, self.groups)
         if self.bias_init is not None:
             x += self.param("bias", self.bias_init, (self.filters,)).astype(self.dtype)[None, None, None]
         return x
@@ -68,7 +69,7 @@ class LocallyConnected(nn.Module):
 
 
 class FullyConnected(nn.Module):
-    """All pixels of the map to each output: a convolution whose kernel [H, W, C, D] is as large as the map.
+    """All pixels of the map to each output: a convolution whose kernel [H, W, C / groups, D] is as large as the map.
 
     [B, H, W, C] -> [B, 1, 1, D]; on a larger map, the same parameters give an output for every window of it.
     """
@@ -76,21 +77,32 @@ class FullyConnected(nn.Module):
     outputs: int
     kernel_init: Initializer
     bias_init: Initializer = nn.initializers.zeros
+    groups: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.is_initializing():  # the map of a training image decides; later ones may be larger
-            kernel = self.param("kernel", self.kernel_init, (*x.shape[1:], self.outputs))
+            shape = (*x.shape[1:3], x.shape[-1] // self.groups, self.outputs)
+            kernel = self.param("kernel", self.kernel_init, shape)
         else:
             kernel = self.get_variable("params", "kernel")
         bias = self.param("bias", self.bias_init, (self.outputs,)).astype(self.dtype)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if x.shape[1:] == kernel.shape[:3]:
-            y = (x.reshape(len(x), -1) @ kernel.reshape(-1, self.outputs))[:, None, None]
-        else:
-            y = _conv(x, kernel, 1, ((0, 0), (0, 0)))
-        return y + bias[None, None, None]
+        one = _dense if x.shape[1:3] == kernel.shape[:2] else functools.partial(_conv, stride=1, pads=((0, 0), (0, 0)))
+        return _grouped(one, x, kernel, self.groups) + bias[None, None, None]
+
+
+def _dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
+
+
+def _grouped(
+    one: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, kernel: jax.Array, groups: int
+) -> jax.Array:
+    # XLA's own grouped convolution has slow gradients: 7 to 11 times as long on a CPU, and not specialised on GPUs
+    parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+    return jnp.concatenate([one(*part) for part in parts], -1)
 
 
 def pads(x: jax.Array, size: int, stride: int, padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:

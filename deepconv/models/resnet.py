@@ -86,7 +86,9 @@ class ResNet(nn.Module):
             ("pool1", tuple(POOL1_PADDING)),
         ):
             if (value := getattr(self, field)) not in known:
-                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {', '.join(map(str, known))}")
+                raise ValueError(
+                    f"config.model.{field}={value!r} is unknown; choose one of {', '.join(map(str, known))}"
+                )
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:

@@ -23,9 +23,9 @@ CONFIGURATIONS = {
     "B-5x5": ("5-64", "5-128", "5-256", "5-512", "5-512"),  # 2.3: the shallow net that B is compared with in section 4
 }
 INITIALIZERS = {
-    # DIFFERS: 3.1 says variance 1e-2. With std 0.1, the scores of net A would begin at about 1e7; std 0.01 is AlexNet's
+    # DIFFERS: 3.1 says a variance of 1e-2; with that, the scores of net A would begin at about 1e7. This is AlexNet's.
     "normal": nn.initializers.normal(0.01),
-    "glorot": nn.initializers.glorot_uniform(),  # "... without pre-training by using the random initialisation of Glorot & Bengio"
+    "glorot": nn.initializers.glorot_uniform(),  # 3.1: "it is possible to initialise the weights without pre-training"
 }
 
 
@@ -49,7 +49,9 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, dense: bool = False) -> jax.Array:
-        shared = dict(kernel_init=INITIALIZERS[self.initialization], bias_init=nn.initializers.zeros, dtype=jnp.dtype(self.dtype))
+        shared = dict(
+            kernel_init=INITIALIZERS[self.initialization], bias_init=nn.initializers.zeros, dtype=jnp.dtype(self.dtype)
+        )
         for block, line in enumerate(CONFIGURATIONS[self.configuration], 1):
             for layer, text in enumerate(line.split(), 1):
                 if text == "LRN":

@@ -1,0 +1,18 @@
+"""ResNet with 18 layers on ImageNet, He et al. 2015: Table 2 and Fig. 4.
+
+    python -m deepconv.main --config=configs/resnet18.py
+    python -m deepconv.main --config=configs/resnet18.py --config.model.residual=False
+
+The paper's top-1 error in percent, mean of ten crops: 27.88 (plain: 27.94).
+"""
+
+from ml_collections import ConfigDict
+from resnet50 import get_config as resnet50
+
+
+def get_config() -> ConfigDict:
+    """The recipe of resnet50.py."""
+    config = resnet50()
+    config.model.depth = 18
+    config.model.shortcut = "A"  # of Table 2
+    return config

@@ -1,0 +1,17 @@
+"""VGG with 11 layers on ImageNet: net A of Simonyan & Zisserman 2015, from which the deeper ones start.
+
+    python -m deepconv.main --config=configs/vgg11.py
+
+The paper's errors in percent, top-1 and top-5, dense evaluation at 256 pixels: 29.6 and 10.4.
+"""
+
+from ml_collections import ConfigDict
+from vgg16 import get_config as vgg16
+
+
+def get_config() -> ConfigDict:
+    """The recipe of vgg16.py."""
+    config = vgg16()
+    config.model.configuration = "A"
+    config.model.initialization = "normal"  # net A is "shallow enough to be trained with random initialisation"
+    return config

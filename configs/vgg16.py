@@ -1,0 +1,53 @@
+"""VGG with 16 layers on ImageNet, Simonyan & Zisserman 2015: net D of Tables 3 to 7.
+
+    python -m deepconv.main --config=configs/vgg16.py
+    python -m deepconv.main --config=configs/vgg16.py --config.model.initialization=normal --init_from=RUN_OF_VGG11
+
+The second is the paper's way: the first four convolutions and the last three layers of a trained net A, the rest at
+random. The first is Glorot & Bengio's initialisation, which the paper found later to do as well.
+From the net trained at S=256 to that at S=384: --init_from=RUN_OF_VGG16 --config.optimizer.learning_rate=1e-3
+
+Siblings: vgg11 (A), vgg11_lrn (A-LRN), vgg13 (B), vgg16_1x1 (C), vgg19 (E), vgg13_5x5 (the shallow net of section 4).
+The paper's errors in percent, top-1 and top-5, one scale, dense evaluation: 27.0 and 8.8 on the validation set.
+ImageNet cannot be read yet: --smoke, or --config.data.name=shapes, trains on the built-in pictures.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The recipe of section 3.1."""
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 256
+    config.total_steps = 370_000
+    config.log_every_steps = 100
+    config.eval_every_steps = 5_000
+    config.checkpoint_every_steps = 5_000
+    # Taken from the run that --init_from names if its net is another one; from an equal net all is taken. The paper's
+    # "first four convolutional layers" are these: by place, those of A and of a deeper net do not have the same shape.
+    config.init_layers = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+
+    config.model = ConfigDict()
+    config.model.name = "vgg"
+    config.model.configuration = "D"
+    config.model.initialization = "glorot"
+    config.model.dropout = 0.5
+    config.model.dtype = "float32"  # of activations; "bfloat16" is faster on accelerators
+
+    config.data = ConfigDict()
+    config.data.name = "imagenet2012"
+    config.data.train_split = "train"
+    config.data.eval_split = "validation"
+    config.data.image_size = 224
+    config.data.mean = "channel"
+    config.data.augment = "none"  # the paper's crops, reflections and colours come with ImageNet itself
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.01
+    # "decreased by a factor of 10 when the validation set accuracy stopped improving ... 3 times": where is not given
+    config.optimizer.drop_at_steps = (100_000, 200_000, 300_000)
+    config.optimizer.drop_factor = 0.1
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 5e-4
+    return config

@@ -1,0 +1,271 @@
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from conftest import ROOT
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from deepconv import checkpoint, models, train, weights
+from deepconv import config as config_lib
+
+
+def create(name, classes=10, **fields):
+    return models.create(ConfigDict({"name": name, **fields}), classes)
+
+
+def random_tensors(model, image_size, seed=0):
+    """A file's content for a model, made up."""
+    rng = np.random.default_rng(seed)
+    shapes = weights.shapes_of(model, image_size)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+    like = weights.to_torch(zeros, model)
+    return {name: rng.normal(size=tensor.shape).astype(np.float32) for name, tensor in like.items()}
+
+
+NETS = {
+    "resnet 18": (create("resnet", depth=18), 64),
+    "resnet 50": (create("resnet", depth=50, shortcut="B"), 64),
+    "resnet_cifar 20": (create("resnet_cifar", depth=20), 32),
+    "resnet_cifar 8": (create("resnet_cifar", depth=8), 32),
+    "vgg C": (create("vgg", configuration="C"), 64),
+    "alexnet": (create("alexnet"), 64),
+    "alexnet owt": (create("alexnet", variant="owt"), 64),
+    "alexnet 150": (create("alexnet", communication=False), 64),
+    "cifar 11pct": (create("alexnet_cifar", variant="11pct"), 24),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_there_and_back_is_bit_exact(name):
+    model, image_size = NETS[name]
+    tensors = random_tensors(model, image_size)
+    variables = weights.from_torch(tensors, model, image_size)
+    shapes = flatten_dict(weights.shapes_of(model, image_size))
+    assert {path: leaf.shape for path, leaf in flatten_dict(variables).items()} == {
+        path: leaf.shape for path, leaf in shapes.items()
+    }
+    back = weights.to_torch(variables, model)
+    assert back.keys() == tensors.keys()
+    assert all(back[part].tobytes() == tensors[part].tobytes() for part in tensors)
+
+
+def resnet_names(blocks, convolutions, projections):
+    """torchvision's names of a ResNet's tensors, and the counts that it does not need."""
+    norm = ("weight", "bias", "running_mean", "running_var")
+    names = {"conv1.weight", *(f"bn1.{leaf}" for leaf in norm), "fc.weight", "fc.bias"}
+    for stage, count in enumerate(blocks, 1):
+        for block in range(count):
+            for i in range(1, convolutions + 1):
+                names |= {
+                    f"layer{stage}.{block}.conv{i}.weight",
+                    *(f"layer{stage}.{block}.bn{i}.{leaf}" for leaf in norm),
+                }
+        if stage in projections:
+            names |= {f"layer{stage}.0.downsample.0.weight", *(f"layer{stage}.0.downsample.1.{leaf}" for leaf in norm)}
+    return names
+
+
+def plain_names(features, classifier):
+    modules = [*(f"features.{i}" for i in features), *(f"classifier.{i}" for i in classifier)]
+    return {f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "shapes"),
+    [
+        (
+            create("resnet", 1000, depth=18),
+            resnet_names((2, 2, 2, 2), 2, (2, 3, 4)),
+            {"conv1.weight": (64, 3, 7, 7), "layer2.0.conv1.weight": (128, 64, 3, 3), "fc.weight": (1000, 512)},
+        ),
+        (
+            create("resnet", 1000, depth=50),
+            resnet_names((3, 4, 6, 3), 3, (1, 2, 3, 4)),
+            {"layer3.5.conv3.weight": (1024, 256, 1, 1), "layer1.0.downsample.0.weight": (256, 64, 1, 1)},
+        ),
+        (
+            create("vgg", 1000, configuration="D"),
+            plain_names((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), (0, 3, 6)),
+            {"features.28.weight": (512, 512, 3, 3), "classifier.0.weight": (4096, 25088)},
+        ),
+        (
+            create("vgg", 1000, configuration="A"),
+            plain_names((0, 3, 6, 8, 11, 13, 16, 18), (0, 3, 6)),
+            {"classifier.6.weight": (1000, 4096)},
+        ),
+        (
+            create("alexnet", 1000, variant="owt"),
+            plain_names((0, 3, 6, 8, 10), (1, 4, 6)),
+            {"features.0.weight": (64, 3, 11, 11), "classifier.1.weight": (4096, 9216)},
+        ),
+    ],
+    ids=["resnet18", "resnet50", "vgg16", "vgg11", "alexnet"],
+)
+def test_names_and_shapes_are_torchvisions(model, names, shapes):
+    entries = {entry.name: entry for entry in weights._entries(model, weights.shapes_of(model, 224))}
+    assert set(entries) == names
+    for name, shape in shapes.items():
+        assert entries[name].to_torch(np.empty(entries[name].shape, np.bool_)).shape == shape
+
+
+def test_where_the_numbers_go():
+    """By hand: out, in, row, column -> row, column, in, out; a fully connected layer's inputs are in, row, column."""
+    model = create("alexnet", variant="owt")
+    tensors = random_tensors(model, 95)  # a map of 2x2 pixels before fc6
+    params = weights.from_torch(tensors, model, 95)["params"]
+    assert params["conv2"]["kernel"][1, 4, 7, 100] == tensors["features.3.weight"][100, 7, 1, 4]
+    assert params["fc6"]["kernel"][1, 0, 200, 3] == tensors["classifier.1.weight"][3, 200 * 4 + 1 * 2 + 0]
+    model = create("resnet_cifar", depth=20)
+    tensors = random_tensors(model, 32)
+    params = weights.from_torch(tensors, model, 32)["params"]
+    assert params["stage2_rest"]["conv1"]["kernel"][1, 0, 2, 5, 6] == tensors["layer2.2.conv1.weight"][6, 5, 0, 2]
+    assert params["fc"]["kernel"][60, 3] == tensors["fc.weight"][3, 60]
+
+
+def test_timms_names_of_vgg_and_counts_of_batches():
+    model, _ = create("vgg", configuration="A"), 64
+    tensors = random_tensors(model, 64)
+    renamed = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    timm = {}
+    for name, tensor in tensors.items():
+        module, leaf = name.rsplit(".", 1)
+        side = {"classifier.0": 2, "classifier.3": 1}.get(module)
+        if leaf == "weight" and side:
+            tensor = tensor.reshape(4096, -1, side, side)
+        timm[f"{renamed.get(module, module)}.{leaf}"] = tensor
+    a, b = weights.from_torch(tensors, model, 64), weights.from_torch(timm, model, 64)
+    assert all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+    model = create("resnet_cifar", depth=8)
+    tensors = random_tensors(model, 32) | {"bn1.num_batches_tracked": np.array(7)}
+    weights.from_torch(tensors, model, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda tensors: tensors.pop("layer1.0.bn2.running_var"), "missing.*layer1.0.bn2.running_var"),
+        (lambda tensors: tensors.update({"layer9.conv.weight": np.zeros(3, np.float32)}), "layer9.conv.weight"),
+        (
+            lambda tensors: tensors.update({"fc.weight": np.zeros((10, 63), np.float32)}),
+            r"fc.weight.*\[10, 63\].*\[10, 64\]",
+        ),
+        (lambda tensors: tensors.update({"conv1.weight": np.zeros((16, 27, 1, 1), np.float32)}), "conv1.weight"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(change, named):
+    model = create("resnet_cifar", depth=8)
+    tensors = random_tensors(model, 32)
+    change(tensors)
+    with pytest.raises(weights.WeightsError, match=named):
+        weights.from_torch(tensors, model, 32)
+
+
+def test_only_safetensors_of_numbers_are_read(tmp_path):
+    (tmp_path / "pickle").write_bytes(b"\x80\x04\x95" + bytes(50))
+    with pytest.raises(weights.WeightsError, match="not a safetensors file"):
+        weights.load_file(tmp_path / "pickle")
+    whole = safetensors.numpy.save({"a": np.zeros(100, np.float32)})
+    (tmp_path / "cut").write_bytes(whole[:-8])
+    with pytest.raises(weights.WeightsError, match="not a whole one"):
+        weights.load_file(tmp_path / "cut")
+    safetensors.numpy.save_file({"a": np.zeros(3, bool)}, tmp_path / "bool")
+    with pytest.raises(weights.WeightsError, match="a is of type bool"):
+        weights.load_file(tmp_path / "bool")
+
+
+def command(*arguments, module="weights", cwd):
+    done = subprocess.run(
+        [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_import_start_and_export(tmp_path):
+    """A file becomes a run, another run starts from that one and outlives it, and the file comes back as it was."""
+    recipe = f"--config={ROOT}/configs/resnet_cifar.py"
+    tensors = random_tensors(create("resnet_cifar", depth=8), 32)
+    file, where = tmp_path / "in.safetensors", dict(cwd=tmp_path)
+    safetensors.numpy.save_file(tensors, file)
+    code, out, err = command("import", recipe, "--config.model.depth=8", f"--from={file}", "--out=imported", **where)
+    assert (code, err) == (0, "") and "--init_from=imported" in out
+    weights.export_run(tmp_path / "imported", tmp_path / "out.safetensors")
+    back = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    assert back.keys() == tensors.keys() and all((back[name] == tensors[name]).all() for name in tensors)
+
+    run = [recipe, "--smoke", "--config.model.depth=14", "--config.total_steps=1", "--init_from=imported"]
+    run += ["--config.init_layers=('conv1','stage1_first')"]
+    code, out, err = command(*run, module="main", **where)
+    assert (code, err) == (0, "")
+    lines = [line for line in out.splitlines() if ": taken" in line or ": at random" in line]
+    assert [line for line in lines if "taken" in line] == ["conv1: taken", "stage1_first: taken"] and len(lines) == 9
+    (made,) = (tmp_path / "runs").iterdir()
+    assert made.name.endswith("init_from=imported")
+    assert json.loads((made / "config.json").read_text())["init_from"] == "imported"
+    (tmp_path / "imported").rename(tmp_path / "gone")
+    code, out, err = command(*run, module="main", **where)
+    assert (code, err) == (0, "") and "at random" not in out
+
+
+def test_nothing_is_written_over_and_nothing_from_nowhere(tmp_path):
+    config = config_lib.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 14})
+    safetensors.numpy.save_file(random_tensors(create("resnet_cifar", depth=8), 32), tmp_path / "a")
+    with pytest.raises(weights.WeightsError, match="missing, such as layer1.1"):
+        weights.import_file(config, tmp_path / "a", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    safetensors.numpy.save_file(random_tensors(create("resnet_cifar", depth=14), 32), tmp_path / "b")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileExistsError, match="out exists"):
+        weights.import_file(config, tmp_path / "b", tmp_path / "out")
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in"):
+        weights.export_run(tmp_path / "nowhere", tmp_path / "c")
+
+
+def prepared(init_from, **overrides):
+    overrides = {name.replace("__", "."): value for name, value in overrides.items()}
+    config = config_lib.load(ROOT / "configs" / "vgg13.py", {"data.image_size": 32} | overrides, smoke=True)
+    return train.prepare(config, None, init_from=str(init_from))
+
+
+def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
+    """3.1: "the first four convolutional layers and the last three fully-connected layers" of net A."""
+    net_a = create("vgg", configuration="A")
+    tensors = random_tensors(net_a, 32)
+    config = config_lib.load(ROOT / "configs" / "vgg11.py", {"data.image_size": 32})
+    safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
+    weights.import_file(config, tmp_path / "a.safetensors", tmp_path / "a")
+    state = train.initial_state(prepared(tmp_path / "a"))()
+    taken = {"conv1_1": 0, "conv2_1": 3, "conv3_1": 6, "conv3_2": 8}
+    for layer, place in taken.items():
+        assert (state.params[layer]["kernel"] == tensors[f"features.{place}.weight"].transpose(2, 3, 1, 0)).all()
+        assert (state.params[layer]["bias"] == tensors[f"features.{place}.bias"]).all()
+    for layer, place in {"fc6": 0, "fc7": 3, "fc8": 6}.items():
+        assert (state.params[layer]["bias"] == tensors[f"classifier.{place}.bias"]).all()
+    assert not state.params["conv4_1"]["bias"].any() and abs(float(state.params["conv4_1"]["kernel"].std())) < 0.1
+    assert int(state.step) == 0 and not any(x.any() for x in jax.tree.leaves(state.opt_state[2].trace))
+
+    with pytest.raises(weights.WeightsError, match="another net.*config.init_layers"):
+        prepared(tmp_path / "a", init_layers=())
+    with pytest.raises(weights.WeightsError, match="conv1_2"):
+        prepared(tmp_path / "a", init_layers=("conv1_1", "conv1_2"))
+    with pytest.raises(ValueError, match="conv9"):
+        prepared(tmp_path / "a", init_layers=("conv9",))
+    with pytest.raises(OSError):
+        prepared(tmp_path / "nowhere.safetensors")
+
+
+def test_an_equal_net_gives_all_its_layers(tmp_path):
+    tensors = random_tensors(create("vgg", configuration="B"), 32)
+    safetensors.numpy.save_file(tensors, tmp_path / "b.safetensors")
+    state = train.initial_state(prepared(tmp_path / "b.safetensors"))()
+    back = weights.to_torch({"params": state.params}, create("vgg", configuration="B"))
+    assert all((back[name] == tensors[name]).all() for name in tensors)
