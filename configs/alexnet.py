@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 100
     config.eval_every_epochs = 1
     config.checkpoint_every_steps = 5_000
-    config.init_layers = ()  # to take from another net with --init_from; an equal one gives all
+    config.init_layers = ""  # to take from another net with --init_from; an equal one gives all
 
     config.model = ConfigDict()
     config.model.name = "alexnet"

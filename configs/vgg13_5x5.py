@@ -13,5 +13,5 @@ def get_config() -> ConfigDict:
     """The recipe of vgg16.py."""
     config = vgg16()
     config.model.configuration = "B-5x5"
-    config.init_layers = ()  # the paper does not say that it began from net A
+    config.init_layers = ""  # the paper does not say that it began from net A
     return config

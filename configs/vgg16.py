@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every_steps = 5_000
     # Taken from the run that --init_from names if its net is another one; from an equal net all is taken. The paper's
     # "first four convolutional layers" are these: by place, those of A and of a deeper net do not have the same shape.
-    config.init_layers = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+    config.init_layers = "conv1_1,conv2_1,conv3_1,conv3_2,fc6,fc7,fc8"
 
     config.model = ConfigDict()
     config.model.name = "vgg"

@@ -57,7 +57,8 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0, init_fro
     steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
     warm_up = config.model.get("depth") == config.optimizer.get("warm_up_at_depth", -1)
     model = models.create(config.model, len(train_source.classes))
-    _check_layers(config, model)
+    init_layers = [layer for layer in config.init_layers.split(",") if layer]
+    _check_layers([*config.optimizer.get("layers", {}), *init_layers], model, size)
     return Task(
         config=config,
         train_source=train_source,
@@ -67,16 +68,15 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0, init_fro
         total_steps=steps(config, "total"),
         mesh=sharding.make_mesh(),
         workers=workers,
-        start=weights.take(Path(init_from).expanduser(), model, size, config.init_layers) if init_from else {},
+        start=weights.take(Path(init_from).expanduser(), model, size, init_layers) if init_from else {},
     )
 
 
-def _check_layers(config: ConfigDict, model: nn.Module) -> None:
-    named = {*config.optimizer.get("layers", {}), *config.init_layers}
-    layers = weights.shapes_of(model, config.data.image_size)["params"] if named else {}
-    if unknown := sorted(named - set(layers)):
+def _check_layers(named: list[str], model: nn.Module, image_size: int) -> None:
+    layers = weights.shapes_of(model, image_size)["params"] if named else {}
+    if unknown := sorted(set(named) - set(layers)):
         raise ValueError(
-            f"config.optimizer.layers or config.init_layers names {unknown[0]}, which is not of {sorted(layers)}"
+            f"config.optimizer.layers or config.init_layers names {unknown[0]!r}; the layers are {', '.join(layers)}"
         )
 
 

@@ -7,7 +7,7 @@ Only arrays are read and written, never code. Without torch.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def read(source: Path, model: nn.Module, image_size: int) -> Variables:
     return from_torch(load_file(source), model, image_size)
 
 
-def take(source: Path, model: nn.Module, image_size: int, layers: tuple[str, ...]) -> Variables:
+def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str]) -> Variables:
     """What a run may start from: all of an equal net's weights, of another net's only these layers.
 
     Raises WeightsError, CheckpointError.
@@ -136,7 +136,7 @@ def take(source: Path, model: nn.Module, image_size: int, layers: tuple[str, ...
             "config.init_layers says which layers to take from it, as in --config.init_layers=conv1,conv2"
         )
     if not odd:
-        layers = tuple({path[1] for path in wanted})
+        layers = [path[1] for path in wanted]
     elif bad := sorted(odd & set(layers)):
         raise WeightsError(f"config.init_layers names {', '.join(bad)}, which {source} does not have in this shape")
     return unflatten_dict({path: array for path, array in found.items() if path[1] in layers})

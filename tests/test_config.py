@@ -1,4 +1,5 @@
 import re
+import sys
 
 import pytest
 from conftest import CONFIGS, ROOT
@@ -115,3 +116,33 @@ def test_differences_are_named_by_field():
     old, new = {"a": 1, "m": {"b": 2, "c": 3}}, {"a": 1, "m": {"b": 5}, "d": 4}
     lines = config_lib.differences(old, new)
     assert lines == ["d: (absent) in the run, 4 now", "m.b: 2 in the run, 5 now", "m.c: 3 in the run, (absent) now"]
+
+
+def test_a_recipe_may_import_those_beside_it_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config_lib.load(ROOT / "configs" / "resnet34.py").model.depth == 34
+    (tmp_path / "resnet50.py").write_text(
+        "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'a': 1})"
+    )
+    (tmp_path / "mine.py").write_text("from resnet50 import get_config")
+    assert config_lib.load("mine.py").a == 1
+    assert config_lib.load(ROOT / "configs" / "resnet101.py").model.depth == 101
+    assert str(ROOT / "configs") not in sys.path and "resnet50" not in sys.modules
+
+
+CODE = ROOT / "configs" / "alexnet_code.py"
+
+
+def test_schedules_of_biases_and_layers_are_scaled_and_checked():
+    config = config_lib.load(CODE, smoke=True)
+    conv1 = config.optimizer.layers.conv1
+    assert conv1.drop_at_epochs == pytest.approx((25 / 91, 51 / 91, 67 / 91)) and conv1.freeze_at_epochs < 1
+    for field, value, named in [
+        ("optimizer.bias.learning_rate", -1.0, "config.optimizer.bias.learning_rate=-1.0"),
+        ("optimizer.layers.conv1.drop_at_epochs", (3, 2), "config.optimizer.layers.conv1.drop_at_epochs=(3, 2)"),
+        ("optimizer.layers.conv1.drop_at_epochs", (95,), "config.optimizer.layers.conv1.drop_at_epochs=(95,)"),
+    ]:
+        config = config_lib.load(CODE, {field: value})
+        with pytest.raises(ValueError, match=re.escape(named)):
+            config_lib.check_fields(config)
+            config_lib.check_together(config, examples=1_000_000, devices=1)

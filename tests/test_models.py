@@ -1,4 +1,3 @@
-import ast
 import functools
 
 import flax.linen as nn
@@ -70,12 +69,9 @@ NORMS = {
 def create(text, classes=10):
     """A model from "resnet depth=50 shortcut=B"."""
     name, *options = text.split()
-    fields = {
-        field: ast.literal_eval(value)
-        if value[0].isdigit() and value.isdigit() or value in ("True", "False")
-        else value
-        for field, value in (option.split("=") for option in options)
-    }
+    words = {"True": True, "False": False}
+    fields = dict(option.split("=") for option in options)
+    fields = {field: int(value) if value.isdigit() else words.get(value, value) for field, value in fields.items()}
     return models.create(ConfigDict({"name": name, **fields}), classes)
 
 
@@ -152,6 +148,25 @@ def test_maps(text):
             assert batch == 2 and height == width
             seen[name.split("_")[0] if "resnet" in text else name] = (height, channels)  # conv3_first and conv3_rest
     assert seen == SHAPES[text]
+
+
+@pytest.mark.parametrize(
+    "text", ["alexnet", "alexnet_cifar variant=11pct lrn=True", "vgg configuration=A-LRN", "resnet depth=50"]
+)
+def test_bfloat16_is_for_activations_only(text):
+    model, side = create(f"{text} dtype=bfloat16"), 24 if "cifar" in text else 64
+    scores, variables = jax.eval_shape(
+        lambda: model.init_with_output(
+            jax.random.key(0), jnp.zeros((1, side, side, 3)), train=False, capture_intermediates=True
+        )
+    )
+    assert scores.dtype == jnp.float32 and {x.dtype for x in jax.tree.leaves(variables["params"])} == {jnp.float32}
+    seen = {
+        name: jax.tree.leaves(caught["__call__"])[0]
+        for name, caught in variables["intermediates"].items()
+        if name != "__call__"
+    }
+    assert {name for name, x in seen.items() if x.dtype != jnp.bfloat16} <= {"fc"}  # after the mean over the map
 
 
 @pytest.mark.parametrize("residual", [True, False])

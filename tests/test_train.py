@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import CONFIGS, tiny_task
 
-from deepconv import checkpoint, evaluate, preemption, runlog, sharding, train
+from deepconv import checkpoint, evaluate, models, preemption, runlog, sharding, train, weights
 from deepconv import config as config_lib
+from deepconv import state as state_lib
 
 
 def leaves(state):
@@ -160,8 +161,35 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(tmp
     assert not any(checkpoint.damage(tmp_path / "checkpoints" / str(saved)) for saved in whole)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_config_shrunk_runs(path, tmp_path):
+# Millions of parameters by the papers' tables, or as computed from their layers. The small nets are trained for real.
+PARAMETERS = dict(alexnet=60.97, alexnet_code=60.97, alexnet_owt=61.10, resnet18=11.52, resnet34=21.62, resnet50=25.56)
+PARAMETERS |= dict(resnet101=44.55, resnet152=60.19, vgg11=132.86, vgg11_lrn=132.86, vgg13=133.05, vgg16_1x1=133.64)
+PARAMETERS |= dict(vgg16=138.36, vgg19=143.67, vgg13_5x5=134.50)
+SMALL = [path for path in CONFIGS if path.stem not in PARAMETERS]
+
+
+@pytest.mark.parametrize("path", sorted(set(CONFIGS) - set(SMALL)), ids=lambda path: path.stem)
+def test_every_shipped_config_of_imagenet_takes_a_step_by_shape(path):
+    whole = config_lib.load(path)
+    config_lib.check_fields(whole)
+    params = weights.shapes_of(models.create(whole.model, 1000), whole.data.image_size)["params"]
+    assert round(state_lib.count_parameters(params) / 1e6, 2) == PARAMETERS[path.stem]
+    assert whole.data.name == "imagenet2012" and set(whole.init_layers.split(",")) <= {*params, ""}
+
+    task = train.prepare(config_lib.load(path, smoke=True), None)
+    size, count = task.config.data.image_size, task.config.batch_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),
+        "label": jax.ShapeDtypeStruct((count,), np.int32),
+    }
+    before = jax.eval_shape(train.initial_state(task))
+    after, metrics = jax.eval_shape(train.jit_step(task, np.zeros((1, 1, 1, 3), np.float32)), before, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
+    assert metrics["train_loss"].shape == ()
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_every_small_shipped_config_shrunk_runs(path, tmp_path):
     task = train.prepare(config_lib.load(path, smoke=True), None)
     state, _ = train.train(task, tmp_path)
     records = runlog.read_metrics(tmp_path)
@@ -180,8 +208,11 @@ def test_every_shipped_config_shrunk_runs(path, tmp_path):
 
 
 def test_bfloat16_and_grouped_statistics_train(tmp_path):
-    state, _ = train.train(tiny_task(model__dtype="bfloat16", model__bn_group=4), tmp_path)
+    overrides = dict(model__dtype="bfloat16", model__bn_group=4, total_steps=120, optimizer__drop_at_steps=())
+    state, _ = train.train(tiny_task(**overrides, eval_every_steps=120, checkpoint_every_steps=120), tmp_path)
     assert all(x.dtype == np.float32 for x in leaves(state.params))
+    records = [record["train_loss"] for record in runlog.read_metrics(tmp_path) if "train_loss" in record]
+    assert np.mean(records[-10:]) < 1.9 < np.mean(records[:5])  # that of chance is 2.3
 
 
 @pytest.mark.parametrize("batch_size", [7, 50, 64])

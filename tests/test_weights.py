@@ -203,7 +203,7 @@ def test_import_start_and_export(tmp_path):
     assert back.keys() == tensors.keys() and all((back[name] == tensors[name]).all() for name in tensors)
 
     run = [recipe, "--smoke", "--config.model.depth=14", "--config.total_steps=1", "--init_from=imported"]
-    run += ["--config.init_layers=('conv1','stage1_first')"]
+    run += ["--config.init_layers=conv1,stage1_first"]
     code, out, err = command(*run, module="main", **where)
     assert (code, err) == (0, "")
     lines = [line for line in out.splitlines() if ": taken" in line or ": at random" in line]
@@ -254,11 +254,11 @@ def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
     assert int(state.step) == 0 and not any(x.any() for x in jax.tree.leaves(state.opt_state[2].trace))
 
     with pytest.raises(weights.WeightsError, match="another net.*config.init_layers"):
-        prepared(tmp_path / "a", init_layers=())
+        prepared(tmp_path / "a", init_layers="")
     with pytest.raises(weights.WeightsError, match="conv1_2"):
-        prepared(tmp_path / "a", init_layers=("conv1_1", "conv1_2"))
+        prepared(tmp_path / "a", init_layers="conv1_1,conv1_2")
     with pytest.raises(ValueError, match="conv9"):
-        prepared(tmp_path / "a", init_layers=("conv9",))
+        prepared(tmp_path / "a", init_layers="conv9")
     with pytest.raises(OSError):
         prepared(tmp_path / "nowhere.safetensors")
 
