@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 import safetensors.numpy
 from absl import app, flags
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -33,6 +34,7 @@ OWT_NAMES = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6"
 OWT_NAMES |= {"conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
 TIMM_VGG_NAMES = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
 BLOCK_NAMES = {"projection": "downsample.0", "projection_bn": "downsample.1"}
+TYPES = ("F16", "F32", "F64", "I64")  # the last for counts
 LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -145,12 +147,13 @@ def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str])
 def load_file(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file. Raises WeightsError where it is not one, OSError where it is not there."""
     try:
-        tensors = safetensors.numpy.load_file(path)
+        with safetensors.safe_open(path, framework="numpy") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}
+            if odd := [f"{name} is {kind}" for name, kind in sorted(kinds.items()) if kind not in TYPES]:
+                raise WeightsError(f"{path}: {odd[0]}, has to be one of {', '.join(TYPES)}")
+            return {name: file.get_tensor(name) for name in kinds}
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is not a safetensors file, or not a whole one ({error})") from error
-    if odd := sorted(name for name, tensor in tensors.items() if tensor.dtype.kind not in "fi"):
-        raise WeightsError(f"{path}: {odd[0]} is of type {tensors[odd[0]].dtype}, has to be float32 or float16")
-    return tensors
 
 
 def _entries(model: nn.Module, variables: Mapping[str, Any]) -> Iterator[Entry]:

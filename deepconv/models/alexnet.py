@@ -154,7 +154,7 @@ class AlexNet(nn.Module):
             if not owt and self.dropout:
                 x = dropout(x, self.dropout, self.make_rng("dropout") if train else None)
         scores = FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x).astype(jnp.float32)
-        return scores if dense else scores.reshape(len(scores), self.classes)
+        return scores if dense else jnp.squeeze(scores, (1, 2))
 
 
 CONV5x5 = Layer(64, 5, 1, 2, 1, 0.01, 0.0, "act pool")
@@ -218,7 +218,7 @@ class CudaConvnet(nn.Module):
         for name, filters in local.items():
             x = then["act"](LocallyConnected(filters, normal(0.04), dtype=dtype, name=name)(x))
         scores = FullyConnected(self.classes, normal(0.01), dtype=dtype, name="fc10")(x)
-        return scores.astype(jnp.float32).reshape(len(x), self.classes)
+        return jnp.squeeze(scores, (1, 2)).astype(jnp.float32)
 
 
 def convolution(layer: Layer, dtype: jnp.dtype, name: str) -> Conv:

@@ -65,4 +65,4 @@ class VGG(nn.Module):
             x = nn.relu(FullyConnected(4096, **shared, name=name)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         scores = FullyConnected(self.classes, **shared, name="fc8")(x).astype(jnp.float32)
-        return scores if dense else scores.reshape(len(scores), self.classes)
+        return scores if dense else jnp.squeeze(scores, (1, 2))
