@@ -14,7 +14,7 @@ The ablations, by --config.model and:
     .lrn_alpha=2e-5 .lrn_in_towers=True: as the authors' code normalises
 
 The paper's errors in percent, top-1 and top-5, mean of ten crops: 40.7 and 18.2 on ILSVRC-2012's validation set.
-ImageNet cannot be read yet: --smoke, or --config.data.name=shapes, trains on the built-in pictures.
+ImageNet cannot be read yet; --smoke trains for a few steps on small built-in pictures.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,6 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 100
     config.eval_every_epochs = 1
     config.checkpoint_every_steps = 5_000
-    config.init_layers = ""  # to take from another net with --init_from; an equal one gives all
 
     config.model = ConfigDict()
     config.model.name = "alexnet"

@@ -2,8 +2,9 @@
 
     python -m deepconv.main --config=configs/alexnet_code.py
 
-It differs from the text in the place of conv1's rectifier, a second normalisation after conv2, the spread of the
-initial weights of conv3 to conv5, the rate of the biases, and in freezing conv1 for the last quarter.
+It differs from the text in the place of conv1's rectifier, a second normalisation after conv2, the first one's alpha
+and its windows, which end at a tower's border, in the spread of the initial weights of conv3 to conv5, the rate of the
+biases, and in lowering conv1's rate before the others' and then freezing it.
 The run's errors in percent, top-1 and top-5, mean of ten crops: 40.66 and 18.21 on ILSVRC-2012's validation set.
 """
 

@@ -18,7 +18,6 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 50
     config.eval_every_epochs = 1
     config.checkpoint_every_steps = 500
-    config.init_layers = ""  # to take from another net with --init_from; an equal one gives all
 
     config.model = ConfigDict()
     config.model.name = "resnet_cifar"

@@ -5,10 +5,10 @@
 Other rows and curves of the paper; `...` stands for --config.model:
     resnet18.py ...shortcut=A    resnet34.py ...shortcut=A (B, C)    resnet101.py    resnet152.py
     resnet18.py ...residual=False    resnet34.py ...residual=False      the plain nets of Table 2 and Fig. 4
-What torchvision calls resnet50: ...stride_on=3x3 ...pool1=symmetric
+What torchvision calls resnet50: ...stride_on=3x3 ...pool1=symmetric (its resnet18 and 34: and ...shortcut=B)
 
 The paper's errors in percent, top-1 and top-5, mean of ten crops: 22.85 and 6.71 on the validation set.
-ImageNet cannot be read yet: --smoke, or --config.data.name=shapes, trains on the built-in pictures.
+ImageNet cannot be read yet; --smoke trains for a few steps on small built-in pictures.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,6 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 100
     config.eval_every_steps = 5_000  # the spacing of the points in Fig. 4
     config.checkpoint_every_steps = 5_000
-    config.init_layers = ""  # to take from another net with --init_from; an equal one gives all
 
     config.model = ConfigDict()
     config.model.name = "resnet"

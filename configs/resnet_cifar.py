@@ -25,7 +25,6 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 100
     config.eval_every_steps = 1_000  # the spacing of the points in Fig. 6
     config.checkpoint_every_steps = 1_000
-    config.init_layers = ""  # to take from another net with --init_from; an equal one gives all
 
     config.model = ConfigDict()
     config.model.name = "resnet_cifar"

@@ -1,4 +1,4 @@
-"""The shallow net of Simonyan & Zisserman 2015, section 4: each pair of 3x3 convolutions of net B made one 5x5.
+"""The shallow net (8 layers) of Simonyan & Zisserman 2015, section 4: each pair of 3x3 convolutions of B made one 5x5.
 
     python -m deepconv.main --config=configs/vgg13_5x5.py
 
@@ -13,5 +13,4 @@ def get_config() -> ConfigDict:
     """The recipe of vgg16.py."""
     config = vgg16()
     config.model.configuration = "B-5x5"
-    config.init_layers = ""  # the paper does not say that it began from net A
     return config

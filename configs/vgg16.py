@@ -2,14 +2,16 @@
 
     python -m deepconv.main --config=configs/vgg16.py
     python -m deepconv.main --config=configs/vgg16.py --config.model.initialization=normal --init_from=RUN_OF_VGG11
+        --init_layers=conv1_1,conv2_1,conv3_1,conv3_2,fc6,fc7,fc8
 
 The second is the paper's way: the first four convolutions and the last three layers of a trained net A, the rest at
-random. The first is Glorot & Bengio's initialisation, which the paper found later to do as well.
+random. By place, the convolutions of A and of a deeper net do not have the same shape, so it has to be these, by name.
+The first is Glorot & Bengio's initialisation, which the paper found later to do as well.
 From the net trained at S=256 to that at S=384: --init_from=RUN_OF_VGG16 --config.optimizer.learning_rate=1e-3
 
 Siblings: vgg11 (A), vgg11_lrn (A-LRN), vgg13 (B), vgg16_1x1 (C), vgg19 (E), vgg13_5x5 (the shallow net of section 4).
 The paper's errors in percent, top-1 and top-5, one scale, dense evaluation: 27.0 and 8.8 on the validation set.
-ImageNet cannot be read yet: --smoke, or --config.data.name=shapes, trains on the built-in pictures.
+ImageNet cannot be read yet; --smoke trains for a few steps on small built-in pictures.
 """
 
 from ml_collections import ConfigDict
@@ -24,9 +26,6 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 100
     config.eval_every_steps = 5_000
     config.checkpoint_every_steps = 5_000
-    # Taken from the run that --init_from names if its net is another one; from an equal net all is taken. The paper's
-    # "first four convolutional layers" are these: by place, those of A and of a deeper net do not have the same shape.
-    config.init_layers = "conv1_1,conv2_1,conv3_1,conv3_2,fc6,fc7,fc8"
 
     config.model = ConfigDict()
     config.model.name = "vgg"

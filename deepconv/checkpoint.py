@@ -105,21 +105,27 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | No
     return None
 
 
+def steps(directory: Path) -> list[int]:
+    """The steps of which there are checkpoints, half-written ones not counted, in order."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+
+
 def read(directory: Path) -> dict[str, Any]:
-    """The newest checkpoint of a run as nested dicts of host arrays, with TrainState's names; nothing is changed there.
+    """Step, params and batch_stats of a run's newest checkpoint, on the host; nothing is changed in the directory.
 
     Raises CheckpointError where there is none, or it is damaged.
     """
-    steps = [int(path.name) for path in directory.glob("*") if path.name.isdigit()]
-    if not steps:
+    if not (found := steps(directory)):
         raise CheckpointError(f"there is no checkpoint in {directory}")
-    newest = directory.absolute() / str(max(steps))
+    newest = directory.absolute() / str(found[-1])
     if reason := damage(newest):
         raise CheckpointError(f"{newest} is damaged ({reason})")
     with ocp.PyTreeCheckpointer() as checkpointer:
-        shapes = checkpointer.metadata(newest / "default").item_metadata.tree
+        shapes = dict(checkpointer.metadata(newest / "default").item_metadata.tree)
+        del shapes["opt_state"]
         to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        return checkpointer.restore(newest / "default", ocp.args.PyTreeRestore(restore_args=to_host))
+        args = ocp.args.PyTreeRestore(shapes, restore_args=to_host, partial_restore=True)
+        return checkpointer.restore(newest / "default", args)
 
 
 def damage(checkpoint: Path) -> str | None:

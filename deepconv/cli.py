@@ -1,7 +1,6 @@
 """What the commands share: the flags that describe a run, and answers of one line."""
 
 import sys
-from pathlib import Path
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -9,33 +8,29 @@ from ml_collections import ConfigDict, config_flags
 from deepconv import config as config_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, such as configs/resnet_cifar.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run [runs/<recipe>,<what is changed in it>].")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS data sets lie [TFDS_DATA_DIR, or ~/tensorflow_datasets].")
 WORKERS = flags.DEFINE_integer("workers", 0, "Loader processes beside this one.", lower_bound=0)
-INIT_FROM = flags.DEFINE_string("init_from", None, "Start from the weights of this run, or of a safetensors file.")
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y still wins."
 )
 
 
-def load_config(arguments: list[str]) -> tuple[ConfigDict, Path]:
-    """The config that the flags describe, and the directory of its run. Raises ValueError."""
+def load_config(arguments: list[str]) -> tuple[ConfigDict, str]:
+    """The config that the flags describe, and its run's name. Raises ValueError."""
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
     flag, smoke = flags.FLAGS["config"], _SMOKE.value
     if not flag.present:
         raise ValueError("--config is missing; try --config=configs/quickstart.py")
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
-    name = config_lib.run_name(path, overrides, smoke, INIT_FROM.value)
-    workdir = Path(_WORKDIR.value or Path("runs") / name).expanduser()
-    return config_lib.load(path, overrides, smoke), workdir
+    return config_lib.load(path, overrides, smoke), config_lib.run_name(path, overrides, smoke)
 
 
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with every mistake answered in one line."""
-    path = next((part.split("=", 1)[-1] for part in argv if part.lstrip("-").startswith("config=")), ".")
+    after = " ".join(argv).partition("--config")[2].lstrip("= ").split()
     try:
-        with config_lib.siblings(path):
+        with config_lib.siblings(after[0] if after else "."):
             arguments = flags.FLAGS(argv)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell a lot, and errors are told here
@@ -44,7 +39,7 @@ def parse(argv: list[str]) -> list[str]:
         mistake = str(error)
         if error.args and isinstance(error.args[0], KeyError):  # ml_collections wraps what it has to say
             mistake = f"the config has no field {error.args[0].args[0]}"
-    except (flags.Error, SyntaxError, TypeError, ValueError) as error:
+    except (flags.Error, ImportError, SyntaxError, TypeError, ValueError) as error:
         mistake = str(error)
     sys.exit(refuse(" ".join(mistake.split()), code=2))
 

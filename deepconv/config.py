@@ -10,8 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "init_layers")
-EVERY_RECIPE += ("model", "data", "optimizer")
+EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer")
 DROPS = {"drop_at_steps", "drop_at_epochs"}
 FREEZES = {"freeze_at_steps", "freeze_at_epochs"}
 
@@ -52,11 +51,10 @@ def siblings(path: str | Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def run_name(path: str | Path, overrides: Mapping[str, Any], smoke: bool = False, init_from: str | None = None) -> str:
+def run_name(path: str | Path, overrides: Mapping[str, Any], smoke: bool = False) -> str:
     """ "resnet_cifar,model.depth=56,seed=3": the recipe and what was changed in it, in the order of the alphabet."""
     changes = [f"{field}={_plain(value)}" for field, value in sorted(overrides.items())]
-    start = [f"init_from={Path(init_from).name}"] if init_from else []
-    return ",".join([Path(path).stem, *["smoke"] * smoke, *changes, *start])
+    return ",".join([Path(path).stem, *["smoke"] * smoke, *changes])
 
 
 def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int | tuple[int, ...]:
@@ -85,6 +83,8 @@ def check_fields(config: ConfigDict) -> None:
         raise ValueError(f"config.seed={config.seed}, has to be from 0 to 2**63 - 1")
     if config.model.get("dtype", "float32") not in ("float32", "bfloat16"):
         raise ValueError(f"config.model.dtype={config.model.dtype!r}; choose float32 or bfloat16")
+    if not 0 <= config.model.get("dropout", 0.0) < 1:
+        raise ValueError(f"config.model.dropout={config.model.dropout}, has to be from 0 to below 1")
     _check_optimizer(config.optimizer)
 
 
@@ -111,6 +111,9 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
                     f"{name}.{field}={node[field]}: a drop comes at step {late[0]}, not before the end at step {last} "
                     f"(config.{total}={config[total]}); change both, as in '--{name}.{field}=()'"
                 )
+        for field in FREEZES & {*node}:
+            if steps(node, "freeze_at", examples, batch_size) >= last:
+                raise ValueError(f"{name}.{field}={node[field]} is not before the end (config.{total}={config[total]})")
 
 
 def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
@@ -121,22 +124,28 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     """
     total, every = _unit(config, "total"), _unit(config, "eval_every")
     few = overrides.get(total, 6 if total == "total_steps" else 1)
-    for _, node in _schedules(config.optimizer):
-        for field in DROPS & {*node}:
-            scaled = [few * drop / config[total] for drop in node[field]]
-            if field == "drop_at_steps":
-                scaled = sorted({round(drop) for drop in scaled} & set(range(1, int(few))))
-            node[field] = tuple(scaled)
-        for field in FREEZES & {*node}:
-            scaled = few * node[field] / config[total]
-            node[field] = round(scaled) if field == "freeze_at_steps" else scaled
-    config[total], config[every] = few, 3 if every == "eval_every_steps" else 1
-    config.update(log_every_steps=2, checkpoint_every_steps=3)
     group = overrides.get("model.bn_group", 8 if config.model.get("bn_group", 0) else 0)
     config.batch_size = max(16, 2 * group)
+    examples, batch_size = 160, overrides.get("batch_size", config.batch_size)
+    for _, node in _schedules(config.optimizer):
+        for field in (DROPS | FREEZES) & {*node}:
+            in_steps = field.endswith("_steps")
+            per_unit = 1 if in_steps else examples / batch_size
+            times = node[field] if field in DROPS else (node[field],)
+            scaled = [few * time / config[total] for time in times]
+            distinct = {round(time * per_unit): round(time) if in_steps else time for time in scaled}
+            kept = tuple(time for step, time in distinct.items() if 0 < step < round(few * per_unit))
+            if field in DROPS:
+                node[field] = kept
+            elif kept:
+                (node[field],) = kept
+            else:
+                del node[field]
+    config[total], config[every] = few, 3 if every == "eval_every_steps" else 1
+    config.update(log_every_steps=2, checkpoint_every_steps=3)
     if "bn_group" in config.model:
         config.model.bn_group = group
-    config.data.update(name="shapes", train_split="train[:160]", eval_split="test[:50]")
+    config.data.update(name="shapes", train_split=f"train[:{examples}]", eval_split="test[:50]")
     config.data.image_size = min(config.data.image_size, 64)
 
 

@@ -8,41 +8,48 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from deepconv import cli
 from deepconv import config as config_lib
 
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run [runs/<recipe>,<what is changed in it>].")
+_INIT_FROM = flags.DEFINE_string("init_from", None, "Start from the weights of this run, or of a safetensors file.")
+_INIT_LAYERS = flags.DEFINE_list("init_layers", [], "Of these, take only the layers named; the others are random.")
 _EVALS = flags.DEFINE_list("evals", ["center"], "Test protocols to run after training.")
 
 
 def main(arguments: list[str]) -> int:
     """Flags -> claim the directory -> train -> evaluate."""
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
-    from deepconv import checkpoint, evaluate, preemption, runlog, train
+    from deepconv import checkpoint, evaluate, preemption, runlog, train, weights
 
     preemption.install()
     try:
-        config, workdir = cli.load_config(arguments)
+        config, name = cli.load_config(arguments)
+        origin = {"init_from": _INIT_FROM.value, "init_layers": _INIT_LAYERS.value} if _INIT_FROM.value else {}
+        name += f",init_from={Path(_INIT_FROM.value).name}" if origin else ""
+        workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
         if not _EVALS.value:
             raise ValueError(f"--evals is empty; choose from {sorted(evaluate.PROTOCOLS)}")
         if unknown := sorted(set(_EVALS.value) - set(evaluate.PROTOCOLS)):
             raise ValueError(f"--evals={','.join(unknown)} is not a protocol; choose from {sorted(evaluate.PROTOCOLS)}")
-        started = any((workdir / "checkpoints").glob("[0-9]*"))  # then its source is not needed any more
-        init_from = None if started else cli.INIT_FROM.value
-        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, init_from)
+        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value)
+        start = {}
+        if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
+            source = Path(_INIT_FROM.value).expanduser()
+            start = weights.take(source, task.model, config.data.image_size, _INIT_LAYERS.value)
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
 
     try:
         with runlog.lock(workdir):
-            _claim(workdir, config, cli.INIT_FROM.value)
+            _claim(workdir, json.loads(config.to_json()) | origin)
             for change in runlog.record_start(workdir):
                 print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
             print(f"run directory: {workdir}", flush=True)
-            _run(task, workdir)
+            _run(task, workdir, start)
     except preemption.Preempted as signal:
         print(f"\nstopped by {signal}; the same command goes on from here: {workdir}", flush=True)
         return preemption.EXIT_CODE
@@ -51,12 +58,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _run(task: Any, workdir: Path) -> None:
+def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
     from deepconv import curves, evaluate, train
 
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
     if missing := [name for name, file in evals.items() if not file.exists()]:
-        state, mean = train.train(task, workdir)
+        state, mean = train.train(task, workdir, start)
         images, labels = task.eval_source.read()
         for name in missing:
             predict = evaluate.jit(name, task.model, mean, task.mesh)
@@ -66,11 +73,11 @@ def _run(task: Any, workdir: Path) -> None:
     _summary(task, workdir, [json.loads(file.read_text()) for file in evals.values()])
 
 
-def _claim(workdir: Path, config: ConfigDict, init_from: str | None) -> None:
+def _claim(workdir: Path, new: dict[str, Any]) -> None:
     """config.json is written once; the directory of another config is refused."""
     from deepconv import runlog
 
-    path, new = workdir / "config.json", json.loads(config.to_json()) | ({"init_from": init_from} if init_from else {})
+    path = workdir / "config.json"
     if not path.exists():
         runlog.write_json(path, new)
     elif changes := config_lib.differences(json.loads(path.read_text()), new):

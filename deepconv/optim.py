@@ -40,6 +40,11 @@ def create(config: ConfigDict, in_steps: InSteps, warm_up: bool) -> optax.Gradie
     )
 
 
+def warms_up(config: ConfigDict) -> bool:
+    """Whether this is the net that a recipe begins with a smaller rate."""
+    return config.model.get("depth") == config.optimizer.get("warm_up_at_depth", -1)
+
+
 def freeze(layer: str, step: int) -> optax.GradientTransformation:
     """No updates of a layer from this step on; as in cuda-convnet, nor of what is left in the momentum buffer."""
 
@@ -72,7 +77,7 @@ def scale_by_learning_rate(
 ) -> optax.GradientTransformationExtraArgs:
     """Multiply by minus the learning rate; with warm_up, a small one until the training error has come down.
 
-    config.bias may give biases, and config.layers the weights of a layer, a rate and drops of their own.
+    config.bias may give all biases, and config.layers a layer's weights, a rate and drops of their own.
 
     He et al. 2015, 4.2: "we use 0.01 to warm up the training until the training error is below 80% (about 400
     iterations), and then go back to 0.1". The error here is a running mean over about 50 batches, since that of a
@@ -86,7 +91,8 @@ def scale_by_learning_rate(
 
     def rate(path: Path, count: jax.Array, everyone: jax.Array) -> jax.Array:
         """The rate of a parameter; `everyone` is that of the weights of layers of which nothing is said."""
-        own = config.bias if _is_bias(path) and "bias" in config else _layers(config).get(path[0].key, {})
+        own = config.get("bias", {}) if _is_bias(path) else {}
+        own = _layers(config).get(path[0].key, {}) if path[-1].key == "kernel" else own
         return schedule(own)(count) if _has(own, "drop_at") or "learning_rate" in own else everyone
 
     def init(params: Any) -> LearningRateState:

@@ -34,14 +34,10 @@ class Task:
     total_steps: int
     mesh: Mesh
     workers: int  # loader processes; batches are the same for any number
-    start: weights.Variables  # weights to start from, of some layers or of all; the others are random
 
 
-def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0, init_from: str | None = None) -> Task:
-    """Check a config as far as can be without reading data; read the weights of init_from.
-
-    Raises ValueError, OSError where data is not there, CheckpointError where a run's weights are not whole.
-    """
+def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
+    """Check a config as far as can be without reading data. Raises ValueError, or OSError where data is not there."""
     if jax.process_count() > 1:
         raise ValueError(
             f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
@@ -55,20 +51,22 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0, init_fro
         if data[field] not in known:
             raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {sorted(known)}")
     steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
-    warm_up = config.model.get("depth") == config.optimizer.get("warm_up_at_depth", -1)
     model = models.create(config.model, len(train_source.classes))
-    init_layers = [layer for layer in config.init_layers.split(",") if layer]
-    _check_layers([*config.optimizer.get("layers", {}), *init_layers], model, size)
+    try:
+        layers = weights.shapes_of(model, size)["params"]
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"config.model cannot take images of config.data.image_size={size} pixels: {error}") from error
+    if unknown := sorted(set(config.optimizer.get("layers", {})) - set(layers)):
+        raise ValueError(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}")
     return Task(
         config=config,
         train_source=train_source,
         eval_source=eval_source,
         model=model,
-        tx=optim.create(config.optimizer, steps, warm_up),
+        tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=steps(config, "total"),
         mesh=sharding.make_mesh(),
         workers=workers,
-        start=weights.take(Path(init_from).expanduser(), model, size, init_layers) if init_from else {},
     )
 
 
@@ -137,16 +135,20 @@ def jit_step(task: Task, mean: np.ndarray) -> Callable[..., tuple[TrainState, di
 
 
 def initial_state(task: Task) -> Callable[[], TrainState]:
-    """A function without arguments, its work jitted; its eval_shape is the state's shapes."""
+    """A jitted function without arguments; its eval_shape is the state's shapes."""
     size = task.config.data.image_size
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
 
-    def create(start: weights.Variables) -> TrainState:
-        state = state_lib.create(key, (size, size, 3), task.model, task.tx)
-        taken = {kind: getattr(state, kind) | layers for kind, layers in start.items()}
-        return state.replace(**taken)
+    create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
+    return jax.jit(create, out_shardings=sharding.replicated(task.mesh))
 
-    return functools.partial(jax.jit(create, out_shardings=sharding.replicated(task.mesh)), task.start)
+
+def start_from(state: TrainState, start: weights.Variables, mesh: Mesh) -> TrainState:
+    """The state at step 0 with some layers' weights in place of its own; says which."""
+    for layer in state.params:
+        print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
+    taken = {kind: getattr(state, kind) | layers for kind, layers in start.items()}
+    return jax.device_put(state.replace(**taken), sharding.replicated(mesh), may_alias=False)
 
 
 def batches(task: Task, images: np.ndarray, labels: np.ndarray, first_step: int) -> Iterator[dict[str, jax.Array]]:
@@ -166,9 +168,10 @@ def batches(task: Task, images: np.ndarray, labels: np.ndarray, first_step: int)
             yield ahead.popleft()
 
 
-def train(task: Task, workdir: Path) -> tuple[TrainState, np.ndarray]:
+def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> tuple[TrainState, np.ndarray]:
     """Train from the newest checkpoint, or from the start, to the end; gives the final state and the mean image.
 
+    `start` holds weights of layers to begin with; the other layers are random.
     Raises FloatingPointError where the loss is not finite, Preempted (with the state saved) when told to stop.
     """
     config, total = task.config, task.total_steps
@@ -178,9 +181,7 @@ def train(task: Task, workdir: Path) -> tuple[TrainState, np.ndarray]:
     init = initial_state(task)
     state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
     if state is None:
-        state = init()
-        for layer in state.params if task.start else ():
-            print(f"{layer}: {'taken' if layer in task.start['params'] else 'at random'}", flush=True)
+        state = start_from(init(), start, task.mesh) if start else init()
     step = first_step = int(state.step)
     eval_images, eval_labels = task.eval_source.read()
     predict = evaluate.jit("center", task.model, mean, task.mesh)

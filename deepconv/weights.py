@@ -1,12 +1,15 @@
-"""Weights as safetensors files with the names of torchvision and timm.
+"""Weights as safetensors files with the names of torchvision and timm, without torch.
 
-    python -m deepconv.weights import --config=configs/resnet50.py --from=model.safetensors --out=RUN_DIR
+    python -m deepconv.weights import --config=configs/vgg16.py --from=model.safetensors --out=RUN_DIR
     python -m deepconv.weights export --run=RUN_DIR --to=model.safetensors
 
-Only arrays are read and written, never code. Without torch.
+The names do not tell a net's strides and shortcuts. What torchvision calls resnet50, 101 and 152 is
+--config.model.stride_on=3x3 --config.model.pool1=symmetric; its resnet18 and 34 need --config.model.shortcut=B as well.
+Only arrays are read and written, never code.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +37,9 @@ OWT_NAMES = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6"
 OWT_NAMES |= {"conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
 TIMM_VGG_NAMES = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
 BLOCK_NAMES = {"projection": "downsample.0", "projection_bn": "downsample.1"}
-TYPES = ("F16", "F32", "F64", "I64")  # the last for counts
+TYPES = ("F16", "F32", "F64")
+COUNTS = "num_batches_tracked"  # of BatchNorm's steps; torch itself does not use them by default
+LAST_LAYERS = ("fc", "fc8", "fc10")
 LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -65,7 +70,11 @@ class Entry:
     def from_torch(self, tensor: np.ndarray) -> np.ndarray:
         """Theirs -> ours; raises WeightsError for another shape."""
         like = self.to_torch(np.empty(self.shape, np.bool_)).shape
-        if tensor.shape != like and not (tensor.ndim == 4 and tensor.reshape(len(tensor), -1).shape == like):
+        flat = (
+            *tensor.shape[:1],
+            math.prod(tensor.shape[1:]),
+        )  # timm's VGG has convolutions for fully connected layers
+        if like not in (tensor.shape, flat if tensor.ndim == 4 else None):
             raise WeightsError(f"{self.name} has shape {[*tensor.shape]}, the net needs {[*like]}")
         if self.path[-1] != "kernel":
             return tensor
@@ -87,27 +96,25 @@ def to_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.nda
     return tensors
 
 
-def from_torch(tensors: Mapping[str, np.ndarray], model: nn.Module, image_size: int = 224) -> Variables:
+def from_torch(
+    tensors: Mapping[str, np.ndarray], model: nn.Module, image_size: int = 224, layers: Sequence[str] = ()
+) -> Variables:
     """Tensors by torchvision's or timm's names -> variables, float32, of a model for training images of this size.
 
-    Raises WeightsError that names tensors which are missing, too many or of another shape.
+    If layers are named, of these alone. Raises WeightsError that names tensors which are missing, too many or of
+    another shape.
     """
-    tensors = {
-        _known_name(name, model): tensor
-        for name, tensor in tensors.items()
-        if not name.endswith("num_batches_tracked")  # a count of BatchNorm's that torch itself does not use by default
-    }
-    shapes = shapes_of(model, image_size)
-    entries = list(_entries(model, shapes))
-    names = {entry.name for entry in entries}
-    if missing := sorted(names - set(tensors)):
+    tensors = {_known_name(name, model): tensor for name, tensor in tensors.items() if not name.endswith(COUNTS)}
+    shapes = _of_layers(shapes_of(model, image_size), layers)
+    entries = {entry.name: entry for entry in _entries(model, unflatten_dict(shapes))}
+    if missing := sorted(set(entries) - set(tensors)):
         raise WeightsError(f"{len(missing)} tensors are missing, such as {', '.join(missing[:3])}")
-    if surplus := sorted(set(tensors) - names):
+    if not layers and (surplus := sorted(set(tensors) - set(entries))):
         raise WeightsError(f"{len(surplus)} tensors are not of this net, such as {', '.join(surplus[:3])}")
-    arrays = {path: np.empty(leaf.shape, np.float32) for path, leaf in flatten_dict(shapes).items()}
-    for entry in entries:
+    arrays = {path: np.empty(leaf.shape, np.float32) for path, leaf in shapes.items()}
+    for name, entry in entries.items():
         place = arrays[entry.path]
-        place[... if entry.block is None else entry.block] = entry.from_torch(tensors[entry.name])
+        place[... if entry.block is None else entry.block] = entry.from_torch(tensors[name])
     return unflatten_dict(arrays)
 
 
@@ -117,38 +124,37 @@ def shapes_of(model: nn.Module, image_size: int) -> Variables:
     return jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
 
 
-def read(source: Path, model: nn.Module, image_size: int) -> Variables:
-    """All weights of a run directory, or of a safetensors file for this model. Raises WeightsError, CheckpointError."""
-    if source.is_dir():
-        state = checkpoint.read(source / "checkpoints")
-        return {kind: state[kind] for kind in ("params", "batch_stats") if state[kind]}
-    return from_torch(load_file(source), model, image_size)
-
-
 def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str]) -> Variables:
-    """What a run may start from: all of an equal net's weights, of another net's only these layers.
+    """The weights of a run directory or a safetensors file, of these layers or, if none are named, of an equal net.
 
-    Raises WeightsError, CheckpointError.
+    Raises ValueError, OSError, CheckpointError.
     """
-    found, wanted = flatten_dict(read(source, model, image_size)), flatten_dict(shapes_of(model, image_size))
-    odd = {path[1] for path in {*found, *wanted} if np.shape(found.get(path)) != getattr(wanted.get(path), "shape", 0)}
-    if odd and not layers:
+    shapes = shapes_of(model, image_size)
+    if unknown := sorted(set(layers) - set(shapes["params"])):
+        raise WeightsError(f"--init_layers={unknown[0]} is not of {', '.join(shapes['params'])}")
+    if not source.is_dir():
+        return from_torch(load_file(source), model, image_size, layers)
+    state = checkpoint.read(source / "checkpoints")
+    found = _of_layers({kind: state[kind] for kind in ("params", "batch_stats")}, layers)
+    here = {path: array.shape for path, array in found.items()}
+    wanted = {path: leaf.shape for path, leaf in _of_layers(shapes, layers).items()}
+    if odd := sorted({layer for (_, layer, *_), _ in here.items() ^ wanted.items()}):
         raise WeightsError(
-            f"{source} holds another net ({', '.join(sorted(odd)[:4])}, ... differ); "
-            "config.init_layers says which layers to take from it, as in --config.init_layers=conv1,conv2"
+            f"{source} does not have {', '.join(odd)} as this net has; "
+            "--init_layers=conv1,conv2 says which layers to take, where not all can be"
         )
-    if not odd:
-        layers = [path[1] for path in wanted]
-    elif bad := sorted(odd & set(layers)):
-        raise WeightsError(f"config.init_layers names {', '.join(bad)}, which {source} does not have in this shape")
-    return unflatten_dict({path: array for path, array in found.items() if path[1] in layers})
+    return unflatten_dict(found)
+
+
+def _of_layers(variables: Mapping[str, Any], layers: Sequence[str]) -> dict[tuple[str, ...], Any]:
+    return {path: leaf for path, leaf in flatten_dict(dict(variables)).items() if not layers or path[1] in layers}
 
 
 def load_file(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file. Raises WeightsError where it is not one, OSError where it is not there."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys() if not name.endswith(COUNTS)}
             if odd := [f"{name} is {kind}" for name, kind in sorted(kinds.items()) if kind not in TYPES]:
                 raise WeightsError(f"{path}: {odd[0]}, has to be one of {', '.join(TYPES)}")
             return {name: file.get_tensor(name) for name in kinds}
@@ -196,17 +202,19 @@ def _known_name(name: str, model: nn.Module) -> str:
 
 
 def import_file(config: ConfigDict, source: Path, out: Path) -> None:
-    """A safetensors file -> a run directory at step 0. Raises WeightsError, OSError; then nothing is written."""
-    tensors = load_file(source)
-    last = {"fc.bias", "classifier.6.bias", "head.fc.bias", "fc8.bias", "fc10.bias"} & set(tensors)
-    if len(last) != 1:
-        raise WeightsError(f"{source}: there is no last layer (fc, classifier.6, head.fc, fc8 or fc10)")
-    model = models.create(config.model, len(tensors[last.pop()]))
-    variables = from_torch(tensors, model, config.data.image_size)
+    """A safetensors file -> a run directory at step 0. Raises ValueError, OSError; then nothing is written."""
+    tensors, size = load_file(source), config.data.image_size
+    model = models.create(config.model, 1)
+    biases = [entry for entry in _entries(model, shapes_of(model, size)) if entry.path[-1] == "bias"]
+    last = next(entry.name for entry in biases if entry.path[1] in LAST_LAYERS)
+    known = {_known_name(name, model): tensor.size for name, tensor in tensors.items()}
+    if last not in known:
+        raise WeightsError(f"{source} has no {last}, which would tell the number of classes")
+    variables = from_torch(tensors, models.create(config.model, known[last]), size)
     if out.exists():
         raise FileExistsError(f"{out} exists; give another --out")
-    tx = optim.create(config.optimizer, lambda node, what: 0, warm_up=False)  # of its state only the form counts
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    tx = optim.create(config.optimizer, lambda node, what: 0, optim.warms_up(config))  # it starts alike for all drops
     out.mkdir(parents=True)
     runlog.write_json(out / "config.json", json.loads(config.to_json()))
     manager = checkpoint.open_manager(out / "checkpoints", 0)
@@ -217,12 +225,13 @@ def import_file(config: ConfigDict, source: Path, out: Path) -> None:
 
 def export_run(run: Path, target: Path) -> int:
     """The newest checkpoint of a run -> a safetensors file; gives its step. Raises CheckpointError, OSError."""
+    if target.exists() or not target.absolute().parent.is_dir():
+        raise OSError(f"{target} exists, or its folder does not; give another --to")
     state = checkpoint.read(run / "checkpoints")
     config = ConfigDict(json.loads((run / "config.json").read_text()))
-    params, batch_stats = state["params"], state["batch_stats"]
-    last = next(name for name in ("fc", "fc8", "fc10") if name in params)
-    model = models.create(config.model, len(params[last]["bias"]))
-    tensors = to_torch({"params": params, "batch_stats": batch_stats}, model)
+    (last,) = set(LAST_LAYERS) & set(state["params"])
+    model = models.create(config.model, len(state["params"][last]["bias"]))
+    tensors = to_torch({kind: state[kind] for kind in ("params", "batch_stats")}, model)
     safetensors.numpy.save_file(tensors, target, metadata={"format": "pt"})
     return int(state["step"])
 
@@ -251,6 +260,9 @@ def main(arguments: list[str]) -> int:
             out = Path(given["out"].value)
             import_file(config, Path(given["from"].value), out)
             print(f"{out} holds the weights; a run can start from them with --init_from={out}")
+            if config.model.name == "resnet":
+                chosen = ", ".join(f"{field}={config.model[field]}" for field in ("shortcut", "stride_on", "pool1"))
+                print(f"the file does not tell whether its net is this one: {chosen}; torchvision's: see --help")
         else:
             step = export_run(Path(given["run"].value), Path(given["to"].value))
             print(f"{given['to'].value} holds the weights of {given['run'].value} at step {step}")

@@ -7,6 +7,7 @@ from conftest import CONFIGS, ROOT
 from deepconv import config as config_lib
 
 CIFAR = ROOT / "configs" / "resnet_cifar.py"
+CODE = ROOT / "configs" / "alexnet_code.py"
 
 
 def test_overrides_change_fields_and_win_over_smoke():
@@ -25,7 +26,9 @@ def test_smoke_keeps_units_and_fits_durations_to_overrides():
     assert (config.total_steps, config.optimizer.drop_at_steps) == (3, (2,))
     config = config_lib.load(CIFAR, {"model.bn_group": 64}, smoke=True)
     assert (config.model.bn_group, config.batch_size) == (64, 128)
-    for config in (config_lib.load(path, smoke=True) for path in CONFIGS):
+    shrunk = [config_lib.load(path, smoke=True) for path in CONFIGS]
+    shrunk.append(config_lib.load(CODE, {"batch_size": 64}, smoke=True))  # so few steps that drops would coincide
+    for config in shrunk:
         config_lib.check_fields(config)
         config_lib.check_together(config, examples=160, devices=2)
 
@@ -130,9 +133,6 @@ def test_a_recipe_may_import_those_beside_it_and_no_others(tmp_path, monkeypatch
     assert str(ROOT / "configs") not in sys.path and "resnet50" not in sys.modules
 
 
-CODE = ROOT / "configs" / "alexnet_code.py"
-
-
 def test_schedules_of_biases_and_layers_are_scaled_and_checked():
     config = config_lib.load(CODE, smoke=True)
     conv1 = config.optimizer.layers.conv1
@@ -141,6 +141,8 @@ def test_schedules_of_biases_and_layers_are_scaled_and_checked():
         ("optimizer.bias.learning_rate", -1.0, "config.optimizer.bias.learning_rate=-1.0"),
         ("optimizer.layers.conv1.drop_at_epochs", (3, 2), "config.optimizer.layers.conv1.drop_at_epochs=(3, 2)"),
         ("optimizer.layers.conv1.drop_at_epochs", (95,), "config.optimizer.layers.conv1.drop_at_epochs=(95,)"),
+        ("optimizer.layers.conv1.freeze_at_epochs", 91.0, "config.optimizer.layers.conv1.freeze_at_epochs=91.0"),
+        ("model.dropout", 1.0, "config.model.dropout=1.0"),
     ]:
         config = config_lib.load(CODE, {field: value})
         with pytest.raises(ValueError, match=re.escape(named)):

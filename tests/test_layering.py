@@ -30,7 +30,7 @@ LAYERS = {
     "cli": {"config"},
     "weights": {"checkpoint", "cli", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
     | {"runlog", "state"},
-    "main": {"checkpoint", "cli", "config", "curves", "evaluate", "preemption", "runlog", "train"},
+    "main": {"checkpoint", "cli", "config", "curves", "evaluate", "preemption", "runlog", "train", "weights"},
     "benchmark": {"cli", "runlog", "train", "data.pipeline", "data.statistics"},
 }
 

@@ -160,13 +160,13 @@ def test_bfloat16_is_for_activations_only(text):
             jax.random.key(0), jnp.zeros((1, side, side, 3)), train=False, capture_intermediates=True
         )
     )
-    assert scores.dtype == jnp.float32 and {x.dtype for x in jax.tree.leaves(variables["params"])} == {jnp.float32}
+    assert {x.dtype.name for x in (scores, *jax.tree.leaves(variables["params"]))} == {"float32"}
     seen = {
         name: jax.tree.leaves(caught["__call__"])[0]
         for name, caught in variables["intermediates"].items()
         if name != "__call__"
     }
-    assert {name for name, x in seen.items() if x.dtype != jnp.bfloat16} <= {"fc"}  # after the mean over the map
+    assert {name for name, x in seen.items() if x.dtype.name != "bfloat16"} <= {"fc"}  # after the mean over the map
 
 
 @pytest.mark.parametrize("residual", [True, False])
@@ -270,6 +270,7 @@ def test_he_initialisation():
         ("alexnet variant=caffe", "owt"),
         ("alexnet without=conv1", "conv2"),
         ("alexnet half=True communication=False", "two towers"),
+        ("alexnet communication=False conv6=True", "joins them"),
         ("alexnet variant=owt half=True", "owt"),
         ("alexnet_cifar variant=12pct", "13pct"),
     ],
@@ -279,8 +280,9 @@ def test_what_is_not_a_model_is_named(text, named):
         create(text)
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 1, 1), (5, 1, 1), (5, 4, "ceil"), (1, 2, 0)])
+@pytest.mark.parametrize(
+    ("groups", "size", "stride", "padding"), [(2, 3, 1, 1), (1, 5, 1, 1), (2, 5, 4, "ceil"), (1, 1, 2, 0), (1, 2, 1, 0)]
+)
 def test_convolution_as_xla_has_it(groups, size, stride, padding):
     """In groups, the plain form is XLA's feature_group_count; with gradients."""
     x = jax.random.normal(jax.random.key(0), (2, 9, 12, 4))
@@ -350,9 +352,9 @@ def norm_by_definition(x, size, k, alpha, beta=0.75, towers=1):
     return b
 
 
-@pytest.mark.parametrize("towers", [1, 2])
 @pytest.mark.parametrize(
-    ("size", "k", "alpha"), [(5, 2.0, 1e-4), (5, 2.0, 1e-4 / 5), (9, 1.0, 0.001 / 9), (5, 1.0, 0.1)]
+    ("size", "k", "alpha", "towers"),
+    [(5, 2.0, 1e-4, 1), (5, 2.0, 1e-4 / 5, 2), (9, 1.0, 0.001 / 9, 1), (5, 1.0, 0.1, 2)],
 )
 def test_response_normalisation_by_definition(size, k, alpha, towers):
     x = 20 * jax.random.normal(jax.random.key(0), (2, 3, 3, 12))
@@ -394,7 +396,8 @@ def test_fully_connected_layers_apply_to_every_window_of_a_larger_map():
 
 @pytest.mark.parametrize("text", ["vgg configuration=A", "alexnet"])
 def test_dense_scores_of_the_training_size_are_the_ordinary_ones(text):
-    model, x = create(text), jax.random.normal(jax.random.key(0), (2, 64, 64, 3))
+    side = 32 if "vgg" in text else 64
+    model, x = create(text), jax.random.normal(jax.random.key(0), (2, side, side, 3))
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), x)
     ordinary = jax.jit(functools.partial(model.apply, train=False))(variables, x)
     dense = jax.jit(functools.partial(model.apply, train=False, dense=True))
@@ -426,12 +429,12 @@ def test_dropout_of_krizhevsky_et_al():
             dict(conv3_1=(2 / (9 * (128 + 256))) ** 0.5, fc7=(2 / (4096 + 4096)) ** 0.5),
             "",
         ),
-        ("resnet depth=18", dict(conv1=(2 / 147) ** 0.5, fc=(2 / 512) ** 0.5), ""),
+        ("resnet_cifar depth=8", dict(conv1=(2 / 27) ** 0.5, fc=(2 / 64) ** 0.5), ""),
     ],
 )
 def test_initial_weights(text, spread, ones):
-    model = create(text)
-    params = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()["params"]
+    model, side = create(text), 64 if "alexnet " in f"{text} " else 32
+    params = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, side, side, 3)), train=False))()["params"]
     for name, std in spread.items():
         kernel = params[name]["kernel"]
         assert float(kernel.std()) == pytest.approx(std, rel=0.03 if kernel.size > 10_000 else 0.1), name

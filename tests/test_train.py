@@ -174,7 +174,7 @@ def test_every_shipped_config_of_imagenet_takes_a_step_by_shape(path):
     config_lib.check_fields(whole)
     params = weights.shapes_of(models.create(whole.model, 1000), whole.data.image_size)["params"]
     assert round(state_lib.count_parameters(params) / 1e6, 2) == PARAMETERS[path.stem]
-    assert whole.data.name == "imagenet2012" and set(whole.init_layers.split(",")) <= {*params, ""}
+    assert whole.data.name == "imagenet2012"
 
     task = train.prepare(config_lib.load(path, smoke=True), None)
     size, count = task.config.data.image_size, task.config.batch_size
@@ -208,11 +208,12 @@ def test_every_small_shipped_config_shrunk_runs(path, tmp_path):
 
 
 def test_bfloat16_and_grouped_statistics_train(tmp_path):
-    overrides = dict(model__dtype="bfloat16", model__bn_group=4, total_steps=120, optimizer__drop_at_steps=())
+    overrides = dict(model__dtype="bfloat16", model__bn_group=4, data__augment="none", optimizer__learning_rate=0.02)
+    overrides |= dict(total_steps=120, optimizer__drop_at_steps=(), log_every_steps=10)
     state, _ = train.train(tiny_task(**overrides, eval_every_steps=120, checkpoint_every_steps=120), tmp_path)
     assert all(x.dtype == np.float32 for x in leaves(state.params))
     records = [record["train_loss"] for record in runlog.read_metrics(tmp_path) if "train_loss" in record]
-    assert np.mean(records[-10:]) < 1.9 < np.mean(records[:5])  # that of chance is 2.3
+    assert np.mean(records[-2:]) < 1.7 < records[0]  # that of chance is 2.3
 
 
 @pytest.mark.parametrize("batch_size", [7, 50, 64])

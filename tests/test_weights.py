@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 from deepconv import checkpoint, models, train, weights
 from deepconv import config as config_lib
 
+CACHE = jax.config.jax_compilation_cache_dir
+
 
 def create(name, classes=10, **fields):
     return models.create(ConfigDict({"name": name, **fields}), classes)
@@ -175,7 +177,7 @@ def test_only_safetensors_of_numbers_are_read(tmp_path):
     with pytest.raises(weights.WeightsError, match="not a whole one"):
         weights.load_file(tmp_path / "cut")
     safetensors.numpy.save_file({"a": np.zeros(3, bool)}, tmp_path / "bool")
-    with pytest.raises(weights.WeightsError, match="a is BOOL, has to be one of F16, F32"):
+    with pytest.raises(weights.WeightsError, match="a is BOOL, has to be one of F16, F32, F64"):
         weights.load_file(tmp_path / "bool")
 
 
@@ -183,7 +185,7 @@ def command(*arguments, module="weights", cwd):
     done = subprocess.run(
         [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE},
         capture_output=True,
         text=True,
     )
@@ -202,15 +204,21 @@ def test_import_start_and_export(tmp_path):
     back = safetensors.numpy.load_file(tmp_path / "out.safetensors")
     assert back.keys() == tensors.keys() and all((back[name] == tensors[name]).all() for name in tensors)
 
-    run = [recipe, "--smoke", "--config.model.depth=14", "--config.total_steps=1", "--init_from=imported"]
-    run += ["--config.init_layers=conv1,stage1_first"]
+    run = [recipe, "--smoke", "--config.model.depth=8", "--config.total_steps=1", "--init_from=imported"]
+    run += ["--init_layers=conv1,stage1_first"]
     code, out, err = command(*run, module="main", **where)
     assert (code, err) == (0, "")
     lines = [line for line in out.splitlines() if ": taken" in line or ": at random" in line]
-    assert [line for line in lines if "taken" in line] == ["conv1: taken", "stage1_first: taken"] and len(lines) == 9
+    assert [line for line in lines if "taken" in line] == ["conv1: taken", "stage1_first: taken"] and len(lines) == 6
     (made,) = (tmp_path / "runs").iterdir()
     assert made.name.endswith("init_from=imported")
-    assert json.loads((made / "config.json").read_text())["init_from"] == "imported"
+    config = json.loads((made / "config.json").read_text())
+    assert (config["init_from"], config["init_layers"]) == ("imported", ["conv1", "stage1_first"])
+    (made / "eval.center.json").unlink()
+    (made / "checkpoints" / "1").rename(made / "checkpoints" / "1.orbax-checkpoint-tmp")  # killed in the first save
+    code, out, err = command(*run, module="main", **where)
+    assert (code, err) == (0, "") and "conv1: taken" in out
+    (made / "eval.center.json").unlink()
     (tmp_path / "imported").rename(tmp_path / "gone")
     code, out, err = command(*run, module="main", **where)
     assert (code, err) == (0, "") and "at random" not in out
@@ -230,42 +238,54 @@ def test_nothing_is_written_over_and_nothing_from_nowhere(tmp_path):
         weights.export_run(tmp_path / "nowhere", tmp_path / "c")
 
 
-def prepared(init_from, **overrides):
-    overrides = {name.replace("__", "."): value for name, value in overrides.items()}
-    config = config_lib.load(ROOT / "configs" / "vgg13.py", {"data.image_size": 32} | overrides, smoke=True)
-    return train.prepare(config, None, init_from=str(init_from))
+VGG_B = create("vgg", configuration="B")
+FROM_A = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"]
 
 
 def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
     """3.1: "the first four convolutional layers and the last three fully-connected layers" of net A."""
-    net_a = create("vgg", configuration="A")
-    tensors = random_tensors(net_a, 32)
+    tensors = random_tensors(create("vgg", configuration="A"), 32)
     config = config_lib.load(ROOT / "configs" / "vgg11.py", {"data.image_size": 32})
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
     weights.import_file(config, tmp_path / "a.safetensors", tmp_path / "a")
-    state = train.initial_state(prepared(tmp_path / "a"))()
+    config = config_lib.load(ROOT / "configs" / "vgg13.py", {"data.image_size": 32}, smoke=True)
+    task = train.prepare(config, None)
+    start = weights.take(tmp_path / "a", task.model, 32, FROM_A)
+    before = train.initial_state(task)()
+    state = train.start_from(before, start, task.mesh)
     taken = {"conv1_1": 0, "conv2_1": 3, "conv3_1": 6, "conv3_2": 8}
     for layer, place in taken.items():
         assert (state.params[layer]["kernel"] == tensors[f"features.{place}.weight"].transpose(2, 3, 1, 0)).all()
         assert (state.params[layer]["bias"] == tensors[f"features.{place}.bias"]).all()
     for layer, place in {"fc6": 0, "fc7": 3, "fc8": 6}.items():
         assert (state.params[layer]["bias"] == tensors[f"classifier.{place}.bias"]).all()
-    assert not state.params["conv4_1"]["bias"].any() and abs(float(state.params["conv4_1"]["kernel"].std())) < 0.1
-    assert int(state.step) == 0 and not any(x.any() for x in jax.tree.leaves(state.opt_state[2].trace))
+    others = set(state.params) - set(FROM_A)
+    assert others == {"conv1_2", "conv2_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2"}
+    assert all((state.params[layer]["kernel"] == before.params[layer]["kernel"]).all() for layer in others)
 
-    with pytest.raises(weights.WeightsError, match="another net.*config.init_layers"):
-        prepared(tmp_path / "a", init_layers="")
-    with pytest.raises(weights.WeightsError, match="conv1_2"):
-        prepared(tmp_path / "a", init_layers="conv1_1,conv1_2")
-    with pytest.raises(ValueError, match="conv9"):
-        prepared(tmp_path / "a", init_layers="conv9")
+    with pytest.raises(weights.WeightsError, match="does not have conv1_2, conv2_2 as this net has; --init_layers"):
+        weights.take(tmp_path / "a", VGG_B, 32, [])
+    with pytest.raises(weights.WeightsError, match="does not have conv1_2"):
+        weights.take(tmp_path / "a", VGG_B, 32, ["conv1_1", "conv1_2"])
+    with pytest.raises(weights.WeightsError, match="conv9 is not of conv1_1"):
+        weights.take(tmp_path / "a", VGG_B, 32, ["conv9"])
     with pytest.raises(OSError):
-        prepared(tmp_path / "nowhere.safetensors")
+        weights.take(tmp_path / "nowhere.safetensors", VGG_B, 32, [])
+
+
+def test_a_file_for_other_classes_gives_all_but_the_last_layer(tmp_path):
+    tensors = random_tensors(create("resnet_cifar", 100, depth=8), 32)
+    safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
+    model = create("resnet_cifar", depth=8)
+    with pytest.raises(weights.WeightsError, match=r"fc.bias has shape \[100\], the net needs \[10\]"):
+        weights.take(tmp_path / "a.safetensors", model, 32, [])
+    found = weights.take(tmp_path / "a.safetensors", model, 32, ["conv1", "bn1"])
+    assert found.keys() == {"params", "batch_stats"} and found["params"].keys() == {"conv1", "bn1"}
+    assert (found["batch_stats"]["bn1"]["mean"] == tensors["bn1.running_mean"]).all()
 
 
 def test_an_equal_net_gives_all_its_layers(tmp_path):
-    tensors = random_tensors(create("vgg", configuration="B"), 32)
+    tensors = random_tensors(VGG_B, 32)
     safetensors.numpy.save_file(tensors, tmp_path / "b.safetensors")
-    state = train.initial_state(prepared(tmp_path / "b.safetensors"))()
-    back = weights.to_torch({"params": state.params}, create("vgg", configuration="B"))
+    back = weights.to_torch(weights.take(tmp_path / "b.safetensors", VGG_B, 32, []), VGG_B)
     assert all((back[name] == tensors[name]).all() for name in tensors)

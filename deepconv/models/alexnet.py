@@ -61,9 +61,8 @@ OWT = {
 }
 VARIANTS = {"paper": PAPER, "code": CODE, "owt": OWT}
 HALF_FILTERS = (48, 128, 192, 192, 256)  # 3.2, footnote 2: the last convolution is not halved
-CONV6 = Layer(
-    256, 3, 1, 1, 1, 0.03, 1.0, "act"
-)  # section 6: "an extra sixth convolutional layer over the last pooling"
+# section 6: "an extra sixth convolutional layer over the last pooling layer", which sees both towers
+CONV6 = Layer(256, 3, 1, 1, 1, 0.03, 1.0, "act")
 ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 
 
@@ -98,14 +97,17 @@ class AlexNet(nn.Module):
         ):
             if (value := getattr(self, field)) not in known:
                 raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(known)}")
-        one_tower = self.variant == "owt" or self.half or not self.grouped
-        if one_tower and (self.lrn_in_towers or not self.communication):
+        if not self.communication and (self.towers() == 1 or self.conv6):
             raise ValueError(
-                "config.model.lrn_in_towers=True and config.model.communication=False need two towers; "
-                "variant='owt', half=True and grouped=False have one"
+                "config.model.communication=False is for two towers; variant='owt', half=True and grouped=False have "
+                "one, and conv6=True joins them"
             )
         if self.variant == "owt" and (self.half or not self.overlapping_pooling):
             raise ValueError("config.model.half and overlapping_pooling=False are of the paper's net, not of 'owt'")
+
+    def towers(self) -> int:
+        """Two in the paper's net, one where an option says so."""
+        return 1 if self.variant == "owt" or self.half or not self.grouped else 2
 
     def convolutions(self) -> dict[str, Layer]:
         """The table of the variant with the options worked in."""
@@ -115,7 +117,7 @@ class AlexNet(nn.Module):
                 name: replace(layer, filters=filters)
                 for (name, layer), filters in zip(table.items(), HALF_FILTERS, strict=True)
             }
-        if self.half or not self.grouped:
+        if self.towers() == 1:
             table = {name: replace(layer, groups=1) for name, layer in table.items()}
         if not self.communication:
             table["conv2"] = replace(table["conv2"], filters=320)
@@ -134,7 +136,8 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, dense: bool = False) -> jax.Array:
-        dtype, owt, towers = jnp.dtype(self.dtype), self.variant == "owt", 2 if self.lrn_in_towers else 1
+        dtype, owt = jnp.dtype(self.dtype), self.variant == "owt"
+        towers = self.towers() if self.lrn_in_towers else 1
         then: dict[str, Callable[[jax.Array], jax.Array]] = {
             "act": ACTIVATIONS[self.activation],
             "pool": lambda x: max_pool(x, 3 if self.overlapping_pooling else 2, 2),
@@ -181,7 +184,7 @@ CIFAR = {
 
 
 class CudaConvnet(nn.Module):
-    """The nets of cuda-convnet behind Fig. 1 and the 13 % and 11 % of section 3.3; images of 24 or 32 pixels.
+    """Nets of cuda-convnet: "13pct" and "11pct" are behind the errors of section 3.3; Fig. 1 is "13pct" or "18pct".
 
     lrn: in the released files, "13pct" has none, "11pct" normalises over channels and "18pct" over pixels.
     """
