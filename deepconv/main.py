@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> int:
         origin = {"init_from": _INIT_FROM.value, "init_layers": _INIT_LAYERS.value} if _INIT_FROM.value else {}
         name += f",init_from={Path(_INIT_FROM.value).name}" if origin else ""
         workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
+        if _INIT_LAYERS.value and not origin:
+            raise ValueError("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
         if not _EVALS.value:
             raise ValueError(f"--evals is empty; choose from {sorted(evaluate.PROTOCOLS)}")
         if unknown := sorted(set(_EVALS.value) - set(evaluate.PROTOCOLS)):

@@ -77,6 +77,7 @@ def last_checkpoint(workdir):
         (["--config", f"{ROOT}/configs/resnet34.py", "--config.model.shortcut=D"], "imagenet2012"),
         ([f"--config={ROOT}/configs/alexnet.py", "--smoke", "--config.data.image_size=8"], "image_size=8"),
         ([QUICK, "--init_from=nowhere.safetensors"], "nowhere.safetensors"),
+        ([QUICK, "--init_layers=conv1"], "--init_from=RUN_DIR, which is missing"),
         ([CIFAR, "--smoke", "--config.data.image_size=0"], "config.data.image_size=0"),
         ([QUICK, "--config.batch_size=0"], "config.batch_size=0"),
         ([QUICK, "--config.total_epochs=3"], "'--config.optimizer.drop_at_epochs=()'"),
