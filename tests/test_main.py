@@ -60,34 +60,63 @@ def last_checkpoint(workdir):
     return step, [np.asarray(x) for x in jax.tree.leaves(state)]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ([], "--config is missing"),
-        (["--config=nothing.py"], "nothing.py is not a Python file"),
-        ([CIFAR, "--config.model.dept=20"], 'the config has no field \'dept\' Did you mean "depth" instead of "dept"?'),
-        ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
-        ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
-        ([CIFAR, "--smoke", "--evals=center,tencrop"], "--evals=tencrop"),
-        ([CIFAR, "--wrokdir=x"], "wrokdir"),
-        ([CIFAR, "--data_dir=nowhere"], "cifar10 is not in nowhere"),
-        ([CIFAR, "smoke"], "unknown argument 'smoke'"),
-        ([f"--config={ROOT}/README.md"], "README.md"),
-        ([CIFAR, "--smoke", "--evals="], "--evals is empty"),
-        (["--config", f"{ROOT}/configs/resnet34.py", "--config.model.shortcut=D"], "imagenet2012"),
-        ([f"--config={ROOT}/configs/alexnet.py", "--smoke", "--config.data.image_size=8"], "image_size=8"),
-        ([QUICK, "--init_from=nowhere.safetensors"], "nowhere.safetensors"),
-        ([QUICK, "--init_layers=conv1"], "--init_from=RUN_DIR, which is missing"),
-        ([CIFAR, "--smoke", "--config.data.image_size=0"], "config.data.image_size=0"),
-        ([QUICK, "--config.batch_size=0"], "config.batch_size=0"),
-        ([QUICK, "--config.total_epochs=3"], "'--config.optimizer.drop_at_epochs=()'"),
-        ([QUICK, "--config.optimizer.drop_at_epochs=a,b"], "config.optimizer.drop_at_epochs=('a,b',)"),
-    ],
-)
-def test_a_mistake_is_answered_in_one_line(arguments, named, tmp_path):
-    code, out, err = finish(start(arguments, tmp_path))
-    assert code == 2 and named in err and len(err.strip().splitlines()) == 1, err
-    assert not out and not list(tmp_path.iterdir())
+MISTAKES = [
+    ([], "--config is missing"),
+    (["--config=nothing.py"], "nothing.py is not a Python file"),
+    ([CIFAR, "--config.model.dept=20"], 'the config has no field \'dept\' Did you mean "depth" instead of "dept"?'),
+    ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
+    ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
+    ([CIFAR, "--smoke", "--evals=center,tencrop"], "--evals=tencrop"),
+    ([CIFAR, "--wrokdir=x"], "wrokdir"),
+    ([CIFAR, "--data_dir=nowhere"], "cifar10 is not in nowhere"),
+    ([CIFAR, "smoke"], "unknown argument 'smoke'"),
+    ([f"--config={ROOT}/README.md"], "README.md"),
+    ([CIFAR, "--smoke", "--evals="], "--evals is empty"),
+    (["--config", f"{ROOT}/configs/resnet34.py", "--config.model.shortcut=D"], "imagenet2012"),
+    ([f"--config={ROOT}/configs/alexnet.py", "--smoke", "--config.data.image_size=8"], "image_size=8"),
+    ([QUICK, "--init_from=nowhere.safetensors"], "nowhere.safetensors"),
+    ([QUICK, "--init_layers=conv1"], "--init_from=RUN_DIR, which is missing"),
+    ([CIFAR, "--smoke", "--config.data.image_size=0"], "config.data.image_size=0"),
+    ([QUICK, "--config.batch_size=0"], "config.batch_size=0"),
+    ([QUICK, "--config.total_epochs=3"], "'--config.optimizer.drop_at_epochs=()'"),
+    ([QUICK, "--config.optimizer.drop_at_epochs=a,b"], "config.optimizer.drop_at_epochs=('a,b',)"),
+]
+# A process that has imported everything, and a child of it for each mistake: imports take longer than answers.
+ANSWER = """
+import json, os, sys, warnings
+from absl import app
+from deepconv import checkpoint, cli, evaluate, main, preemption, runlog, train, weights
+warnings.simplefilter("ignore")  # JAX warns of forks; none of its threads runs yet
+codes = []
+for i, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        os.mkdir(f"cwd{i}")
+        os.chdir(f"cwd{i}")
+        for stream in (1, 2):
+            os.dup2(os.open(f"../{i}.{stream}", os.O_CREAT | os.O_WRONLY), stream)
+        sys.argv = ["deepconv.main", *arguments]
+        app.run(main.main, flags_parser=cli.parse)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+json.dump(codes, open("codes.json", "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mistakes")
+    arguments = json.dumps([arguments for arguments, _ in MISTAKES])
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    subprocess.run([sys.executable, "-c", ANSWER, arguments], cwd=folder, env=environment, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("case", range(len(MISTAKES)), ids=[named for _, named in MISTAKES])
+def test_a_mistake_is_answered_in_one_line(case, answers):
+    code = json.loads((answers / "codes.json").read_text())[case]
+    out, err = ((answers / f"{case}.{stream}").read_text() for stream in (1, 2))
+    assert code == 2 and MISTAKES[case][1] in err and len(err.strip().splitlines()) == 1, err
+    assert not out and not list((answers / f"cwd{case}").iterdir())
 
 
 def test_killed_three_times_and_resumed_is_bit_identical(tmp_path):
