@@ -102,9 +102,9 @@ def both(name):
     return net, model, weights.from_torch(arrays(net), model, size)
 
 
-def batch(name):
+def batch(name, scale=1.0):
     size = NETS[name][-1]
-    images = np.random.default_rng(0).normal(size=(BATCH, size, size, 3)).astype(np.float32)
+    images = scale * np.random.default_rng(0).normal(size=(BATCH, size, size, 3)).astype(np.float32)
     labels = np.arange(BATCH, dtype=np.int32)
     return images, labels, torch.tensor(images).permute(0, 3, 1, 2), torch.tensor(labels).long()
 
@@ -122,7 +122,7 @@ def gradients(model, variables, images, labels):
 @pytest.mark.parametrize("name", NETS)
 def test_scores_loss_and_statistics(name):
     net, model, variables = both(name)
-    images, labels, their_images, their_labels = batch(name)
+    images, labels, their_images, their_labels = batch(name, scale=np.float32(50))  # as pixels; else LRN does nothing
     net.eval()
     scores = jax.jit(functools.partial(model.apply, train=False))(variables, images)
     assert far(scores, net(their_images).detach()) < 1e-4
@@ -150,7 +150,7 @@ def test_scores_loss_and_statistics(name):
         assert far(grad, theirs[part]) < 0.1, part
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [name for name in NETS if name not in ("vgg A-LRN", "vgg 5x5")])  # as A, but slow
 def test_gradients_and_five_steps_with_a_smooth_nonlinearity(name, monkeypatch):
     monkeypatch.setattr(flax.linen, "relu", jax.nn.silu)
     monkeypatch.setitem(alexnet_module.ACTIVATIONS, "relu", jax.nn.silu)
