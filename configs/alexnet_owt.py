@@ -2,7 +2,8 @@
 
     python -m deepconv.main --config=configs/alexnet_owt.py
 
-Widths 64-192-384-256-256, no response normalisation, dropout before the fully connected layers.
+Widths 64-192-384-256-256; as torchvision's, without response normalisation, with dropout before the fully connected
+layers. DIFFERS: trained with softmax, by the recipe of 2012; the paper of 2014 has 1000 logistic units.
 """
 
 from alexnet import get_config as text

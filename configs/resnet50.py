@@ -40,7 +40,8 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "validation"
     config.data.image_size = 224
     config.data.mean = "pixel"
-    config.data.augment = "none"  # the paper's scales, crops, reflections and colours come with ImageNet itself
+    # DIFFERS: the paper's scales, crops, reflections and colours come with ImageNet itself
+    config.data.augment = "none"
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.1

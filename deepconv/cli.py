@@ -28,9 +28,8 @@ def load_config(arguments: list[str]) -> tuple[ConfigDict, str]:
 
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with every mistake answered in one line."""
-    after = " ".join(argv).partition("--config")[2].lstrip("= ").split()
     try:
-        with config_lib.siblings(after[0] if after else "."):
+        with config_lib.siblings(_recipe(argv)):
             arguments = flags.FLAGS(argv)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell a lot, and errors are told here
@@ -42,6 +41,15 @@ def parse(argv: list[str]) -> list[str]:
     except (flags.Error, ImportError, SyntaxError, TypeError, ValueError) as error:
         mistake = str(error)
     sys.exit(refuse(" ".join(mistake.split()), code=2))
+
+
+def _recipe(argv: list[str]) -> str:
+    """The value of --config=FILE or --config FILE, which may stand behind fields of it such as --config.seed=1."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, _, value = argument.lstrip("-").partition("=")
+        if name == "config":
+            return value or following
+    return "."
 
 
 def refuse(message: str, code: int = 1) -> int:

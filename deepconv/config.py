@@ -138,7 +138,7 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
             if field in DROPS:
                 node[field] = kept
             elif kept:
-                (node[field],) = kept
+                node[field] = kept[0]
             else:
                 del node[field]
     config[total], config[every] = few, 3 if every == "eval_every_steps" else 1

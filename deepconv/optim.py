@@ -62,9 +62,7 @@ def add_decayed_weights(config: ConfigDict) -> optax.GradientTransformation:
     """
 
     def decay(path: Path) -> float:
-        if path[-1].key == "kernel":
-            return _layers(config).get(path[0].key, {}).get("weight_decay", config.weight_decay)
-        return config.get("bias", {}).get("weight_decay", 0.0) if _is_bias(path) else 0.0
+        return _own(config, path).get("weight_decay", config.weight_decay if path[-1].key == "kernel" else 0.0)
 
     def update(updates: Any, params: Any) -> Any:
         return jax.tree.map_with_path(lambda path, u, w: u + decay(path) * w if decay(path) else u, updates, params)
@@ -91,8 +89,7 @@ def scale_by_learning_rate(
 
     def rate(path: Path, count: jax.Array, everyone: jax.Array) -> jax.Array:
         """The rate of a parameter; `everyone` is that of the weights of layers of which nothing is said."""
-        own = config.get("bias", {}) if _is_bias(path) else {}
-        own = _layers(config).get(path[0].key, {}) if path[-1].key == "kernel" else own
+        own = _own(config, path)
         return schedule(own)(count) if _has(own, "drop_at") or "learning_rate" in own else everyone
 
     def init(params: Any) -> LearningRateState:
@@ -121,8 +118,12 @@ def _layers(config: ConfigDict) -> Mapping[str, Mapping[str, Any]]:
     return config.get("layers", {})
 
 
-def _is_bias(path: Path) -> bool:
-    return path[-1].key == "bias" and "bn" not in path[-2].key  # BatchNorm's shift is called so, too
+def _own(config: ConfigDict, path: Path) -> Mapping[str, Any]:
+    """What the recipe says of this parameter: for weights by layer, for biases of all layers at once."""
+    if path[-1].key == "kernel":
+        return _layers(config).get(path[0].key, {})
+    is_bias = path[-1].key == "bias" and "bn" not in path[-2].key  # BatchNorm's shift is called so, too
+    return config.get("bias", {}) if is_bias else {}
 
 
 def _has(node: Mapping[str, Any], duration: str) -> bool:

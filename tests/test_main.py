@@ -73,6 +73,7 @@ MISTAKES = [
     ([f"--config={ROOT}/README.md"], "README.md"),
     ([CIFAR, "--smoke", "--evals="], "--evals is empty"),
     (["--config", f"{ROOT}/configs/resnet34.py", "--config.model.shortcut=D"], "imagenet2012"),
+    (["--config.seed=-1", f"--config={ROOT}/configs/resnet34.py"], "config.seed=-1"),
     ([f"--config={ROOT}/configs/alexnet.py", "--smoke", "--config.data.image_size=8"], "image_size=8"),
     ([QUICK, "--init_from=nowhere.safetensors"], "nowhere.safetensors"),
     ([QUICK, "--init_layers=conv1"], "--init_from=RUN_DIR, which is missing"),

@@ -394,13 +394,16 @@ def test_fully_connected_layers_apply_to_every_window_of_a_larger_map():
 
 
 @pytest.mark.parametrize("text", ["vgg configuration=A", "alexnet"])
-def test_dense_scores_of_the_training_size_are_the_ordinary_ones(text):
+def test_dense_scores_are_the_ordinary_ones_and_dropout_is_for_training(text):
     side = 32 if "vgg" in text else 64
     model, x = create(text), jax.random.normal(jax.random.key(0), (2, side, side, 3))
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), x)
     ordinary = jax.jit(functools.partial(model.apply, train=False))(variables, x)
     dense = jax.jit(functools.partial(model.apply, train=False, dense=True))
     np.testing.assert_allclose(dense(variables, x)[:, 0, 0], ordinary, rtol=1e-5, atol=1e-6)
+    train = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={"dropout": key}))
+    first, again, other = (np.asarray(train(jax.random.key(seed))) for seed in (0, 0, 1))
+    assert (first == again).all() and (first != other).any() and (first != ordinary).any()
     wide = jnp.pad(x, ((0, 0), (0, 0), (0, 32), (0, 0)))
     assert dense(variables, wide).shape[:2] == (2, 1) and dense(variables, wide).shape[2] > 1
 

@@ -41,7 +41,9 @@ def find(name: str, split: str, data_dir: str | None, image_size: int) -> Source
         if image_size != TFDS_NAMES[name]:
             raise ValueError(f"config.data.image_size={image_size}, but the images of {name} have {TFDS_NAMES[name]}")
         return _find_tfds(name, split, data_dir)
-    raise ValueError(f"config.data.name={name!r} is not a data set; choose one of {sorted([*TFDS_NAMES, 'shapes'])}")
+    raise ValueError(
+        f"config.data.name={name!r} is not a data set; choose one of {sorted([*TFDS_NAMES, 'shapes'])}, or try --smoke"
+    )
 
 
 def parse_split(split: str, sizes: dict[str, int]) -> tuple[int, int]:

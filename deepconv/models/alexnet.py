@@ -20,6 +20,8 @@ from deepconv.models.layers import (
     response_norm,
 )
 
+Steps = dict[str, Callable[[jax.Array], jax.Array]]  # what may follow a convolution, by name
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -138,16 +140,13 @@ class AlexNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool, dense: bool = False) -> jax.Array:
         dtype, owt = jnp.dtype(self.dtype), self.variant == "owt"
         towers = self.towers() if self.lrn_in_towers else 1
-        then: dict[str, Callable[[jax.Array], jax.Array]] = {
+        then: Steps = {
             "act": ACTIVATIONS[self.activation],
             "pool": lambda x: max_pool(x, 3 if self.overlapping_pooling else 2, 2),
             "lrn": lambda x: channel_norm(x, 5, self.lrn_k, self.lrn_alpha, towers) if self.lrn else x,
             "spatial": lambda x: response_norm(x, (1, 2), 5, 1.0, 0.001 / 25) if self.lrn else x,
         }
-        for name, layer in self.convolutions().items():
-            x = convolution(layer, dtype, name)(x)
-            for step in layer.then.split():
-                x = then[step](x)
+        x = convolve(x, self.convolutions(), then, dtype)
         normal, ones = nn.initializers.normal(0.01), nn.initializers.ones
         widths, groups = ((4096, 4096), 1) if self.communication else ((2 * 4096, 2 * 2048), 2)
         for name, width in zip(("fc6", "fc7"), widths, strict=True):
@@ -160,26 +159,18 @@ class AlexNet(nn.Module):
         return scores if dense else jnp.squeeze(scores, (1, 2))
 
 
-CONV5x5 = Layer(64, 5, 1, 2, 1, 0.01, 0.0, "act pool")
-# cuda-convnet's nets for CIFAR-10 by the test error they reach: convolutions, then filters of locally connected layers.
-# "13pct" and "11pct" differ in more than normalisation.
+CONV5x5 = Layer(64, 5, 1, 2, 1, 0.01, 0.0, "act lrn pool")
+TWO_CONVOLUTIONS = {"conv1": replace(CONV5x5, std=1e-4, then="act pool lrn"), "conv2": CONV5x5}
+THREE_CONVOLUTIONS = {
+    "conv1": replace(CONV5x5, filters=32, std=1e-4, then="pool act lrn"),
+    "conv2": replace(CONV5x5, filters=32, then="act average lrn"),
+    "conv3": replace(CONV5x5, then="act average"),
+}
+# cuda-convnet's nets for CIFAR-10 by the test error they reach: convolutions, then filters of locally connected layers
 CIFAR = {
-    "13pct": (
-        {"conv1": replace(CONV5x5, std=1e-4, then="act pool lrn"), "conv2": replace(CONV5x5, then="act lrn pool")},
-        {"local3": 32, "local4": 32},
-    ),
-    "11pct": (
-        {"conv1": replace(CONV5x5, std=1e-4, then="act pool lrn"), "conv2": replace(CONV5x5, then="act lrn pool")},
-        {"local3": 64, "local4": 32},
-    ),
-    "18pct": (
-        {
-            "conv1": replace(CONV5x5, filters=32, std=1e-4, then="pool act lrn"),
-            "conv2": replace(CONV5x5, filters=32, then="act average lrn"),
-            "conv3": replace(CONV5x5, then="act average"),
-        },
-        {},
-    ),
+    "13pct": (TWO_CONVOLUTIONS, {"local3": 32, "local4": 32}),
+    "11pct": (TWO_CONVOLUTIONS, {"local3": 64, "local4": 32}),
+    "18pct": (THREE_CONVOLUTIONS, {}),
 }
 
 
@@ -207,29 +198,29 @@ class CudaConvnet(nn.Module):
         over_pixels = functools.partial(response_norm, axes=(1, 2), size=3, k=1.0, alpha=5e-5 / 9)
         over_channels = functools.partial(channel_norm, size=9, k=1.0, alpha=0.001 / 9)
         norm = over_pixels if self.variant == "18pct" else over_channels
-        then: dict[str, Callable[[jax.Array], jax.Array]] = {
+        then: Steps = {
             "act": ACTIVATIONS[self.activation],
             "pool": lambda x: max_pool(x, 3, 2),
             "average": lambda x: average_pool(x, 3, 2),
             "lrn": norm if self.lrn else lambda x: x,
         }
         convolutions, local = CIFAR[self.variant]
-        for name, layer in convolutions.items():
-            x = convolution(layer, dtype, name)(x)
-            for step in layer.then.split():
-                x = then[step](x)
+        x = convolve(x, convolutions, then, dtype)
         for name, filters in local.items():
             x = then["act"](LocallyConnected(filters, normal(0.04), dtype=dtype, name=name)(x))
         scores = FullyConnected(self.classes, normal(0.01), dtype=dtype, name="fc10")(x)
         return jnp.squeeze(scores, (1, 2)).astype(jnp.float32)
 
 
-def convolution(layer: Layer, dtype: jnp.dtype, name: str) -> Conv:
-    """A line of a table as a module."""
-    normal, constant = nn.initializers.normal(layer.std), nn.initializers.constant(layer.bias)
-    return Conv(
-        layer.filters, layer.size, layer.stride, layer.padding, layer.groups, normal, constant, dtype, name=name
-    )
+def convolve(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtype) -> jax.Array:
+    """The convolutions of a table one after the other, each with what follows it."""
+    for name, layer in table.items():
+        init = nn.initializers.normal(layer.std), nn.initializers.constant(layer.bias)
+        shape = layer.filters, layer.size, layer.stride, layer.padding, layer.groups
+        x = Conv(*shape, *init, dtype, name=name)(x)
+        for step in layer.then.split():
+            x = then[step](x)
+    return x
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
