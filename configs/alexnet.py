@@ -14,7 +14,9 @@ The ablations, by --config.model and:
     .lrn_alpha=2e-5 .lrn_in_towers=True: as the authors' code normalises
 
 The paper's errors in percent, top-1 and top-5, mean of ten crops: 40.7 and 18.2 on ILSVRC-2012's validation set.
-ImageNet cannot be read yet; --smoke trains for a few steps on small built-in pictures.
+ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`. The
+paper's fixed 256x256 images, which need no decoding, are made by `... prepare pack`:
+    --config.data.name=imagenet2012-256-uint8
 """
 
 from ml_collections import ConfigDict
@@ -53,8 +55,12 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "validation"
     config.data.image_size = 224
     config.data.mean = "pixel"
-    # DIFFERS: the paper's crops, reflections and colours come with ImageNet itself
-    config.data.augment = "none"
+    config.data.train_scale = (256, 256)  # shorter side; its central square is cut out, and crops are taken of it
+    config.data.test_scale = 256
+    config.data.central_square = True
+    config.data.augment = "crop_flip"
+    config.data.lighting = "eigenvalue"  # colours shifted along their principal components
+    config.data.on_corrupt = "fail"  # or "replace": the next image that can be decoded
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.01

@@ -8,7 +8,7 @@ Other rows and curves of the paper; `...` stands for --config.model:
 What torchvision calls resnet50: ...stride_on=3x3 ...pool1=symmetric (its resnet18 and 34: and ...shortcut=B)
 
 The paper's errors in percent, top-1 and top-5, mean of ten crops: 22.85 and 6.71 on the validation set.
-ImageNet cannot be read yet; --smoke trains for a few steps on small built-in pictures.
+ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`.
 """
 
 from ml_collections import ConfigDict
@@ -40,8 +40,12 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "validation"
     config.data.image_size = 224
     config.data.mean = "pixel"
-    # DIFFERS: the paper's scales, crops, reflections and colours come with ImageNet itself
-    config.data.augment = "none"
+    config.data.train_scale = (256, 480)  # the shorter side is drawn from here
+    config.data.test_scale = 256
+    config.data.central_square = False
+    config.data.augment = "crop_flip"
+    config.data.lighting = "eigenvalue"  # colours shifted along their principal components
+    config.data.on_corrupt = "fail"  # or "replace": the next image that can be decoded
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.1

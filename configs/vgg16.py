@@ -11,7 +11,8 @@ From the net trained at S=256 to that at S=384: --init_from=RUN_OF_VGG16 --confi
 
 Siblings: vgg11 (A), vgg11_lrn (A-LRN), vgg13 (B), vgg16_1x1 (C), vgg19 (E), vgg13_5x5 (the shallow net of section 4).
 The paper's errors in percent, top-1 and top-5, one scale, dense evaluation: 27.0 and 8.8 on the validation set.
-ImageNet cannot be read yet; --smoke trains for a few steps on small built-in pictures.
+S, the shorter side in training: --config.data.train_scale=384,384 or 256,512, tested at --config.data.test_scale=384.
+ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`.
 """
 
 from ml_collections import ConfigDict
@@ -40,8 +41,12 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "validation"
     config.data.image_size = 224
     config.data.mean = "channel"
-    # DIFFERS: the paper's crops, reflections and colours come with ImageNet itself
-    config.data.augment = "none"
+    config.data.train_scale = (256, 256)  # "S": the shorter side is drawn from here; 384,384 and 256,512 are the others
+    config.data.test_scale = 256
+    config.data.central_square = False
+    config.data.augment = "crop_flip"
+    config.data.lighting = "eigenvalue"  # colours shifted along their principal components
+    config.data.on_corrupt = "fail"  # or "replace": the next image that can be decoded
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.01

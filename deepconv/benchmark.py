@@ -1,26 +1,36 @@
 """How fast a recipe runs here: python -m deepconv.benchmark --config=configs/resnet_cifar.py --data_dir=DIR
 
 Four measurements: start to first step, the input pipeline alone, the step alone, and both together as in training.
+
+    python -m deepconv.benchmark --input --config=configs/resnet50.py --data_dir=DIR
+
+measures the input pipeline only, beside what it could reach at best and, where torch is installed, beside torch's
+DataLoader with Pillow doing the same work; the three take turns.
 """
 
 import time
 
 START = time.perf_counter()  # before the imports, which are part of what a user waits for
 
+import io
 import itertools
+import random
 import resource
 import statistics
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from absl import app, flags
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from deepconv import cli, runlog, train
-from deepconv.data import pipeline
-from deepconv.data import statistics as data_statistics
+from deepconv.data import decode, pipeline, sources
 
+_INPUT = flags.DEFINE_bool("input", False, "Measure the input pipeline only, beside others.")
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps a measurement; the first five are not counted.", lower_bound=10)
 
 
@@ -31,16 +41,18 @@ def main(arguments: list[str]) -> int:
         task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
-    images, labels = task.train_source.read()
-    step_fn = train.jit_step(task, data_statistics.MEANS[config.data.mean](images))
+    if _INPUT.value:
+        return show_input(task)
+    data = task.train_source.open()
+    step_fn = train.jit_step(task, train.compute_statistics(task, data))
     state = train.initial_state(task)()
-    loader = train.batches(task, images, labels, 0)
+    loader = train.batches(task, data, 0, lambda messages: None)
     state, metrics = step_fn(state, next(loader))
     jax.block_until_ready(metrics)
     to_first_step = time.perf_counter() - START
 
-    host = pipeline.train_batches(images, labels, batch_size=config.batch_size, seed=0, workers=task.workers)
-    input_times = timed(lambda: next(host), 10 * _STEPS.value)
+    host = host_batches(task, data)
+    input_times = timed(lambda: next(host), (10 if isinstance(data, sources.Arrays) else 1) * _STEPS.value)
 
     waits, batch = [], next(loader)
 
@@ -59,6 +71,76 @@ def main(arguments: list[str]) -> int:
     step_times = timed(step, _STEPS.value)
     loop_times = timed(wait_and_step, _STEPS.value)
     show(config.batch_size, to_first_step, input_times, step_times, loop_times, waits[5:])
+    return 0
+
+
+def host_batches(task: train.Task, data: sources.Arrays | sources.Records) -> Iterator[pipeline.Batch]:
+    """The input pipeline of training, without the transfer to the devices."""
+    settings = dict(batch_size=task.config.batch_size, seed=0, geometry=task.train_geometry, workers=task.workers)
+    return pipeline.train_batches(data, task.train_source.examples, **settings)
+
+
+class ByPillow:
+    """The work of the pipeline as a data set for torch: Pillow decodes, the whole image is rescaled, then cut."""
+
+    def __init__(self, records: sources.Records, examples: int, geometry: decode.Geometry) -> None:
+        self.records, self.examples, self.geometry = records, examples, geometry
+
+    def __len__(self) -> int:
+        return self.examples
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        record, size = self.records([index])[0], self.geometry.size
+        image = Image.open(io.BytesIO(record.data)).convert("RGB")
+        scale = random.randint(*self.geometry.scale) / min(image.size)
+        width, height = round(scale * image.width), round(scale * image.height)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        top, left = random.randint(0, height - size), random.randint(0, width - size)
+        return np.array(image.crop((left, top, left + size, top + size))), record.label
+
+
+def show_input(task: train.Task) -> int:
+    """Images a second of the pipeline and of others, in turns; medians."""
+    data, geometry, batch_size = task.train_source.open(), task.train_geometry, task.config.batch_size
+    examples, encoded = task.train_source.examples, geometry is not None
+    threads = task.workers or pipeline.THREADS
+    mine = host_batches(task, data)
+    helpers = f"{task.workers} processes" if task.workers else f"{threads} threads" if encoded else "one thread"
+    ours = f"deepconv, {helpers}"
+    ways: dict[str, Callable[[], object]] = {ours: lambda: next(mine)}
+    if encoded:
+        sample = [record.data for record in data(range(min(examples, batch_size)))]
+        rng = np.random.default_rng(0)
+        ways["decoding and rescaling alone, on one core"] = lambda: [
+            decode.view(decode.decode(image), geometry, rng)
+            for image in itertools.islice(itertools.cycle(sample), batch_size)
+        ]
+        try:
+            from torch.utils.data import DataLoader, RandomSampler
+        except ImportError:
+            print("torch is not installed (pip install -e '.[parity]'), so there is no comparison with its DataLoader")
+        else:
+            images = ByPillow(data, examples, geometry)
+            endless = RandomSampler(images, replacement=True, num_samples=2**40)
+            options = dict(batch_size=batch_size, num_workers=threads, multiprocessing_context="spawn")
+            with warnings.catch_warnings(action="ignore"):  # it thinks that a worker a core is enough
+                theirs = iter(DataLoader(images, sampler=endless, **options))
+            ways[f"torch's DataLoader with Pillow, {threads} processes"] = lambda: next(theirs)
+    rates = {name: [] for name in ways}
+    for _ in range(5):
+        for name, take in ways.items():
+            for _ in range(4 * threads):  # what was fetched ahead, and the others' fetching
+                take()
+            seconds = timed(take, _STEPS.value)
+            rates[name].append(batch_size * len(seconds) / sum(seconds))
+    theirs = None  # its processes end, while there is still an interpreter
+    here = runlog.environment()
+    print(f"{task.train_source.name} {task.train_source.split}, batches of {batch_size}, {here['cpus']} CPU cores")
+    table = Table("", "images/s", "deepconv's rate is ... times this")
+    best = statistics.median(rates[ours])
+    for name, values in rates.items():
+        table.add_row(name, f"{statistics.median(values):,.0f}", f"{best / statistics.median(values):.2f}")
+    Console().print(table)
     return 0
 
 

@@ -141,12 +141,18 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
                 node[field] = kept[0]
             else:
                 del node[field]
+    data, size = config.data, min(config.data.image_size, 64)
+    data.update(name="shapes", train_split=f"train[:{examples}]", eval_split="test[:50]")
+    if "train_scale" in data:
+        data.train_scale = tuple(side * size // data.image_size for side in data.train_scale)
+        data.test_scale = data.test_scale * size // data.image_size
+    if "lighting_until_epochs" in data:
+        data.lighting_until_epochs *= few / config[total]
+    data.image_size = size
     config[total], config[every] = few, 3 if every == "eval_every_steps" else 1
     config.update(log_every_steps=2, checkpoint_every_steps=3)
     if "bn_group" in config.model:
         config.model.bn_group = group
-    config.data.update(name="shapes", train_split=f"train[:{examples}]", eval_split="test[:50]")
-    config.data.image_size = min(config.data.image_size, 64)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

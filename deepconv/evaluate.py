@@ -1,6 +1,6 @@
 """Test protocols: a trained state and a data set -> class probabilities -> errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from deepconv.state import TrainState
 Predict = Callable[[TrainState, jax.Array], jax.Array]
 
 
-def center(state: TrainState, images: jax.Array, *, model: nn.Module, mean: np.ndarray) -> jax.Array:
-    """Class probabilities, float32 [B, classes], of a single view: the image as the source gives it."""
-    images = augment.subtract_mean(images, mean)
+def center(state: TrainState, images: jax.Array, *, model: nn.Module, mean: np.ndarray, size: int) -> jax.Array:
+    """Class probabilities, float32 [B, classes], of a single view: the middle of the image, size x size pixels."""
+    images = augment.subtract_mean(augment.center_crop(images, size), mean)
     logits = model.apply({"params": state.params, "batch_stats": state.batch_stats}, images, train=False)
     return jax.nn.softmax(logits.astype(jnp.float32))
 
@@ -27,25 +27,26 @@ def center(state: TrainState, images: jax.Array, *, model: nn.Module, mean: np.n
 PROTOCOLS = {"center": center}
 
 
-def probabilities(predict: Predict, state: TrainState, images: np.ndarray, batch_size: int, mesh: Mesh) -> np.ndarray:
-    """Class probabilities, float32 [N, classes], of every image once, in order; predict is jitted."""
+def probabilities(
+    predict: Predict, state: TrainState, batches: Iterable[pipeline.Batch], batch_size: int, mesh: Mesh
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class probabilities, float32 [N, classes], and labels, int32 [N], of all images in order; predict is jitted."""
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    parts = []
-    for batch, mask in pipeline.eval_batches(images, batch_size):
+    parts, labels = [], []
+    for batch in batches:
         preemption.check()
-        probs = predict(state, sharding.put_batch({"image": batch}, mesh)["image"])
+        images, mask = pipeline.padded(batch, batch_size)
+        probs = predict(state, sharding.put_batch({"image": images}, mesh)["image"])
         parts.append(np.asarray(probs)[mask])
-    result = np.concatenate(parts)
-    if len(result) != len(images):
-        raise RuntimeError(f"{len(result)} predictions for {len(images)} images")
-    return result
+        labels.append(batch["label"])
+    return np.concatenate(parts), np.concatenate(labels)
 
 
-def jit(protocol: str, model: nn.Module, mean: np.ndarray, mesh: Mesh) -> Predict:
-    """A protocol, compiled for the mesh."""
+def jit(protocol: str, model: nn.Module, mean: np.ndarray, size: int, mesh: Mesh) -> Predict:
+    """A protocol, compiled for the mesh; the net sees size x size pixels, less the mean."""
 
     def predict(state: TrainState, images: jax.Array) -> jax.Array:
-        return PROTOCOLS[protocol](state, images, model=model, mean=mean)
+        return PROTOCOLS[protocol](state, images, model=model, mean=mean, size=size)
 
     whole, split = sharding.replicated(mesh), sharding.split(mesh)
     options = sharding.compiler_options()

@@ -66,10 +66,11 @@ def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
     if missing := [name for name, file in evals.items() if not file.exists()]:
         state, mean = train.train(task, workdir, start)
-        images, labels = task.eval_source.read()
+        data = task.eval_source.open()
         for name in missing:
-            predict = evaluate.jit(name, task.model, mean, task.mesh)
-            probs = evaluate.probabilities(predict, state, images, task.config.batch_size, task.mesh)
+            predict = evaluate.jit(name, task.model, mean, task.config.data.image_size, task.mesh)
+            batches = train.test_batches(task, data)
+            probs, labels = evaluate.probabilities(predict, state, batches, task.config.batch_size, task.mesh)
             evaluate.write(workdir, name, probs, labels, int(state.step))
         curves.draw(workdir)
     _summary(task, workdir, [json.loads(file.read_text()) for file in evals.values()])

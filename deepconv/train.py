@@ -19,19 +19,28 @@ from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, r
 from deepconv import config as config_lib
 from deepconv import state as state_lib
 from deepconv.data import augment, pipeline, sources, statistics
+from deepconv.data.decode import Geometry
+from deepconv.data.statistics import Statistics
 from deepconv.state import TrainState
+
+DATA_CHOICES = {"augment": augment.AUGMENTATIONS, "lighting": augment.LIGHTINGS, "mean": statistics.MEANS}
+DATA_CHOICES |= {"on_corrupt": ("fail", "replace")}
 
 
 @dataclass(frozen=True)
 class Task:
-    """A config with its names resolved: everything a run needs but arrays."""
+    """A config with its names resolved: everything a run needs but images."""
 
     config: ConfigDict
     train_source: sources.Source
     eval_source: sources.Source
+    train_geometry: Geometry | None  # None where images have one size and are not decoded
+    eval_geometry: Geometry | None
+    statistics: Statistics | None  # None: computed from the training images when they are opened
     model: nn.Module
     tx: optax.GradientTransformationExtraArgs
     total_steps: int
+    lit_steps: int | None  # as long as colours are shifted; None: always
     mesh: Mesh
     workers: int  # loader processes; batches are the same for any number
 
@@ -44,12 +53,12 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
         )
     config_lib.check_fields(config)
     data, size = config.data, config.data.image_size
-    train_source = sources.find(data.name, data.train_split, data_dir, size)
-    eval_source = sources.find(data.name, data.eval_split, data_dir, size)
+    for field, values in DATA_CHOICES.items():
+        if data.get(field, values[0]) not in values:
+            raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
+    find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=data.get("train_scale"))
+    train_source, eval_source = find(data.name, data.train_split), find(data.name, data.eval_split)
     config_lib.check_together(config, train_source.examples, jax.device_count())
-    for field, known in (("augment", augment.AUGMENTATIONS), ("mean", statistics.MEANS)):
-        if data[field] not in known:
-            raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {sorted(known)}")
     steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
     model = models.create(config.model, len(train_source.classes))
     try:
@@ -58,24 +67,47 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
         raise ValueError(f"config.model cannot take images of config.data.image_size={size} pixels: {error}") from error
     if unknown := sorted(set(config.optimizer.get("layers", {})) - set(layers)):
         raise ValueError(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}")
+    train_geometry, eval_geometry = pipeline.geometries(data, train_source.size)
     return Task(
         config=config,
         train_source=train_source,
         eval_source=eval_source,
+        train_geometry=train_geometry,
+        eval_geometry=eval_geometry,
+        statistics=_stored_statistics(data, train_source, data_dir),
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=steps(config, "total"),
+        lit_steps=steps(data, "lighting_until") if "lighting_until_epochs" in data else None,
         mesh=sharding.make_mesh(),
         workers=workers,
     )
 
 
-def _check_layers(named: list[str], model: nn.Module, image_size: int) -> None:
-    layers = weights.shapes_of(model, image_size)["params"] if named else {}
-    if unknown := sorted(set(named) - set(layers)):
-        raise ValueError(
-            f"config.optimizer.layers or config.init_layers names {unknown[0]!r}; the layers are {', '.join(layers)}"
+def _stored_statistics(data: ConfigDict, source: sources.Source, data_dir: str | None) -> Statistics | None:
+    """The published ones where ImageNet's mean colour is enough, else those beside the data. Raises OSError."""
+    if source.folder is None:
+        return None
+    if source.is_imagenet and data.mean == "channel":
+        return statistics.PUBLISHED
+    size = source.size[0] if source.size else data.train_scale[0]
+    file = statistics.path(source.folder, source.split, size)
+    if not file.exists():
+        published = "; or take the published mean colour: --config.data.mean=channel" if source.is_imagenet else ""
+        raise FileNotFoundError(
+            f"{file} is missing; make it by one pass over the images: python -m deepconv.data.prepare statistics "
+            f"{source.name} --data_dir={sources.data_root(data_dir)} --split='{source.split}' --size={size}{published}"
         )
+    return statistics.load(file, source.fingerprint)
+
+
+def compute_statistics(task: Task, data: sources.Arrays | sources.Records) -> Statistics:
+    """Those of the task, or, where none are stored, of the training images."""
+    if task.statistics:
+        return task.statistics
+    geometry = task.train_geometry and task.train_geometry.whole_square()
+    batches = pipeline.ordered_batches(data, task.train_source.examples, 1000, geometry)
+    return statistics.compute(batch["image"] for batch in batches)
 
 
 def train_step(
@@ -84,12 +116,12 @@ def train_step(
     *,
     model: nn.Module,
     tx: optax.GradientTransformationExtraArgs,
-    prepare_images: Callable[[jax.Array, jax.Array], jax.Array],
+    prepare_images: augment.Prepare,
     key: jax.Array,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of SGD; a pure function. The randomness of step t is fold_in(key, t)."""
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-    images = prepare_images(augment_key, batch["image"])
+    images = prepare_images(augment_key, state.step, batch["image"])
 
     def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         variables = {"params": params, "batch_stats": state.batch_stats}
@@ -110,18 +142,13 @@ def train_step(
     }
 
 
-def jit_step(task: Task, mean: np.ndarray) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+def jit_step(task: Task, statistics: Statistics) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """The step compiled for the mesh. The old state's memory is given up ("donated") to the new one."""
-    augmentation = augment.AUGMENTATIONS[task.config.data.augment]
-
-    def prepare_images(key: jax.Array, images: jax.Array) -> jax.Array:
-        return augmentation(key, augment.subtract_mean(images, mean))
-
     step = functools.partial(
         train_step,
         model=task.model,
         tx=task.tx,
-        prepare_images=prepare_images,
+        prepare_images=augment.for_training(task.config.data, statistics, task.lit_steps),
         key=jax.random.fold_in(jax.random.key(task.config.seed), 1),
     )
     whole, split = sharding.replicated(task.mesh), sharding.split(task.mesh)
@@ -151,44 +178,55 @@ def start_from(state: TrainState, start: weights.Variables, mesh: Mesh) -> Train
     return jax.device_put(state.replace(**taken), sharding.replicated(mesh), may_alias=False)
 
 
-def batches(task: Task, images: np.ndarray, labels: np.ndarray, first_step: int) -> Iterator[dict[str, jax.Array]]:
-    """Batches on the devices, each put there two steps before it is used."""
+def batches(
+    task: Task, data: sources.Arrays | sources.Records, first_step: int, report: Callable[[list[str]], None]
+) -> Iterator[dict[str, jax.Array]]:
+    """Batches on the devices, each put there two steps before it is used; report takes what could not be decoded."""
     host = pipeline.train_batches(
-        images,
-        labels,
+        data,
+        task.train_source.examples,
         batch_size=task.config.batch_size,
         seed=task.config.seed,
+        geometry=task.train_geometry,
         first_step=first_step,
         workers=task.workers,
     )
     ahead = deque()
     for batch in host:
+        report(batch.pop("corrupt"))
         ahead.append(sharding.put_batch(batch, task.mesh))
         if len(ahead) > 2:
             yield ahead.popleft()
+
+
+def test_batches(task: Task, data: sources.Arrays | sources.Records) -> Iterator[pipeline.Batch]:
+    """Batches on the host of all test images, in order."""
+    return pipeline.ordered_batches(data, task.eval_source.examples, task.config.batch_size, task.eval_geometry)
 
 
 def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> tuple[TrainState, np.ndarray]:
     """Train from the newest checkpoint, or from the start, to the end; gives the final state and the mean image.
 
     `start` holds weights of layers to begin with; the other layers are random.
-    Raises FloatingPointError where the loss is not finite, Preempted (with the state saved) when told to stop.
+    Raises FloatingPointError where the loss is not finite, Preempted (with the state saved) when told to stop, and
+    DataError (with the state saved) where an image cannot be read.
     """
     config, total = task.config, task.total_steps
-    images, labels = task.train_source.read()
-    mean = statistics.MEANS[config.data.mean](images)
+    data, eval_data = task.train_source.open(), task.eval_source.open()
+    computed = compute_statistics(task, data)
+    mean = computed.mean(config.data.mean, config.data.image_size)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
     init = initial_state(task)
     state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
     if state is None:
         state = start_from(init(), start, task.mesh) if start else init()
     step = first_step = int(state.step)
-    eval_images, eval_labels = task.eval_source.read()
-    predict = evaluate.jit("center", task.model, mean, task.mesh)
-    eval_every = config_lib.steps(config, "eval_every", len(images), config.batch_size)
-    steps_per_epoch = len(images) / config.batch_size
-    step_fn = jit_step(task, mean)
-    loader = batches(task, images, labels, step)
+    predict = evaluate.jit("center", task.model, mean, config.data.image_size, task.mesh)
+    examples = task.train_source.examples
+    eval_every = config_lib.steps(config, "eval_every", examples, config.batch_size)
+    steps_per_epoch = examples / config.batch_size
+    step_fn = jit_step(task, computed)
+    loader = batches(task, data, step, _corrupt_reporter(config.data, workdir))
     evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
     window: list[dict[str, jax.Array]] = []  # of the steps not yet logged
     clock = time.perf_counter()
@@ -198,8 +236,9 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                 due = step and (step % eval_every == 0 or step == total)
                 if due and not (step == first_step and evaluated):  # a resume may owe the one of its checkpoint
                     evaluation_start = time.perf_counter()
-                    probs = evaluate.probabilities(predict, state, eval_images, config.batch_size, task.mesh)
-                    error = metrics.top_k_error(probs, eval_labels, 1)
+                    tests = test_batches(task, eval_data)
+                    probs, labels = evaluate.probabilities(predict, state, tests, config.batch_size, task.mesh)
+                    error = metrics.top_k_error(probs, labels, 1)
                     _log(workdir, board, {"step": step, "epoch": step / steps_per_epoch, "test_top1_error": error})
                     clock += time.perf_counter() - evaluation_start
                 if step == total:
@@ -225,7 +264,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                 if step % config.checkpoint_every_steps == 0 or step == total:
                     _mean(window, step)  # raises before a broken state can replace a whole one
                     checkpoint.save(manager, state)
-    except preemption.Preempted:
+    except (preemption.Preempted, sources.DataError):
         _mean(window, step)
         checkpoint.save(manager, state)
         raise
@@ -233,6 +272,24 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
         checkpoint.wait(manager)
         manager.close()
     return state, mean
+
+
+def _corrupt_reporter(data: ConfigDict, workdir: Path) -> Callable[[list[str]], None]:
+    """Stops at the first image that cannot be decoded, or says so once and writes it to corrupt.txt."""
+    file = workdir / "corrupt.txt"
+    known = set(file.read_text().splitlines()) if file.exists() else set()
+
+    def report(messages: list[str]) -> None:
+        for message in messages:
+            if data.get("on_corrupt", "fail") == "fail":
+                raise sources.DataError(f"{message}; --config.data.on_corrupt=replace takes the next one in its place")
+            if message not in known:
+                known.add(message)
+                print(f"replaced by the next image: {message}", flush=True)
+                with file.open("a") as out:
+                    out.write(message + "\n")
+
+    return report
 
 
 def _mean(window: list[dict[str, jax.Array]], last_step: int) -> dict[str, float]:

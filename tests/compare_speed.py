@@ -5,6 +5,7 @@
 Each round takes one step of each in turn; what counts is the ratio of the medians. Not a test: nothing is asserted.
 """
 
+import dataclasses
 import functools
 import statistics
 import sys
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from deepconv import config as config_lib
 from deepconv import train
+from deepconv.data.statistics import PUBLISHED
 
 # batch, pixels, rounds, PyTorch's net
 NETS = {
@@ -41,7 +43,8 @@ def ours(recipe, images, labels):
     if recipe == "resnet50":
         overrides["model.bn_group"] = 0
     task = train.prepare(config_lib.load(path, overrides | ({"total_epochs": 99} if recipe == "alexnet" else {})), None)
-    step_fn = train.jit_step(task, np.float32(120) * np.ones((1, 1, 1, 3), np.float32))
+    mean = np.full((task.config.data.image_size, task.config.data.image_size, 3), 120, np.float32)
+    step_fn = train.jit_step(task, dataclasses.replace(PUBLISHED, pixel_mean=mean))
     state, batch = train.initial_state(task)(), {"image": images, "label": labels}
 
     def step():

@@ -1,5 +1,6 @@
 """Strict by default: two devices, no silent broadcasting between ranks, the compiled steps shared between tests."""
 
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -8,14 +9,17 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 " + os.envir
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
 import pytest
 from absl import flags
 
 from deepconv import config as config_lib
 from deepconv import train
+from deepconv.data import statistics
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+STATISTICS = dataclasses.replace(statistics.PUBLISHED, pixel_mean=np.full((256, 256, 3), 120, np.float32))
 TINY = {"model.depth": 8, "data.image_size": 16, "total_steps": 6}
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -30,10 +34,15 @@ def tiny_task(workers=0, **overrides):
     return train.prepare(config_lib.load(ROOT / "configs" / "resnet_cifar.py", changes, smoke=True), None, workers)
 
 
+def real_data(folder):
+    """A folder of real data; the test is skipped where there is none."""
+    data = Path(os.environ.get("DEEPCONV_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (data / folder).is_dir():
+        pytest.skip(f"no {folder} in {data} (a folder named by DEEPCONV_TEST_DATA may hold it)")
+    return data / folder
+
+
 @pytest.fixture
 def cifar_dir():
-    """The directory with CIFAR-10 as TFDS lays it out; the test is skipped where there is none."""
-    beside = Path(os.environ.get("DEEPCONV_TEST_DATA", ROOT.parent / "shared" / "data")) / "tfds"
-    if not (beside / "cifar10").is_dir():
-        pytest.skip(f"no CIFAR-10 in {beside} (a folder named by DEEPCONV_TEST_DATA may hold tfds/cifar10)")
-    return str(beside)
+    """The directory with CIFAR-10 as TFDS lays it out."""
+    return str(real_data("tfds/cifar10").parent)

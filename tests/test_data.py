@@ -1,11 +1,12 @@
+import dataclasses
 import io
 import itertools
-import json
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from conftest import STATISTICS
+from ml_collections import ConfigDict
 from PIL import Image
 
 from deepconv.data import augment, pipeline, shapes, sources, statistics
@@ -16,7 +17,7 @@ LABELS = np.arange(50, dtype=np.int32)
 
 def take(count, **options):
     options = dict(batch_size=8, seed=3) | options
-    return list(itertools.islice(pipeline.train_batches(IMAGES, LABELS, **options), count))
+    return list(itertools.islice(pipeline.train_batches(sources.Arrays(IMAGES, LABELS), 50, **options), count))
 
 
 def test_every_epoch_shows_every_image_once_in_another_order():
@@ -43,10 +44,11 @@ def test_another_seed_gives_another_order():
 
 
 def test_evaluation_sees_every_image_once_and_masks_the_rest():
-    batches = list(pipeline.eval_batches(IMAGES, 16))
-    assert [len(images) for images, _ in batches] == [16] * 4
-    assert (np.concatenate([images[mask] for images, mask in batches]) == IMAGES).all()
-    assert batches[-1][1].sum() == 2
+    batches = list(pipeline.ordered_batches(sources.Arrays(IMAGES, LABELS), 50, 16))
+    padded = [pipeline.padded(batch, 16) for batch in batches]
+    assert [len(images) for images, _ in padded] == [16] * 4 and padded[-1][1].sum() == 2
+    assert (np.concatenate([images[mask] for images, mask in padded]) == IMAGES).all()
+    assert (np.concatenate([batch["label"] for batch in batches]) == LABELS).all()
 
 
 def test_pad_crop_flip_gives_crops_of_the_padded_image_and_their_mirrors():
@@ -68,74 +70,77 @@ def test_pad_crop_flip_gives_crops_of_the_padded_image_and_their_mirrors():
     assert (crops != np.asarray(augment.pad_crop_flip(jax.random.key(2), images, pad=2))).any()
 
 
-def test_means_are_exact():
-    images = np.random.default_rng(0).integers(0, 256, (1000, 4, 4, 3), np.uint8)
-    np.testing.assert_allclose(statistics.pixel_mean(images)[0], images.astype(np.float64).mean(0), rtol=1e-7)
-    np.testing.assert_allclose(
-        statistics.channel_mean(images)[0, 0, 0], images.astype(np.float64).mean((0, 1, 2)), rtol=1e-6
+def test_random_crop_flip_gives_every_crop_and_its_mirror():
+    images = jax.random.randint(jax.random.key(0), (400, 9, 10, 3), 0, 256).astype(np.uint8)
+    crops = np.asarray(augment.random_crop_flip(jax.random.key(1), images, 7))
+    seen = []
+    for image, crop in zip(np.asarray(images), crops, strict=True):
+        places = itertools.product(range(3), range(4), (1, -1))
+        seen += [(t, x, f) for t, x, f in places if (image[t : t + 7, x : x + 7][:, ::f] == crop).all()]
+    assert crops.dtype == np.uint8 and len(seen) == 400 and len(set(seen)) == 24
+    counts = [seen.count(place) for place in set(seen)]
+    assert min(counts) > 3 and max(counts) < 40  # 16.7 are expected of each
+
+
+def test_center_crop_is_the_middle():
+    image = np.arange(6 * 8 * 3).reshape(1, 6, 8, 3)
+    assert (np.asarray(augment.center_crop(image, 4)) == image[:, 1:5, 2:6]).all()
+
+
+@pytest.mark.parametrize(("convention", "power"), [("eigenvalue", 1), ("standard_deviation", 0.5)])
+def test_colors_shift_along_the_principal_components(convention, power):
+    directions = augment.color_directions(STATISTICS, convention)
+    shifted = np.asarray(augment.shift_colors(jax.random.key(2), np.zeros((20_000, 2, 2, 3), np.float32), directions))
+    assert (shifted == shifted[:, :1, :1]).all()  # one colour for all pixels of an image
+    values, vectors = STATISTICS.eigenvalues.astype(np.float64), STATISTICS.eigenvectors.astype(np.float64)
+    expected = vectors @ np.diag((0.1 * 255 * values**power) ** 2) @ vectors.T  # a literal covariance of p @ (a * l)
+    np.testing.assert_allclose(np.cov(shifted[:, 0, 0].T), expected, rtol=0.05, atol=0.01 * expected.max())
+    # the sheet's figures for the first component, in grey levels
+    assert np.linalg.norm(directions[0]) == pytest.approx(
+        {"eigenvalue": 5.5, "standard_deviation": 11.9}[convention], 0.01
     )
 
 
-@pytest.mark.parametrize(
-    ("split", "expected"),
-    [
-        ("train", (0, 50_000)),
-        ("train[:45000]", (0, 45_000)),
-        ("train[45000:]", (45_000, 50_000)),
-        ("test[:90%]", (0, 9_000)),
-        ("test[-10%:]", (9_000, 10_000)),
-        ("train[10:20]", (10, 20)),
-    ],
-)
-def test_splits(split, expected):
-    assert sources.parse_split(split, {"train": 50_000, "test": 10_000}) == expected
+def test_training_images_are_cropped_lit_and_less_their_mean():
+    data = ConfigDict(dict(image_size=4, mean="pixel", augment="crop_flip", lighting="standard_deviation"))
+    images = np.random.default_rng(1).integers(0, 256, (3, 6, 6, 3), np.uint8)
+    mean = np.random.default_rng(2).normal(120, 20, (6, 6, 3)).astype(np.float32)
+    prepare = augment.for_training(data, dataclasses.replace(STATISTICS, pixel_mean=mean), lit_steps=10)
+    key = jax.random.key(3)
+    crops = np.asarray(augment.random_crop_flip(jax.random.split(key)[0], images, 4)).astype(np.float32)
+    dark = crops - mean[1:5, 1:5]  # the centre of the mean image, wherever the crop comes from
+    lit, unlit = np.asarray(prepare(key, 9, images)), np.asarray(prepare(key, 10, images))
+    np.testing.assert_allclose(unlit, dark, atol=1e-4)
+    shifts = lit * 1.1 - dark
+    np.testing.assert_allclose(shifts, np.broadcast_to(shifts[:, :1, :1], shifts.shape), atol=1e-3)
+    assert (abs(shifts[:, 0, 0]) > 0.05).any(1).all() and not np.allclose(shifts[0], shifts[1])
 
 
-@pytest.mark.parametrize("split", ["val", "train[", "train[5:5]", "train[a:]", "", "train[50000:]"])
-def test_wrong_splits_are_named(split):
-    with pytest.raises(ValueError, match="split"):
-        sources.parse_split(split, {"train": 50_000, "test": 10_000})
+def test_statistics_are_exact():
+    images = np.random.default_rng(0).integers(0, 256, (90, 4, 5, 3), np.uint8)
+    images[..., 1] = images[..., 0] // 2 + images[..., 1] // 4
+    found = statistics.compute([images[:40], images[40:]])
+    pixels = images.reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(found.pixel_mean, images.astype(np.float64).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.channel_mean, pixels.mean(0), rtol=1e-6)
+    rebuilt = found.eigenvectors @ np.diag(found.eigenvalues) @ found.eigenvectors.T
+    np.testing.assert_allclose(rebuilt, np.cov(pixels.T / 255, bias=True), rtol=1e-4, atol=1e-6)
+    assert (np.diff(found.eigenvalues) < 0).all()
+    assert found.mean("pixel", 4).shape == (1, 4, 4, 3) and found.mean("channel", 4).shape == (1, 1, 1, 3)
 
 
-def test_unknown_data_set_and_wrong_size_are_named():
-    with pytest.raises(ValueError, match="cifar11"):
-        sources.find("cifar11", "train", None, 32)
-    with pytest.raises(ValueError, match="image_size=24"):
-        sources.find("cifar10", "train", None, 24)
-
-
-def test_missing_data_set_says_where_and_how(tmp_path):
-    with pytest.raises(FileNotFoundError) as error:
-        sources.find("cifar10", "train", str(tmp_path), 32)
-    assert str(tmp_path / "cifar10") in str(error.value)
-    assert f"tfds.builder('cifar10', data_dir={str(tmp_path)!r}, file_format='array_record')" in str(error.value)
-
-
-def test_a_data_set_in_other_files_says_so(tmp_path, cifar_dir):
-    there, here = Path(cifar_dir) / "cifar10" / "3.0.2", tmp_path / "cifar10" / "3.0.2"
-    here.mkdir(parents=True)
-    for file in ("features.json", "label.labels.txt"):
-        (here / file).write_bytes((there / file).read_bytes())
-    info = json.loads((there / "dataset_info.json").read_text()) | {"fileFormat": "tfrecord"}
-    (here / "dataset_info.json").write_text(json.dumps(info))
-    with pytest.raises(FileNotFoundError, match="tfrecord files, and array_record is needed"):
-        sources.find("cifar10", "train", str(tmp_path), 32)
-
-
-def test_data_dir_from_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
-    with pytest.raises(FileNotFoundError, match="elsewhere"):
-        sources.find("cifar10", "train", None, 32)
-
-
-def test_cifar10_is_the_real_one(cifar_dir):
-    source = sources.find("cifar10", "test", cifar_dir, 32)
-    images, labels = source.read()
-    assert images.shape == (10_000, 32, 32, 3) and images.dtype == np.uint8
-    assert np.bincount(labels).tolist() == [1_000] * 10
-    assert source.classes[:3] == ("airplane", "automobile", "bird")
-    part = sources.find("cifar10", "test[9000:]", cifar_dir, 32)
-    assert part.examples == 1_000 and (part.read()[0] == images[9000:]).all()
+def test_statistics_of_other_data_or_damaged_are_refused(tmp_path):
+    file = statistics.path(tmp_path, "train[:90%]", 256)
+    statistics.save(file, STATISTICS, "this data")
+    again = statistics.load(file, "this data")
+    assert all((getattr(again, name) == value).all() for name, value in vars(STATISTICS).items())
+    with pytest.raises(OSError, match="from other data"):
+        statistics.load(file, "that data")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(OSError, match="is damaged"):
+        statistics.load(file, "this data")
 
 
 def test_shapes_are_a_function_of_seed_and_index():
@@ -179,5 +184,5 @@ def test_shapes_are_too_hard_for_a_linear_classifier_on_pixels():
 
 
 def test_splits_of_shapes_do_not_overlap():
-    train, test = (sources.find("shapes", split, None, 16).read()[0] for split in ("train[:50]", "test[:50]"))
+    train, test = (sources.find("shapes", split, None, 16).open().images for split in ("train[:50]", "test[:50]"))
     assert not any((image == other).all() for image in train for other in test)

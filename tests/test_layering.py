@@ -14,11 +14,13 @@ LAYERS = {
     "runlog": set(),
     "curves": {"runlog"},
     "checkpoint": {"state"},
-    "data.augment": set(),
     "data.statistics": set(),
     "data.shapes": set(),
-    "data.pipeline": set(),
-    "data.sources": {"data.shapes"},
+    "data.decode": set(),
+    "data.augment": {"data.statistics"},
+    "data.sources": {"data.decode", "data.shapes"},
+    "data.pipeline": {"data.decode", "data.sources"},
+    "data.prepare": {"cli", "runlog", "data.decode", "data.pipeline", "data.sources", "data.statistics"},
     "models.layers": set(),
     "models.alexnet": {"models.layers"},
     "models.vgg": {"models.layers"},
@@ -26,12 +28,12 @@ LAYERS = {
     "models": {"models.alexnet", "models.resnet", "models.vgg"},
     "evaluate": {"metrics", "preemption", "runlog", "sharding", "state", "data.augment", "data.pipeline"},
     "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "runlog", "sharding"}
-    | {"state", "weights", "data.augment", "data.pipeline", "data.sources", "data.statistics"},
+    | {"state", "weights", "data.augment", "data.decode", "data.pipeline", "data.sources", "data.statistics"},
     "cli": {"config"},
     "weights": {"checkpoint", "cli", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
     | {"runlog", "state"},
     "main": {"checkpoint", "cli", "config", "curves", "evaluate", "preemption", "runlog", "train", "weights"},
-    "benchmark": {"cli", "runlog", "train", "data.pipeline", "data.statistics"},
+    "benchmark": {"cli", "runlog", "train", "data.decode", "data.pipeline", "data.sources"},
 }
 
 

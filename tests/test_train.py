@@ -7,11 +7,12 @@ import threading
 import jax
 import numpy as np
 import pytest
-from conftest import CONFIGS, ROOT, tiny_task
+from conftest import CONFIGS, ROOT, STATISTICS, tiny_task
 
 from deepconv import checkpoint, evaluate, models, preemption, runlog, sharding, train, weights
 from deepconv import config as config_lib
 from deepconv import state as state_lib
+from deepconv.data import pipeline
 
 
 def leaves(state):
@@ -177,13 +178,16 @@ def test_every_shipped_config_takes_a_step_by_shape(path):
     assert round(state_lib.count_parameters(params) / 1e6, 2) == PARAMETERS[path.stem]
 
     task = train.prepare(config_lib.load(path, smoke=True), None)
-    size, count = task.config.data.image_size, task.config.batch_size
+    size, count = (
+        task.train_geometry.size if task.train_geometry else task.config.data.image_size,
+        task.config.batch_size,
+    )
     batch = {
         "image": jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),
         "label": jax.ShapeDtypeStruct((count,), np.int32),
     }
     before = jax.eval_shape(train.initial_state(task))
-    after, metrics = jax.eval_shape(train.jit_step(task, np.zeros((1, 1, 1, 3), np.float32)), before, batch)
+    after, metrics = jax.eval_shape(train.jit_step(task, STATISTICS), before, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
     assert metrics["train_loss"].shape == ()
 
@@ -220,9 +224,11 @@ def test_bfloat16_and_grouped_statistics_train(tmp_path):
 def test_evaluation_does_not_depend_on_the_batch_size(batch_size, tmp_path):
     task = tiny_task()
     state, mean = train.initial_state(task)(), np.zeros((1, 1, 1, 3), np.float32)
-    images, labels = task.eval_source.read()
-    predict = evaluate.jit("center", task.model, mean, task.mesh)
-    probs = evaluate.probabilities(predict, state, images, batch_size, task.mesh)
+    images, labels = task.eval_source.open()
+    predict = evaluate.jit("center", task.model, mean, 16, task.mesh)
+    batches = pipeline.ordered_batches(task.eval_source.open(), 50, batch_size)
+    probs, found = evaluate.probabilities(predict, state, batches, batch_size, task.mesh)
+    assert (found == labels).all()
     by_hand = task.model.apply(
         {"params": state.params, "batch_stats": state.batch_stats}, images.astype(np.float32), train=False
     )

@@ -1,35 +1,94 @@
 """What the papers do to a batch of training images; runs inside the jitted step."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from ml_collections import ConfigDict
+
+from deepconv.data.statistics import Statistics
+
+Prepare = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # key, step, uint8 images -> float32 images
+SIGMA = 0.1  # of the colours' shift
+AUGMENTATIONS = ("crop_flip", "none", "pad_crop_flip")
+LIGHTINGS = ("eigenvalue", "none", "standard_deviation")
 
 
-def subtract_mean(images: jax.Array, mean: jax.Array) -> jax.Array:
+def for_training(data: ConfigDict, statistics: Statistics, lit_steps: int | None) -> Prepare:
+    """What config.data asks for. Colours are shifted in the first lit_steps steps; None: always."""
+    mean = statistics.mean(data.mean, data.image_size)
+    shifts = color_directions(statistics, data.get("lighting", "none"))
+
+    def prepare(key: jax.Array, step: jax.Array, images: jax.Array) -> jax.Array:
+        geometry_key, color_key = jax.random.split(key)
+        if data.augment == "crop_flip":
+            images = random_crop_flip(geometry_key, images, data.image_size)
+        images = subtract_mean(center_crop(images, data.image_size), mean)
+        if data.augment == "pad_crop_flip":
+            images = pad_crop_flip(geometry_key, images)
+        if shifts is None:
+            return images
+        lit = shift_colors(color_key, images, shifts)
+        if data.lighting == "standard_deviation":
+            lit /= 1.1  # as the authors' code did while it shifted colours; the text does not say so
+        return lit if lit_steps is None else jnp.where(step < lit_steps, lit, images)
+
+    return prepare
+
+
+def subtract_mean(images: jax.Array, mean: np.ndarray) -> jax.Array:
     """uint8 [B, H, W, 3] -> float32, less the mean (per pixel [1, H, W, 3], per channel [1, 1, 1, 3])."""
     return images.astype(jnp.float32) - mean
 
 
-def pad_crop_flip(key: jax.Array, images: jax.Array, pad: int = 4) -> jax.Array:
-    """A random crop of the padded image or its mirror, as large as the image; images [B, H, W, 3] less their mean.
+def center_crop(images: jax.Array, size: int) -> jax.Array:
+    """The middle of [B, H, W, 3]: [B, size, size, 3]."""
+    top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
+    return images[:, top : top + size, left : left + size]
 
-    He et al. 2015, 4.2. The border is zero after the mean was subtracted, which is the usual reading.
+
+def random_crop_flip(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
+    """A random crop of each image, or the crop's mirror image: [B, H, W, 3] -> [B, size, size, 3].
+
+    Krizhevsky et al. 2012, 4.1. Of 256 pixels, 33 x 33 places are possible, as in the authors' code; the text's
+    factor of 2048 is 32 x 32 x 2.
     """
     height, width = images.shape[1:3]
 
     def one(key: jax.Array, image: jax.Array) -> jax.Array:
         corner_key, flip_key = jax.random.split(key)
-        top, left = jax.random.randint(corner_key, (2,), 0, 2 * pad + 1)
-        padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-        crop = lax.dynamic_slice(padded, (top, left, 0), (height, width, 3))
+        top, left = jax.random.randint(corner_key, (2,), 0, jnp.array([height - size + 1, width - size + 1]))
+        crop = lax.dynamic_slice(image, (top, left, 0), (size, size, 3))
         return jnp.where(jax.random.bernoulli(flip_key), crop[:, ::-1], crop)
 
     return jax.vmap(one)(jax.random.split(key, images.shape[0]), images)
 
 
-def none(key: jax.Array, images: jax.Array) -> jax.Array:
-    """The images as they are."""
-    return images
+def pad_crop_flip(key: jax.Array, images: jax.Array, pad: int = 4) -> jax.Array:
+    """A random crop of the padded image or its mirror, as large as the image; images [B, S, S, 3] less their mean.
+
+    He et al. 2015, 4.2. The border is zero after the mean was subtracted, which is the usual reading.
+    """
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    return random_crop_flip(key, padded, images.shape[1])
 
 
-AUGMENTATIONS = {"none": none, "pad_crop_flip": pad_crop_flip}
+def color_directions(statistics: Statistics, convention: str) -> np.ndarray | None:
+    """What a shift of one standard deviation along each principal component adds to R, G, B: [3 components, 3].
+
+    Krizhevsky et al. 2012, 4.1: in units of the eigenvalue, as the text says, or of its square root, as in the code.
+    The text's formula makes sense for colours from 0 to 1: with 0 to 255 it would shift them by thousands.
+    """
+    if convention == "none":
+        return None
+    spread = {"eigenvalue": statistics.eigenvalues, "standard_deviation": np.sqrt(statistics.eigenvalues)}[convention]
+    return SIGMA * 255 * (statistics.eigenvectors * spread).T
+
+
+def shift_colors(key: jax.Array, images: jax.Array, directions: np.ndarray) -> jax.Array:
+    """Adds one colour to all pixels of an image, drawn anew for each: float [B, H, W, 3]."""
+    amounts = jax.random.normal(key, (images.shape[0], 3))
+    shifts = jnp.einsum("bi,ic->bc", amounts, directions, precision="highest")
+    return images + shifts[:, None, None, :]

@@ -1,4 +1,4 @@
-"""Images in memory -> batches on the host. The batch of step t is a function of (seed, t) and of nothing else."""
+"""A source -> batches on the host. The batch of step t is a function of (seed, t) and of nothing else."""
 
 import functools
 import multiprocessing
@@ -9,43 +9,145 @@ from collections.abc import Iterator
 
 import grain
 import numpy as np
+from ml_collections import ConfigDict
+
+from deepconv.data import decode
+from deepconv.data.decode import Geometry
+from deepconv.data.sources import Arrays, DataError, Records
 
 Batch = dict[str, np.ndarray]
+THREADS = len(os.sched_getaffinity(0)) + 1  # that decode: one a core, and one that waits for the disk
+
+
+def geometries(data: ConfigDict, size: tuple[int, int] | None) -> tuple[Geometry | None, Geometry | None]:
+    """Which pixels of an image config.data asks for, in training and in tests; None where all have one size already.
+
+    Raises ValueError where config.data cannot work, or not with images of that size.
+    """
+    if size:
+        _check_size(data, size)
+        return None, None
+    if missing := [field for field in ("train_scale", "test_scale", "central_square") if field not in data]:
+        raise ValueError(
+            f"config.data.{missing[0]} is missing, and the images of {data.name} have many sizes; take a recipe for "
+            f"ImageNet, such as configs/resnet50.py"
+        )
+    scale, square = tuple(data.train_scale), data.central_square
+    if len(scale) != 2 or scale[0] > scale[1]:
+        raise ValueError(f"config.data.train_scale={scale}, has to be two sizes in pixels, such as 256,480 or 256,256")
+    for field, smallest in (("train_scale", scale[0]), ("test_scale", data.test_scale)):
+        if smallest < data.image_size:
+            raise ValueError(f"config.data.{field}={data[field]} is less than config.data.image_size={data.image_size}")
+    if square and scale[0] != scale[1]:
+        raise ValueError(
+            f"config.data.train_scale={scale}: central squares have one size; give it twice, as in 256,256"
+        )
+    random = data.augment == "crop_flip" and not square
+    train = Geometry(scale, data.image_size, square, random)
+    return train, Geometry((data.test_scale, data.test_scale), data.image_size, square, random=False)
+
+
+def _check_size(data: ConfigDict, size: tuple[int, int]) -> None:
+    if min(size) < data.image_size:
+        raise ValueError(
+            f"config.data.image_size={data.image_size}, but the images of {data.name} have {size[0]} x {size[1]}"
+        )
+    if data.augment == "pad_crop_flip" and size != (data.image_size, data.image_size):
+        raise ValueError(f"config.data.augment=pad_crop_flip keeps the images' size, so image_size has to be {size[0]}")
+    wanted = {*data.get("train_scale", size), data.get("test_scale", size[0])}
+    if wanted != {*size} or not data.get("central_square", True):
+        raise ValueError(
+            f"{data.name} holds squares of {size[0]} pixels; the recipe asks for central_square="
+            f"{data.get('central_square')}, scales {data.get('train_scale')} and {data.get('test_scale')}, which need "
+            f"the images themselves"
+        )
 
 
 def train_batches(
-    images: np.ndarray,
-    labels: np.ndarray,
+    data: Arrays | Records,
+    examples: int,
     *,
     batch_size: int,
     seed: int,
+    geometry: Geometry | None = None,
     first_step: int = 0,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Endless batches {"image": uint8 [B, H, W, 3], "label": int32 [B]} from first_step on.
+    """Endless batches {"image": uint8 [B, H, W, 3], "label": int32 [B], "corrupt": [message]} from first_step on.
 
     Reshuffled every epoch; a batch may hold the end of one epoch and the beginning of the next.
+    In the place of an image that cannot be decoded is the next one that can, and a message in "corrupt".
     """
-    # Indices are batched first and the images gathered in one go: Grain costs 19 us an element whatever it holds.
-    order = grain.MapDataset.range(len(images)).seed(seed).shuffle().repeat()
-    batches = order.batch(batch_size).map(functools.partial(_gather, images, labels))[first_step:]
+    # Indices are batched first and the images fetched in one go: Grain costs 19 us an element whatever it holds.
+    order = grain.MapDataset.range(examples).seed(seed).shuffle().repeat()
+    batches = order.batch(batch_size).map_with_index(_fetch(data, examples, geometry, seed))[first_step:]
+    if not workers:
+        return iter(batches.to_iter_dataset(_options(data)))
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
-    if workers:
-        options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-        loader = loader.mp_prefetch(options, worker_init_fn=_start_worker)
-    return iter(loader)
+    options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+    return iter(loader.mp_prefetch(options, worker_init_fn=_start_worker))
 
 
-def eval_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(images, mask): every image once, in order; the last batch is padded with zeros where the mask is False."""
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
-        yield np.pad(batch, padding), np.arange(batch_size) < len(batch)
+def ordered_batches(
+    data: Arrays | Records, examples: int, batch_size: int, geometry: Geometry | None = None, first: int = 0
+) -> Iterator[Batch]:
+    """Every image from the first on once, in order; the last batch may be smaller.
+
+    Raises DataError for an image that cannot be decoded: in a test, none may stand in for another.
+    """
+    if first == examples:
+        return
+    batches = (
+        grain.MapDataset.range(first, examples).batch(batch_size).map_with_index(_fetch(data, examples, geometry, 0))
+    )
+    for batch in batches.to_iter_dataset(_options(data)):
+        for message in batch.pop("corrupt"):
+            raise DataError(message)
+        yield batch
 
 
-def _gather(images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Batch:
-    return {"image": images[indices], "label": labels[indices]}
+def padded(batch: Batch, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(images, mask) of batch_size; images added are zeros, where the mask is False."""
+    images = batch["image"]
+    padding = ((0, batch_size - len(images)), (0, 0), (0, 0), (0, 0))
+    return np.pad(images, padding), np.arange(batch_size) < len(images)
+
+
+def _fetch(data: Arrays | Records, examples: int, geometry: Geometry | None, seed: int) -> functools.partial:
+    if isinstance(data, Arrays):
+        return functools.partial(_gather, data)
+    return functools.partial(_decode, data, examples, geometry, seed)
+
+
+def _gather(data: Arrays, step: int, indices: np.ndarray) -> Batch:
+    return {"image": data.images[indices], "label": data.labels[indices], "corrupt": []}
+
+
+def _decode(records: Records, examples: int, geometry: Geometry, seed: int, step: int, indices: np.ndarray) -> Batch:
+    images = np.empty((len(indices), geometry.size, geometry.size, 3), np.uint8)
+    labels, corrupt = np.empty(len(indices), np.int32), []
+    for i, record in enumerate(records(indices)):
+        index = int(indices[i])
+        for _ in range(100):
+            try:
+                image = decode.decode(record.data)
+                break
+            except decode.CorruptImage as error:
+                corrupt.append(f"record {index} ({record.name}): {error}")
+                index = (index + 1) % examples
+                (record,) = records([index])
+        else:
+            raise DataError(f"a hundred records in a row cannot be decoded; the last is {corrupt[-1]}")
+        images[i] = decode.view(image, geometry, np.random.default_rng((seed, step, i)))
+        labels[i] = record.label
+    return {"image": images, "label": labels, "corrupt": corrupt}
+
+
+def _options(data: Arrays | Records) -> grain.ReadOptions:
+    """Gathering is one copy, and takes one thread; decoding takes the time, and leaves Python alone meanwhile."""
+    if isinstance(data, Arrays):
+        return grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    return grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS + 1)
 
 
 def _start_worker(worker: int, workers: int) -> None:

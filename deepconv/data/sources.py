@@ -1,53 +1,98 @@
-"""Data sets by name: cheap to find, read when asked."""
+"""Data sets by name: cheap to find, opened when asked. What lies in DATA_DIR/NAME says of which kind it is."""
 
-import io
+import functools
+import hashlib
+import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from deepconv.data import shapes
+from deepconv.data import decode, shapes
 
-Arrays = tuple[np.ndarray, np.ndarray]  # uint8 [N, H, W, 3], int32 [N]
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+PREPARED = ("cifar10", "imagenet2012")  # what deepconv.data.prepare makes from the official archives
 
-TFDS_NAMES = {"cifar10": 32}  # those whose images all have one size, in pixels
+
+class DataError(OSError):
+    """Data that is damaged, or is not what it says it is."""
+
+
+class Arrays(NamedTuple):
+    """Images of one size."""
+
+    images: Any  # uint8 [N, H, W, 3]; on disk where it is a MappedImages
+    labels: np.ndarray  # int32 [N]
+
+
+class Record(NamedTuple):
+    """One image as it lies in its file."""
+
+    data: bytes
+    label: int
+    name: str  # for messages
+
+
+Records = Callable[[Sequence[int]], list[Record]]  # by index; can be pickled
 
 
 @dataclass(frozen=True)
 class Source:
-    """A split of a data set; `read()` gives its images and labels."""
+    """A split of a data set; open() gives Arrays, or Records where images have to be decoded."""
 
+    name: str
+    split: str
     examples: int
     classes: tuple[str, ...]
-    read: Callable[[], Arrays]
+    size: tuple[int, int] | None  # height and width of every image; None for Records
+    open: Callable[[], Arrays | Records]
+    folder: Path | None = None  # where statistics are stored; None where they are computed from images in memory
+    fingerprint: str = ""  # changes with the data
+
+    @property
+    def is_imagenet(self) -> bool:
+        """Whether the classes are a thousand synsets, such as n01440764."""
+        return len(self.classes) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in self.classes)
 
 
-def find(name: str, split: str, data_dir: str | None, image_size: int) -> Source:
-    """Raises ValueError for an unknown name, split or size, FileNotFoundError for a data set that is not on disk.
+def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tuple[int, int] | None = None) -> Source:
+    """Raises ValueError for an unknown split or size, OSError for a data set that is not on disk, or not whole.
 
+    name is "shapes" or a folder of data_dir, such as "cifar10", "imagenet_v2/matched-frequency", "cifar10/3.0.2".
     split is "train", "test[:1000]", "train[:90%]", "train[45000:]"; data_dir None means what TFDS uses.
+    image_size and scale are asked of the built-in shapes: with a scale, they come as JPEG files of many sizes.
     """
     if name == "shapes":
-        if image_size < 8:
-            raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
-        first, last = parse_split(split, shapes.SPLITS)
-        offset = shapes.OFFSETS[split.split("[")[0]]
-        return Source(last - first, shapes.CLASSES, lambda: shapes.draw_many(offset + first, offset + last, image_size))
-    if name in TFDS_NAMES:
-        if image_size != TFDS_NAMES[name]:
-            raise ValueError(f"config.data.image_size={image_size}, but the images of {name} have {TFDS_NAMES[name]}")
-        return _find_tfds(name, split, data_dir)
-    raise ValueError(
-        f"config.data.name={name!r} is not a data set; choose one of {sorted([*TFDS_NAMES, 'shapes'])}, or try --smoke"
+        return _find_shapes(split, image_size, scale)
+    folder = data_root(data_dir) / name
+    if (folder / "packed.json").exists():
+        return _find_packed(folder, name, split)
+    if builder_dir := _tfds_version(folder):
+        return _find_tfds(builder_dir, name, split)
+    if (folder / "train").is_dir():
+        return _find_folders(folder, name, split)
+    how = "It has to be a TFDS data set, a packed one, or a folder with train/<class>/*.jpg; built in is 'shapes'"
+    if name in PREPARED:
+        command = f"python -m deepconv.data.prepare {name} --archives=DIR --data_dir={folder.parent}"
+        how = f"To make it from the official archives: {command}"
+    raise FileNotFoundError(
+        f"{name} is not in {folder.parent} ({folder} is looked in). If it lies elsewhere, give --data_dir=DIR or set "
+        f"TFDS_DATA_DIR. {how}"
     )
 
 
-def parse_split(split: str, sizes: dict[str, int]) -> tuple[int, int]:
-    """ "train[10%:500]" -> (first, last + 1); raises ValueError where the split is unknown, malformed or empty."""
+def data_root(data_dir: str | None) -> Path:
+    """Where data sets lie: the flag, else the environment, else where TFDS has them."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
+    """ "train[10%:500]" -> ("train", first, last + 1); ValueError where it is unknown, malformed or empty."""
     parts = re.fullmatch(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
     if not parts or parts[1] not in sizes:
         raise ValueError(f"split {split!r} is not to be had; choose one of {sorted(sizes)}, or a part like train[:90%]")
@@ -59,32 +104,271 @@ def parse_split(split: str, sizes: dict[str, int]) -> tuple[int, int]:
     first, last, _ = slice(*bounds).indices(examples)
     if first >= last:
         raise ValueError(f"split {split!r} is empty: {parts[1]} has {examples} examples")
-    return first, last
+    return parts[1], first, last
 
 
-def _find_tfds(name: str, split: str, data_dir: str | None) -> Source:
+# The built-in shapes
+
+
+@dataclass(frozen=True)
+class _ShapeRecords:
+    first: int
+    sides: tuple[int, int]
+
+    def __call__(self, indices: Sequence[int]) -> list[Record]:
+        drawn = ((i, *shapes.draw_jpeg(self.first + int(i), self.sides)) for i in indices)
+        return [Record(data, label, f"shape {i}") for i, data, label, _ in drawn]
+
+
+def _find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> Source:
+    if image_size < 8:
+        raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
+    whole, first, last = parse_split(split, shapes.SPLITS)
+    first, last = first + shapes.OFFSETS[whole], last + shapes.OFFSETS[whole]
+    common = dict(name="shapes", split=split, examples=last - first, classes=shapes.CLASSES)
+    if scale:
+        records = _ShapeRecords(first, (scale[0], scale[1] * 3 // 2))
+        return Source(**common, size=None, open=lambda: records)
+    size = (image_size, image_size)
+    return Source(**common, size=size, open=lambda: Arrays(*shapes.draw_many(first, last, image_size)))
+
+
+# Data sets in TFDS's array_record files
+
+
+@dataclass(frozen=True)
+class _TfdsRecords:
+    records: Any  # of all of the split
+    first: int
+    classes: int
+    title: str
+
+    def __call__(self, indices: Sequence[int]) -> list[Record]:
+        try:
+            found = self.records.__getitems__([self.first + int(i) for i in indices])
+        except RuntimeError as error:  # of array_record
+            raise DataError(f"{self.title} cannot be read: {error}") from None
+        for index, record in zip(indices, found, strict=True):
+            if not 0 <= record["label"] < self.classes:
+                raise DataError(
+                    f"record {index} of {self.title} has the label {record['label']}, not one from 0 to "
+                    f"{self.classes - 1}; a split without labels can be neither learned nor tested"
+                )
+        return [Record(record["image"], int(record["label"]), self._name(record)) for record in found]
+
+    def _name(self, record: dict[str, Any]) -> str:
+        name = record.get("file_name", record.get("id", b""))
+        return f"{name.decode() if isinstance(name, bytes) else name} of {self.title}".lstrip()
+
+
+def _tfds_version(folder: Path) -> Path | None:
+    """The folder itself, or its newest version, where it holds a TFDS data set."""
+    if (folder / "dataset_info.json").exists():
+        return folder
+    versions = [path.parent for path in folder.glob("*/dataset_info.json")]
+    numbered = [path for path in versions if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    return max(numbered, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+
+
+def _find_tfds(builder_dir: Path, name: str, split: str) -> Source:
     import tensorflow_datasets as tfds  # takes a second, which configs and the built-in data do without
 
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
-    builder = tfds.builder(name, data_dir=data_dir)
-    if not Path(builder.data_dir, "dataset_info.json").exists():
-        prepare = f"tfds.builder({name!r}, data_dir={data_dir!r}, file_format='array_record').download_and_prepare()"
-        raise FileNotFoundError(
-            f"{name} is not in {builder.data_dir}. If it lies elsewhere, give --data_dir=DIR or set TFDS_DATA_DIR "
-            f"(DIR/{name}/{builder.version} is looked in). To download and prepare it: pip install -e '.[prepare]' && "
-            f'python -c "import tensorflow_datasets as tfds; {prepare}"'
-        )
-    if (found := builder.info.file_format.value) != "array_record":
-        raise FileNotFoundError(
-            f"{name} in {builder.data_dir} is in {found} files, and array_record is needed; prepare it once more, into "
+    try:
+        info = tfds.builder_from_directory(builder_dir).info
+    except Exception as error:  # whatever its readers of JSON and protocol buffers come upon
+        raise DataError(f"{builder_dir} is not a TFDS data set that can be read: {error}") from None
+    if (found := info.file_format.value) != "array_record":
+        raise DataError(
+            f"{name} in {builder_dir} is in {found} files, and array_record is needed; prepare it once more, into "
             f"another --data_dir, with file_format='array_record'"
         )
-    first, last = parse_split(split, {key: info.num_examples for key, info in builder.info.splits.items()})
+    if missing := [feature for feature in ("image", "label") if feature not in info.features]:
+        raise DataError(f"{name} has no feature {missing[0]!r}; it has {sorted(info.features)}")
+    whole, first, last = parse_split(split, {key: part.num_examples for key, part in info.splits.items()})
+    title = f"{name} {whole} in {builder_dir}"
+    classes = tuple(info.features["label"].names)
+    common = dict(name=name, split=split, examples=last - first, classes=classes)
+    shape = info.features["image"].shape
 
-    def read() -> Arrays:
-        records = builder.as_data_source(split.split("[")[0], decoders={"image": tfds.decode.SkipDecoding()})
-        records = records.__getitems__(range(first, last))
-        images = np.stack([np.asarray(Image.open(io.BytesIO(record["image"]))) for record in records])
-        return images, np.array([record["label"] for record in records], np.int32)
+    def open_records() -> Records:
+        _check_shards(info.splits[whole], title)
+        source = tfds.builder_from_directory(builder_dir).as_data_source(
+            whole, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        return _TfdsRecords(source, first, len(classes), title)
 
-    return Source(last - first, tuple(builder.info.features["label"].names), read)
+    def open_arrays() -> Arrays:
+        records = open_records()(range(last - first))
+        return Arrays(
+            np.stack([decode.decode(record.data) for record in records]),
+            np.array([record.label for record in records], np.int32),
+        )
+
+    if None not in shape:
+        return Source(**common, size=shape[:2], open=open_arrays)
+    digest = hashlib.sha256((builder_dir / "dataset_info.json").read_bytes() + split.encode()).hexdigest()
+    return Source(**common, size=None, open=open_records, folder=builder_dir, fingerprint=digest)
+
+
+def _check_shards(split: Any, title: str) -> None:
+    """Every file is there and holds as many records as dataset_info.json says."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    def check(file: Path, expected: int) -> None:
+        try:
+            reader = ArrayRecordReader(str(file))
+            found = reader.num_records()
+            reader.close()
+        except RuntimeError as error:
+            problem = "is missing" if not file.exists() else f"is damaged or cut off: {error}"
+            raise DataError(f"{file} of {title} {problem}; copy or prepare it again") from None
+        if found != expected:
+            raise DataError(f"{file} of {title} has {found} records instead of {expected}; copy or prepare it again")
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(check, map(Path, split.filepaths), split.shard_lengths))
+
+
+# Folders of photographs
+
+
+@dataclass(frozen=True)
+class _FolderRecords:
+    folder: str
+    files: np.ndarray  # bytes [N], relative to the folder
+    labels: np.ndarray  # int32 [N]
+
+    def __call__(self, indices: Sequence[int]) -> list[Record]:
+        names = [os.fsdecode(self.files[i]) for i in indices]
+        try:
+            contents = [Path(self.folder, name).read_bytes() for name in names]
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
+        return [
+            Record(data, int(self.labels[i]), f"{name} in {self.folder}")
+            for data, i, name in zip(contents, indices, names, strict=True)
+        ]
+
+
+def _find_folders(folder: Path, name: str, split: str) -> Source:
+    """train/<class>/*.jpg and val/<class>/*.jpg, or val/*.jpg with val.txt; classes are those of train, by name."""
+    splits = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    whole = split.split("[")[0]
+    chosen = "val" if whole == "validation" and whole not in splits else whole  # what TFDS and the recipes call it
+    if chosen not in splits:
+        raise ValueError(f"split {split!r} is not to be had in {folder}; choose one of {splits}, or a part of one")
+    classes = sorted(entry.name for entry in os.scandir(folder / "train") if entry.is_dir())
+    if not classes:
+        raise DataError(f"{folder / 'train'} has no folders; it has to hold one for each class, with its images")
+    files, labels = _list_folders(str(folder), chosen, tuple(classes))
+    _, first, last = parse_split(split, {whole: len(files)})
+    records = _FolderRecords(str(folder), files[first:last], labels[first:last])
+    digest = hashlib.sha256(b"\n".join(records.files.tolist())).hexdigest()
+    return Source(name, split, last - first, tuple(classes), None, lambda: records, folder, digest)
+
+
+@functools.cache  # a million files take seconds, and several parts of a split may be asked for
+def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Files and labels, in an order that does not depend on classes, so that a part of a split is a fair sample."""
+    root = Path(folder, split)
+    found = {entry.name for entry in os.scandir(root) if entry.is_dir()}
+    if unknown := sorted(found - set(classes)):
+        raise DataError(f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}; classes are named there")
+    files, labels = [], []
+    if found:
+        for label, name in enumerate(classes):
+            images = _images(root / name) if name in found else []
+            if not images:
+                kinds = ", ".join(SUFFIXES)
+                raise DataError(f"{root / name} holds no images ({kinds}); fill it, or remove the class everywhere")
+            files += [f"{split}/{name}/{image}" for image in images]
+            labels += [label] * len(images)
+    else:
+        images = sorted(_images(root))
+        if not images:
+            raise DataError(f"{root} holds no images ({', '.join(SUFFIXES)}) and no folders with images")
+        files = [f"{split}/{image}" for image in images]
+        labels = _listed_labels(Path(folder, f"{split}.txt"), images, classes)
+    names = np.array([os.fsencode(file) for file in files])
+    order = np.argsort(np.array([hashlib.blake2b(name, digest_size=8).digest() for name in names]), kind="stable")
+    return names[order], np.array(labels, np.int32)[order]
+
+
+def _images(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES)]
+
+
+def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -> list[int]:
+    """Labels of a flat folder: a class a line, in the order of the images' names, or an image's name and its class."""
+    if listing.exists():
+        lines = listing.read_text().split("\n")
+        lines = [line.split() for line in lines if line.strip()]
+    elif images[0] == "ILSVRC2012_val_00000001.JPEG" and len(images) == 50_000:
+        lines = [[synset] for synset in imagenet_validation_labels()]
+    else:
+        raise DataError(f"{listing} is missing: {len(images)} lines, the class of each image in the order of names")
+    if len(lines) != len(images):
+        raise DataError(f"{listing} has {len(lines)} lines for {len(images)} images")
+    if any(len(line) > 1 for line in lines):
+        named = {line[0]: line[-1] for line in lines}
+        if missing := [image for image in images if image not in named]:
+            raise DataError(f"{listing} does not name {missing[0]}")
+        lines = [[named[image]] for image in images]
+    numbers = {name: number for number, name in enumerate(classes)}
+    if unknown := [line[0] for line in lines if line[0] not in numbers]:
+        raise DataError(f"{listing} names the class {unknown[0]!r}, which has no folder in train/")
+    return [numbers[line[0]] for line in lines]
+
+
+def imagenet_validation_labels() -> list[str]:
+    """The synset of each of ILSVRC-2012's 50,000 validation images, in the order of their names."""
+    import tensorflow_datasets as tfds
+
+    path = Path(tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt"))
+    return path.read_text().split()
+
+
+# Packed files
+
+
+class MappedImages:
+    """Images in a .npy file that stay on disk, uint8 [N, H, W, 3]; pickled as the file's name."""
+
+    def __init__(self, path: Path, first: int, last: int) -> None:
+        self._where = path, first, last
+        self._images = np.load(path, mmap_mode="r")[first:last]
+        self.shape = self._images.shape
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedImages, self._where
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self._images[key]
+
+
+def _find_packed(folder: Path, name: str, split: str) -> Source:
+    text = (folder / "packed.json").read_text()
+    info = json.loads(text)
+    whole, first, last = parse_split(split, info["splits"])
+    size = info["size"]
+
+    def open_arrays() -> Arrays:
+        path = folder / f"{whole}.images.npy"
+        try:
+            images = MappedImages(path, first, last)
+            labels = np.load(folder / f"{whole}.labels.npy")
+        except (EOFError, OSError, ValueError) as error:
+            raise DataError(f"{path} is not whole: {error}; copy or pack it again") from None
+        if images.shape != (last - first, size, size, 3) or len(labels) != info["splits"][whole]:
+            raise DataError(f"{path} holds {images.shape}, not what packed.json says; copy or pack it again")
+        if labels.min() < 0 or labels.max() >= len(info["classes"]):
+            raise DataError(
+                f"{folder / whole}.labels.npy has labels from {labels.min()} to {labels.max()}; pack it again"
+            )
+        return Arrays(images, labels[first:last])
+
+    digest = hashlib.sha256(text.encode() + split.encode()).hexdigest()
+    return Source(name, split, last - first, tuple(info["classes"]), (size, size), open_arrays, folder, digest)

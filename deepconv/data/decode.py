@@ -1,0 +1,110 @@
+"""Encoded images -> pixels, strictly: what is damaged is refused, not filled in. And the part that a net sees."""
+
+import io
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageFile
+
+MAX_PIXELS = 50_000_000  # looked up in the header, before memory is taken; ImageNet's largest has 38 million
+cv2.setNumThreads(1)  # images are decoded side by side already
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # some of Pillow's others run programs
+
+
+class CorruptImage(ValueError):
+    """Bytes that are not an image, or one that is damaged; the message says what is wrong with them."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which pixels of an image the host hands over.
+
+    The shorter side becomes S, drawn from `scale`, its ends included. Of that, the central square of S x S, or, where
+    `square` is false, `crop` x `crop` pixels: at random, or the central ones.
+    """
+
+    scale: tuple[int, int]
+    crop: int
+    square: bool
+    random: bool
+
+    @property
+    def size(self) -> int:
+        """Height and width of what is handed over, in pixels."""
+        return self.scale[0] if self.square else self.crop
+
+    def whole_square(self) -> "Geometry":
+        """The central square at the smallest scale: what statistics are taken over."""
+        return Geometry((self.scale[0], self.scale[0]), self.crop, square=True, random=False)
+
+
+def decode(data: bytes) -> np.ndarray:
+    """uint8 [H, W, 3] of a JPEG, PNG, GIF, BMP, WebP or TIFF file. Raises CorruptImage.
+
+    Transparency is dropped, 16 bits a value become 8. An orientation in EXIF is not applied, as in the papers' data.
+    """
+    if not data:
+        raise CorruptImage("the file is empty")
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:  # not a JPEG, whatever its name
+        return _decode_other(data)
+    _check_size(width, height)
+    if colours not in ("YCbCr", "Gray", "RGB"):
+        return _decode_other(data)
+    try:
+        # strict, as nothing else notices damage in the middle of a file
+        return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+    except ValueError as error:
+        raise CorruptImage(str(error)) from None
+
+
+def view(image: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
+    """The pixels of uint8 [H, W, 3] that the geometry asks for, uint8 [size, size, 3].
+
+    They come from a square of whole pixels of the image, and only that is rescaled; so S is met to half a pixel.
+    """
+    low, high = geometry.scale
+    shorter = int(rng.integers(low, high + 1)) if geometry.random else low
+    height, width = image.shape[:2]
+    side = max(1, round(geometry.size * min(height, width) / shorter))
+    if geometry.random and not geometry.square:
+        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    else:
+        top, left = (height - side) // 2, (width - side) // 2
+    return _resize(image[top : top + side, left : left + side], geometry.size, geometry.size)
+
+
+def rescale(image: np.ndarray, shorter: int) -> np.ndarray:
+    """The whole image with the shorter side given, uint8 [H, W, 3]: what dense tests look at."""
+    height, width = image.shape[:2]
+    return _resize(image, round(shorter * max(1, height / width)), round(shorter * max(1, width / height)))
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Averages over the area of a pixel where the image shrinks, bilinear where it grows."""
+    way = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=way)
+
+
+def _decode_other(data: bytes) -> np.ndarray:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # TFDS sets it for the whole process when it decodes
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(*image.size)
+            if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
+                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+            return np.asarray(image.convert("RGB"))
+    except CorruptImage:
+        raise
+    except Image.UnidentifiedImageError:
+        raise CorruptImage(f"not an image of a kind that is read: {', '.join(FORMATS)}") from None
+    except Exception as error:  # Pillow's readers raise what they come upon: OSError, SyntaxError, struct.error, ...
+        raise CorruptImage(str(error)) from None
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise CorruptImage(f"{width} x {height} pixels are more than the {MAX_PIXELS // 10**6} million allowed")

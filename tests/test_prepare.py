@@ -1,0 +1,375 @@
+"""Archives of the official form, made here, -> data sets that TFDS itself reads."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from conftest import ROOT, real_data
+from PIL import Image
+
+from deepconv.data import decode, pipeline, prepare, sources, statistics
+from deepconv.data.sources import DataError
+
+SYNSETS = Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
+COUNTS = {"train": 2000, "validation": 1000}
+
+
+def jpeg(colour, mode="RGB", kind="JPEG"):
+    out = io.BytesIO()
+    Image.new("RGB", (20, 16), colour).convert(mode).save(out, kind)
+    return out.getvalue()
+
+
+def add(tar, name, data):
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def write_archives(folder, odd=None):
+    """Two training images a class, in an archive a class, and the first thousand of validation."""
+    folder.mkdir()
+    odd = odd or {}
+    with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as outer:
+        for number, synset in enumerate(reversed(SYNSETS)):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as tar:
+                for i in (1, 2):
+                    name = f"{synset}_{i}.JPEG"
+                    add(tar, name, odd.get(name, jpeg((number % 256, 100 * i, 0))))
+            add(outer, f"./{synset}.tar", inner.getvalue())
+    with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as tar:
+        for i in range(1000, 0, -1):
+            add(tar, f"ILSVRC2012_val_{i:08d}.JPEG", jpeg((i % 256, i // 4, 50)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    odd = {"n01440764_1.JPEG": jpeg((10, 200, 30), "CMYK"), "n01440764_2.JPEG": jpeg((10, 200, 30), kind="PNG")}
+    return write_archives(tmp_path_factory.mktemp("imagenet") / "archives", odd)
+
+
+@pytest.fixture(autouse=True)
+def first_thousand(monkeypatch):
+    """The archives here have the first thousand validation images only, of 621 classes."""
+    check = prepare.check_counts
+
+    def check_all_but_classes_of_validation(path, found, expected, classes, synsets):
+        check(path, found, expected, set(synsets) if "val" in path.name else classes, synsets)
+
+    monkeypatch.setattr(prepare, "check_counts", check_all_but_classes_of_validation)
+
+
+@pytest.fixture(scope="module")
+def imagenet(archives, tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "check_counts", lambda *args: None)
+        target = prepare.imagenet2012(archives, data_dir, COUNTS)
+    assert target == data_dir / "imagenet2012" / "5.1.0" and not list(target.glob("*.npz"))
+    return data_dir
+
+
+def test_imagenet_is_read_by_tfds_itself(imagenet):
+    builder = tfds.builder("imagenet2012", data_dir=imagenet)
+    train, validation = (tfds.data_source("imagenet2012", split=s, data_dir=imagenet) for s in ("train", "validation"))
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == COUNTS
+    names = set()
+    for example in train:
+        name = example["file_name"].decode()
+        names.add(name)
+        assert builder.info.features["label"].int2str(example["label"]) == name.split("_")[0]
+        colour = example["image"][8, 10].astype(int)
+        if name.startswith("n01440764"):
+            assert abs(colour - (10, 200, 30)).max() < 4  # it was CMYK, or a PNG
+        else:
+            number = 999 - SYNSETS.index(name.split("_")[0])
+            assert abs(colour - (number % 256, 100 * int(name.split("_")[1][0]), 0)).max() < 4
+    assert names == {f"{synset}_{i}.JPEG" for synset in SYNSETS for i in (1, 2)}
+    labels = Path(tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt")).read_text().split()
+    for example in validation:
+        number = int(example["file_name"].decode()[15:23])
+        assert SYNSETS[example["label"]] == labels[number - 1]
+        assert abs(example["image"][8, 10].astype(int) - (number % 256, number // 4, 50)).max() < 4
+
+
+def test_the_order_is_that_of_tfds(imagenet, tmp_path):
+    """TFDS's own writer, given the same keys."""
+
+    class Mine(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"file_name": tfds.features.Text()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": [(f"{s}_{i}.JPEG", {"file_name": f"{s}_{i}.JPEG"}) for s in SYNSETS for i in (1, 2)]}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    builder = Mine(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    theirs = [example["file_name"] for example in builder.as_data_source("train")]
+    ours = [example["file_name"] for example in tfds.data_source("imagenet2012", split="train", data_dir=imagenet)]
+    assert ours == theirs
+
+
+def test_features_are_those_of_tfds(imagenet, tmp_path):
+    tfds.builder("imagenet2012", data_dir=tmp_path).info.features.save_config(tmp_path)
+    theirs, ours = (
+        json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+        for folder in (tmp_path, imagenet / "imagenet2012" / "5.1.0")
+    )
+    assert ours == theirs
+
+
+def test_what_was_jpeg_stays_as_it_was(imagenet, archives):
+    records = sources.find("imagenet2012", "train", str(imagenet), 16, (16, 16)).open()
+    with tarfile.open(archives / "ILSVRC2012_img_train.tar") as outer:
+        inner = tarfile.open(fileobj=outer.extractfile("./n01443537.tar"))
+        original = inner.extractfile("n01443537_1.JPEG").read()
+    assert original in [record.data for record in records(range(2000))]
+
+
+def test_killed_and_started_again(imagenet, archives, tmp_path, monkeypatch):
+    from tensorflow_datasets.core.utils.shard_utils import ShardConfig
+
+    reads, pread = [], os.pread
+
+    class Killed(BaseException):
+        pass
+
+    def die_at_the_1500th(*args):
+        reads.append(args)
+        if len(reads) == 1500:
+            raise Killed
+        return pread(*args)
+
+    monkeypatch.setattr(ShardConfig, "calculate_number_shards", classmethod(lambda *args: 4))
+    monkeypatch.setattr(os, "pread", die_at_the_1500th)
+    with pytest.raises(Killed):
+        prepare.imagenet2012(archives, tmp_path, COUNTS)
+    assert not (tmp_path / "imagenet2012" / "5.1.0").exists()
+    assert len(list((tmp_path / "imagenet2012" / "5.1.0.unfinished").glob("*-of-00004"))) == 2
+    monkeypatch.setattr(prepare, "_members", None)  # where the images lie is known already
+    prepare.imagenet2012(archives, tmp_path, COUNTS)
+    assert len(reads) == 1500 + 1000 + 1000
+    ours, whole = (
+        [tuple(e["file_name"] for e in tfds.data_source("imagenet2012", split=s, data_dir=d)) for s in COUNTS]
+        for d in (tmp_path, imagenet)
+    )
+    assert ours == whole
+    assert prepare.imagenet2012(archives, tmp_path, COUNTS).exists() and len(reads) == 3500  # nothing is left to do
+
+
+def test_archives_that_are_not_whole_are_named(archives, tmp_path):
+    cut = shutil.copytree(archives, tmp_path / "cut")
+    os.truncate(cut / "ILSVRC2012_img_train.tar", 3_000_000)
+    with pytest.raises(DataError, match="ILSVRC2012_img_train.tar (ends|cannot|has)"):
+        prepare.imagenet2012(cut, tmp_path, COUNTS)
+    with pytest.raises(DataError, match="train.tar has 2,000 images of 1,000 classes instead of 1,281,167 of 1,000"):
+        prepare.imagenet2012(archives, tmp_path)
+    with pytest.raises(DataError, match="img_val.tar is missing"):
+        os.remove(cut / "ILSVRC2012_img_val.tar")
+        prepare.imagenet2012(cut, tmp_path, COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("../../etc/n01440764_3.JPEG", None), ("passwd", "'passwd' in .* is not the name of an ImageNet image")],
+)
+def test_paths_inside_an_archive_are_not_followed(tmp_path, name, reason):
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w") as tar:
+        add(tar, name, jpeg(0))
+    for archive in prepare.IMAGENET_TARS.values():
+        with tarfile.open(folder / archive, "w") as outer:
+            add(outer, "/n01440764.tar", inner.getvalue())
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=reason or "has 1 images of 1 classes"):
+        prepare.imagenet2012(folder, tmp_path / "data", COUNTS)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {path for path in before if path.is_file()}
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    bad = write_archives(tmp_path / "archives", {"n01440764_2.JPEG": b"<html>not found</html>"})
+    with pytest.raises(DataError, match="n01440764_2.JPEG in .*img_train.tar is not an image"):
+        prepare.imagenet2012(bad, tmp_path, COUNTS)
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(archives, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 100))
+    with pytest.raises(OSError, match=r"needs 0.0 GB, and 0.0 GB are free"):
+        prepare.imagenet2012(archives, tmp_path, COUNTS)
+    assert not list(tmp_path.rglob("*array_record*"))
+
+
+# CIFAR-10
+
+
+def cifar_batch(number):
+    """Images that tell their index by their red, rows by green and columns by blue."""
+    indices = np.arange(10_000) + 10_000 * number
+    images = np.empty((10_000, 32, 32, 3), np.uint8)
+    images[..., 0] = (indices % 251)[:, None, None]
+    images[..., 1], images[..., 2] = 8 * np.arange(32)[:, None], 8 * np.arange(32)
+    return images, (indices % 10).astype(np.uint8)
+
+
+def write_cifar(folder, kind):
+    """The authors' archive; gives its MD5 sum."""
+    path = folder / f"cifar-10-{kind}.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for i in range(6):
+            images, labels = cifar_batch(i)
+            name = f"cifar-10-batches/data_batch_{i + 1}" if i < 5 else "cifar-10-batches/test_batch"
+            rows = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(10_000, 3072)
+            if kind == "binary":
+                add(tar, f"{name}.bin", np.concatenate([labels[:, None], rows], 1).tobytes())
+            else:
+                batch = {"data": rows, "labels": labels.tolist(), "filenames": ["x"] * 10_000}
+                add(tar, name, pickle.dumps(batch, protocol=2))
+    return {path.name: hashlib.md5(path.read_bytes()).hexdigest()}
+
+
+def test_cifar10_from_the_authors_archive(tmp_path):
+    prepare.cifar10(tmp_path, tmp_path, write_cifar(tmp_path, "binary"))
+    for split, offset in (("train", 0), ("test", 50_000)):
+        found = tfds.data_source("cifar10", split=split, data_dir=tmp_path)
+        assert len(found) == (50_000 if split == "train" else 10_000)
+        for example in (found[i] for i in range(0, len(found), 197)):
+            index = offset + int(example["id"].decode().split("_")[1])
+            assert (example["image"] == cifar_batch(index // 10_000)[0][index % 10_000]).all()
+            assert example["label"] == index % 10
+    assert tfds.builder("cifar10", data_dir=tmp_path).info.features["label"].names == list(prepare.CIFAR10_CLASSES)
+
+
+def test_the_archive_for_python_holds_the_same(tmp_path):
+    (images, labels), (expected, theirs) = (
+        prepare._read_cifar10(tmp_path / next(iter(write_cifar(tmp_path, kind)))) for kind in ("python", "binary")
+    )
+    assert (images == expected).all() and (labels == theirs).all()
+
+
+def test_an_archive_with_another_sum_is_refused(tmp_path):
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"something else")
+    with pytest.raises(DataError, match="MD5 sum .* instead of c32a1d4ab5d03f1284b67883e8d87530"):
+        prepare.cifar10(tmp_path, tmp_path)
+    with pytest.raises(DataError, match="none of cifar-10-binary.tar.gz, cifar-10-python.tar.gz"):
+        prepare.cifar10(tmp_path / "nowhere", tmp_path)
+
+
+def test_a_pickle_that_calls_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/evil",)
+
+    path = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        add(tar, "data_batch_1", pickle.dumps(Evil()))
+    with pytest.raises(DataError, match="wants to call posix.system"):
+        prepare.cifar10(tmp_path, tmp_path, {path.name: hashlib.md5(path.read_bytes()).hexdigest()})
+    assert not (tmp_path / "evil").exists()
+
+
+# Packed images and statistics
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Forty real photographs of each part."""
+    folder = real_data("photos")
+    for split in ("train", "val"):
+        for path in sorted(folder.glob(f"{split}/[bc]*/*"))[::4][:40]:
+            target = tmp_path / "photos" / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    return tmp_path
+
+
+def squares(name, split, data_dir, size=64):
+    source = sources.find(name, split, str(data_dir), size, (size, size))
+    geometry = None if source.size else decode.Geometry((size, size), size, square=True, random=False)
+    parts = list(pipeline.ordered_batches(source.open(), source.examples, 16, geometry))
+    return np.concatenate([p["image"] for p in parts]), np.concatenate([p["label"] for p in parts])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "jpeg"])
+def test_packed_images_are_the_central_squares(photos, kind):
+    prepare.pack("photos", photos, ["train", "val"], 64, kind)
+    for split in ("train", "val"):
+        (packed, labels), (whole, expected) = (squares(n, split, photos) for n in (f"photos-64-{kind}", "photos"))
+        assert (labels == expected).all()
+        assert abs(packed.astype(int) - whole).mean() < (1e-9 if kind == "uint8" else 6)
+
+
+def test_packing_goes_on_after_a_kill(photos, monkeypatch):
+    monkeypatch.setattr(prepare, "BATCH", 8)
+    ordered = pipeline.ordered_batches
+
+    class Killed(BaseException):
+        pass
+
+    def two_batches(*args):
+        for i, batch in enumerate(ordered(*args)):
+            if i == 2:
+                raise Killed
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "ordered_batches", two_batches)
+        with pytest.raises(Killed):
+            prepare.pack("photos", photos, ["train"], 64, "uint8")
+    unfinished = photos / "photos-64-uint8.unfinished"
+    with (unfinished / "train.images.npy").open("ab") as file:
+        file.write(b"half an image")
+    prepare.pack("photos", photos, ["train"], 64, "uint8")
+    (images, labels), (whole, expected) = (squares(name, "train", photos) for name in ("photos-64-uint8", "photos"))
+    assert (images == whole).all() and (labels == expected).all()
+
+
+def test_statistics_of_files_and_of_packed_images_agree(photos):
+    prepare.pack("photos", photos, ["train"], 64, "uint8")
+    files = [prepare.compute_statistics(name, photos, "train", 64) for name in ("photos", "photos-64-uint8")]
+    assert files[0] == photos / "photos" / "statistics.train.64.npz"
+    found = []
+    for file, name in zip(files, ("photos", "photos-64-uint8"), strict=True):
+        source = sources.find(name, "train", str(photos), 64, (64, 64))
+        found.append(statistics.load(file, source.fingerprint))
+    images = squares("photos", "train", photos)[0].astype(np.float64)
+    np.testing.assert_allclose(found[0].pixel_mean, images.mean(0), rtol=1e-6)
+    assert all((a == b).all() for a, b in zip(*(vars(each).values() for each in found), strict=True))
+    (photos / "photos" / "train" / "bonsai" / "one_more.jpg").write_bytes(jpeg(0))
+    sources._list_folders.cache_clear()
+    changed = sources.find("photos", "train", str(photos), 64, (64, 64))
+    with pytest.raises(OSError, match="was computed from other data"):
+        statistics.load(files[0], changed.fingerprint)
+
+
+def command(*arguments, cwd):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    line = [sys.executable, "-m", "deepconv.data.prepare", *arguments]
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_the_command(photos):
+    done = command("pack", "photos", "--data_dir=.", "--size=64", "--split=train,val", cwd=photos)
+    assert done.returncode == 0 and "photos-64-uint8 is whole" in done.stdout, done.stderr
+    for arguments, reason in ((["pack", "nothing", "--data_dir=."], "nothing is not in ."), (["unpack"], "'unpack'")):
+        wrong = command(*arguments, cwd=photos)
+        assert wrong.returncode == 1 and reason in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1

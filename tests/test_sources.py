@@ -1,0 +1,283 @@
+"""Data sets as they lie on disk, whole and otherwise."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import real_data
+from PIL import Image
+
+from deepconv.data import pipeline, shapes, sources
+from deepconv.data.decode import Geometry
+from deepconv.data.sources import DataError
+
+SQUARE = Geometry((32, 32), 24, square=True, random=False)
+CROPS = Geometry((32, 48), 24, square=False, random=True)
+
+
+def find(name, split, data_dir, scale=(32, 32)):
+    return sources.find(name, split, str(data_dir), 24, scale)
+
+
+def decoded(source, geometry=SQUARE):
+    batches = list(pipeline.ordered_batches(source.open(), source.examples, 7, None if source.size else geometry))
+    return tuple(np.concatenate([batch[part] for batch in batches]) for part in ("image", "label"))
+
+
+def batches(source, count, **options):
+    settings = dict(batch_size=8, seed=3, geometry=CROPS) | options
+    loader = pipeline.train_batches(source.open(), source.examples, **settings)
+    return [next(loader) for _ in range(count)]
+
+
+def fill(folder, images):
+    """{"train/cat/a.jpg": colour}: small pictures of one colour each."""
+    for name, colour in images.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (50, 40), colour).save(path, "JPEG")
+    return folder
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two classes, twelve training images that can be told by their red, three of the test."""
+    images = {f"train/{name}/{i}.JPEG": (20 * i, 100, 0) for i in range(6) for name in ("cat", "dog")}
+    images |= {f"val/{name}/{i}.png": (200, 20 * i, 0) for name, i in (("cat", 0), ("cat", 1), ("dog", 2))}
+    return fill(tmp_path / "pets", images)
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("train", (0, 50_000)),
+        ("train[:45000]", (0, 45_000)),
+        ("train[45000:]", (45_000, 50_000)),
+        ("test[:90%]", (0, 9_000)),
+        ("test[-10%:]", (9_000, 10_000)),
+        ("train[10:20]", (10, 20)),
+    ],
+)
+def test_splits(split, expected):
+    whole, *bounds = sources.parse_split(split, {"train": 50_000, "test": 10_000})
+    assert whole == split.split("[")[0] and tuple(bounds) == expected
+
+
+@pytest.mark.parametrize("split", ["val", "train[", "train[5:5]", "train[a:]", "", "train[50000:]"])
+def test_wrong_splits_are_named(split):
+    with pytest.raises(ValueError, match="split"):
+        sources.parse_split(split, {"train": 50_000, "test": 10_000})
+
+
+def test_a_data_set_that_is_not_there_says_where_and_how(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        find("cifar10", "train", tmp_path)
+    assert str(tmp_path / "cifar10") in str(error.value)
+    assert f"deepconv.data.prepare cifar10 --archives=DIR --data_dir={tmp_path}" in str(error.value)
+    with pytest.raises(FileNotFoundError, match="cifar11 .*train/<class>"):
+        find("cifar11", "train", tmp_path)
+
+
+def test_a_data_set_in_other_files_says_so(tmp_path, cifar_dir):
+    there, here = Path(cifar_dir) / "cifar10" / "3.0.2", tmp_path / "cifar10" / "3.0.2"
+    here.mkdir(parents=True)
+    for file in ("features.json", "label.labels.txt"):
+        (here / file).write_bytes((there / file).read_bytes())
+    info = json.loads((there / "dataset_info.json").read_text()) | {"fileFormat": "tfrecord"}
+    (here / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(DataError, match="tfrecord files, and array_record is needed"):
+        find("cifar10", "train", tmp_path)
+
+
+def test_data_dir_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        sources.find("cifar10", "train", None, 32)
+
+
+def test_cifar10_is_the_real_one(cifar_dir):
+    source = sources.find("cifar10", "test", cifar_dir, 32)
+    images, labels = source.open()
+    assert images.shape == (10_000, 32, 32, 3) and images.dtype == np.uint8
+    assert np.bincount(labels).tolist() == [1_000] * 10
+    assert source.classes[:3] == ("airplane", "automobile", "bird")
+    part = sources.find("cifar10", "test[9000:]", cifar_dir, 32)
+    assert part.examples == 1_000 and (part.open().images == images[9000:]).all()
+
+
+def test_cifar100_and_others_of_one_size_need_no_list_of_names(tmp_path, cifar_dir):
+    """A data set that TFDS's code does not know, of the same form."""
+    shutil.copytree(Path(cifar_dir) / "cifar10" / "3.0.2", tmp_path / "mine" / "1.0.0")
+    info = tmp_path / "mine" / "1.0.0" / "dataset_info.json"
+    info.chmod(0o644)
+    info.write_text(info.read_text().replace('"cifar10"', '"mine"').replace("3.0.2", "1.0.0"))
+    for file in info.parent.glob("cifar10-*"):
+        file.rename(file.with_name(file.name.replace("cifar10", "mine")))
+    assert find("mine", "test[:5]", tmp_path).open().images.shape == (5, 32, 32, 3)
+    assert find("mine/1.0.0", "test[:5]", tmp_path).examples == 5
+
+
+@pytest.mark.parametrize("damage", ["cut off", "missing", "short"])
+def test_a_shard_that_is_not_whole_is_named(tmp_path, cifar_dir, damage):
+    shutil.copytree(Path(cifar_dir) / "cifar10", tmp_path / "cifar10")
+    shard = tmp_path / "cifar10" / "3.0.2" / "cifar10-test.array_record-00000-of-00001"
+    shard.parent.chmod(0o755)
+    if damage == "cut off":
+        shard.chmod(0o644)
+        os.truncate(shard, shard.stat().st_size // 2)
+    elif damage == "missing":
+        shard.unlink()
+    else:
+        info = shard.with_name("dataset_info.json")
+        info.chmod(0o644)
+        info.write_text(info.read_text().replace('"10000"', '"10001"'))
+    source = find("cifar10", "test[:5]", tmp_path)
+    expected = {"short": "has 10000 records instead of 10001"}.get(damage, f"is .*{damage}")
+    with pytest.raises(DataError, match=f"{shard.name} of cifar10 test .*{expected}.*again"):
+        source.open()
+
+
+def test_labels_outside_the_range_are_named(tmp_path, cifar_dir):
+    there, here = Path(cifar_dir) / "cifar10" / "3.0.2", tmp_path / "cifar10" / "3.0.2"
+    shutil.copytree(there, here)
+    (here / "features.json").chmod(0o644)
+    (here / "features.json").write_text((here / "features.json").read_text().replace('"10"', '"5"'))
+    (here / "label.labels.txt").chmod(0o644)
+    (here / "label.labels.txt").write_text("a\nb\nc\nd\ne\n")
+    with pytest.raises(DataError, match=r"record \d+ of cifar10 test .* has the label [5-9], not one from 0 to 4"):
+        find("cifar10", "test[:50]", tmp_path).open()
+
+
+def test_folders(pets):
+    source = find("pets", "train", pets.parent)
+    images, labels = decoded(source)
+    assert source.classes == ("cat", "dog") and source.examples == 12 and source.size is None
+    assert sorted(np.bincount(labels)) == [6, 6] and images.shape == (12, 32, 32, 3)
+    assert sorted((images[:, 5, 5, 0].astype(int) + 5) // 20) == sorted([*range(6)] * 2)
+    assert not (np.diff(labels) >= 0).all()  # in no order of classes, so that a part of a split has all of them
+    half = decoded(find("pets", "train[6:]", pets.parent))
+    assert (half[0] == images[6:]).all() and (half[1] == labels[6:]).all()
+    for split in ("val", "validation"):
+        assert sorted(decoded(find("pets", split, pets.parent))[1]) == [0, 0, 1]
+
+
+def test_a_flat_folder_with_a_list_of_classes(pets):
+    for file in sorted(pets.glob("val/*/*")):
+        file.rename(pets / "val" / f"{file.parent.name}_{file.name}")
+    for folder in ("cat", "dog"):
+        (pets / "val" / folder).rmdir()
+    with pytest.raises(DataError, match="val.txt is missing: 3 lines"):
+        find("pets", "val", pets.parent)
+    for text in ("dog\ncat\ncat\n", "dog_2.png cat\ncat_0.png dog\ncat_1.png cat\n"):
+        (pets / "val.txt").write_text(text)
+        sources._list_folders.cache_clear()
+        images, labels = decoded(find("pets", "val", pets.parent))
+        assert dict(zip((images[:, 5, 5, 1] + 5) // 20, labels, strict=True)) == {0: 1, 1: 0, 2: 0}
+    for text, reason in (("cat\n", "1 lines for 3"), ("cow\ncat\ncat\n", "'cow', which has no folder"),
+                         ("cat_0.png cat\n" * 3, "does not name cat_1.png")):  # fmt: skip
+        (pets / "val.txt").write_text(text)
+        sources._list_folders.cache_clear()
+        with pytest.raises(DataError, match=reason):
+            find("pets", "val", pets.parent)
+
+
+def test_folders_that_cannot_be_used_say_why(tmp_path):
+    (tmp_path / "a" / "train").mkdir(parents=True)
+    with pytest.raises(DataError, match="train has no folders"):
+        find("a", "train", tmp_path)
+    fill(tmp_path / "b", {"train/cat/0.jpg": 0, "val/cow/0.jpg": 0})
+    (tmp_path / "b" / "train" / "dog").mkdir()
+    (tmp_path / "b" / "train" / "dog" / "notes.txt").write_text("none yet")
+    with pytest.raises(DataError, match="train/dog holds no images"):
+        find("b", "train", tmp_path)
+    with pytest.raises(DataError, match="val/cow has no counterpart in .*train"):
+        find("b", "val", tmp_path)
+    with pytest.raises(ValueError, match=r"'test' is not to be had in .*/b; choose one of \['train', 'val'\]"):
+        find("b", "test", tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_batch_of_a_step_depends_on_seed_and_step_only(pets, workers):
+    source = find("pets", "train", pets.parent)
+    expected = batches(source, 6)
+    for first in (0, 4):
+        again = batches(source, 6 - first, first_step=first, workers=workers)
+        for ours, reference in zip(again, expected[first:], strict=True):
+            assert all((ours[part] == reference[part]).all() for part in ("image", "label"))
+    other = batches(source, 1, seed=4)[0]
+    assert (other["label"] != expected[0]["label"]).any()
+
+
+def test_a_view_is_drawn_anew_for_each_use():
+    records = sources.find("shapes", "train[:4]", None, 24, (32, 48)).open()
+    loader = pipeline.train_batches(records, 4, batch_size=4, seed=0, geometry=CROPS)
+    first, second = (next(loader) for _ in range(2))
+    for image in first["image"]:
+        assert not any((image == other).all() for other in second["image"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_decoded_is_replaced_by_the_next_and_named(pets, workers):
+    whole = decoded(find("pets", "train", pets.parent))
+    source = find("pets", "train", pets.parent)
+    name = os.fsdecode(source.open().files[11])
+    for i in (4, 5, 11):
+        path = pets / os.fsdecode(source.open().files[i])
+        path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match="record 4 .*in .*pets.*remature end"):
+        decoded(source)
+    settings = dict(geometry=SQUARE, batch_size=12, workers=workers)
+    batch, again = (batches(source, 1, **settings)[0] for _ in range(2))
+    assert len(batch["corrupt"]) == 4  # the fifth was tried in the fourth's place, too
+    assert any(name in message and "record 11" in message for message in batch["corrupt"])
+    assert batch["corrupt"] == again["corrupt"] and (batch["image"] == again["image"]).all()
+    reference = [i if i not in (4, 5, 11) else {4: 6, 5: 6, 11: 0}[i] for i in range(12)]
+    expected = sorted(zip(whole[0][reference][:, 5, 5, 0].tolist(), whole[1][reference].tolist(), strict=True))
+    assert sorted(zip(batch["image"][:, 5, 5, 0].tolist(), batch["label"].tolist(), strict=True)) == expected
+
+
+def test_a_file_that_has_vanished_is_named(pets):
+    source = find("pets", "train", pets.parent)
+    (pets / os.fsdecode(source.open().files[2])).unlink()
+    with pytest.raises(DataError, match="train/.*No such file"):
+        decoded(source)
+
+
+def test_real_photographs():
+    folder = real_data("photos")
+    source = find("photos", "train", folder.parent)
+    assert source.examples == 600 and len(source.classes) == 12
+    images, labels = decoded(find("photos", "val[:30]", folder.parent))
+    assert images.shape == (30, 32, 32, 3) and len(set(labels)) > 5 and 60 < images.mean() < 200
+
+
+def test_shapes_come_as_files_where_a_recipe_rescales():
+    source = sources.find("shapes", "test[10:20]", None, 24, (32, 48))
+    record = source.open()([3])[0]
+    data, label, _ = shapes.draw_jpeg(shapes.OFFSETS["test"] + 13, (32, 72))
+    assert record.data == data and record.label == label
+
+
+def test_packed_images_stay_on_disk(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
+    np.save(tmp_path / "train.images.npy", images)
+    np.save(tmp_path / "train.labels.npy", np.arange(20, dtype=np.int32) % 3)
+    info = {"size": 8, "splits": {"train": 20}, "classes": ["a", "b", "c"]}
+    (tmp_path / "packed.json").write_text(json.dumps(info))
+    source = find(".", "train[5:]", tmp_path)
+    data = source.open()
+    assert source.examples == 15 and source.size == (8, 8) and (data.images[np.arange(15)] == images[5:]).all()
+    assert len(pickle.dumps(data.images)) < 1000 and (pickle.loads(pickle.dumps(data.images))[3] == images[8]).all()
+    assert [batch["label"].tolist() for batch in batches(source, 2, workers=1)] == [
+        batch["label"].tolist() for batch in batches(source, 2)
+    ]
+    np.save(tmp_path / "train.labels.npy", np.arange(20, dtype=np.int32) % 4)
+    with pytest.raises(DataError, match="labels from 0 to 3"):
+        source.open()
+    os.truncate(tmp_path / "train.images.npy", 2000)
+    with pytest.raises(DataError, match="train.images.npy is not whole"):
+        source.open()
