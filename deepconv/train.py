@@ -282,7 +282,9 @@ def _corrupt_reporter(data: ConfigDict, workdir: Path) -> Callable[[list[str]], 
     def report(messages: list[str]) -> None:
         for message in messages:
             if data.get("on_corrupt", "fail") == "fail":
-                raise sources.DataError(f"{message}; --config.data.on_corrupt=replace takes the next one in its place")
+                raise sources.DataError(
+                    f"{message}; a run with --config.data.on_corrupt=replace takes the next one in its place"
+                )
             if message not in known:
                 known.add(message)
                 print(f"replaced by the next image: {message}", flush=True)

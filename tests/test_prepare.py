@@ -361,6 +361,34 @@ def test_statistics_of_files_and_of_packed_images_agree(photos):
         statistics.load(files[0], changed.fingerprint)
 
 
+def test_statistics_go_on_after_a_kill(photos, monkeypatch):
+    monkeypatch.setattr(prepare, "BATCH", 8)
+    add, clock = statistics.Sums.add, iter(range(0, 100_000, 40))  # every look at the clock is 40 s later
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+
+    class Killed(BaseException):
+        pass
+
+    def die_at_image_24(sums, images):
+        if sums.examples == 24:
+            raise Killed
+        return add(sums, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics.Sums, "add", die_at_image_24)
+        with pytest.raises(Killed):
+            prepare.compute_statistics("photos", photos, "train", 64)
+    seen = []
+    monkeypatch.setattr(statistics.Sums, "add", lambda sums, images: seen.append(sums.examples) or add(sums, images))
+    file = prepare.compute_statistics("photos", photos, "train", 64)
+    source = sources.find("photos", "train", str(photos), 64, (64, 64))
+    images = squares("photos", "train", photos)[0]
+    assert seen[0] == 24 and not list(file.parent.glob("*.unfinished"))
+    expected = statistics.compute([images])
+    found = statistics.load(file, source.fingerprint)
+    assert all((getattr(found, name) == value).all() for name, value in vars(expected).items())
+
+
 def command(*arguments, cwd):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     line = [sys.executable, "-m", "deepconv.data.prepare", *arguments]

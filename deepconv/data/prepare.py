@@ -413,15 +413,19 @@ def compute_statistics(name: str, data_dir: Path, split: str, size: int) -> Path
         statistics.load(file, source.fingerprint)
         return file
 
-    def images() -> Iterator[np.ndarray]:
-        with _progress(f"statistics of {name} {split}", source.examples) as show:
-            done = 0
-            for batch in _squares(source, size):
-                yield batch["image"]
-                done += len(batch["image"])
-                show(done)
-
-    statistics.save(file, statistics.compute(images()), source.fingerprint)
+    unfinished, saved = file.with_name(file.name + ".unfinished"), time.monotonic()
+    sums = statistics.NO_IMAGES
+    if unfinished.exists():
+        sums = statistics.load(unfinished, source.fingerprint, statistics.Sums)
+    with _progress(f"statistics of {name} {split}", source.examples, int(sums.examples)) as show:
+        for batch in _squares(source, size, int(sums.examples)):
+            sums = sums.add(batch["image"])
+            show(sums.examples)
+            if time.monotonic() - saved > 30:
+                statistics.save(unfinished, sums, source.fingerprint)
+                saved = time.monotonic()
+    statistics.save(file, sums.statistics(), source.fingerprint)
+    unfinished.unlink(missing_ok=True)
     return file
 
 

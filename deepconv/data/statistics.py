@@ -1,8 +1,10 @@
 """Averages over a training set: the mean image, the mean colour, and the directions in which colours vary."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +32,8 @@ class Statistics:
         return self.pixel_mean[None, top : top + size, left : left + size]
 
 
+Kind = TypeVar("Kind", bound="Statistics | Sums")
+
 # Of ImageNet's training set. The mean is that of the VGG authors' nets; the components are those of fb.resnet.torch.
 PUBLISHED = Statistics(
     np.array([123.68, 116.779, 103.939], np.float32),
@@ -38,25 +42,40 @@ PUBLISHED = Statistics(
 )
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What statistics are computed from; exact, as these are integers below 2**53."""
+
+    examples: int
+    pixels: np.ndarray  # int64 [H, W, 3], over images
+    products: np.ndarray  # float64 [3, 3], of colours, over images and pixels
+
+    def add(self, images: np.ndarray) -> "Sums":
+        """With uint8 [B, H, W, 3] added."""
+        colours = images.reshape(-1, 3).astype(np.float64)
+        products = self.products + colours.T @ colours
+        return Sums(self.examples + len(images), self.pixels + images.sum(0, dtype=np.int64), products)
+
+    def statistics(self) -> Statistics:
+        """The averages over all images that were added."""
+        count = self.examples * self.pixels[..., 0].size
+        mean = self.pixels.sum((0, 1)) / count
+        values, vectors = np.linalg.eigh((self.products / count - np.outer(mean, mean)) / 255**2)
+        vectors *= np.where(vectors[np.abs(vectors).argmax(0), range(3)] < 0, -1, 1)  # the sign is free: settle it
+        return Statistics(
+            mean.astype(np.float32),
+            values[::-1].clip(0).astype(np.float32),
+            vectors[:, ::-1].astype(np.float32),
+            (self.pixels / self.examples).astype(np.float32),
+        )
+
+
+NO_IMAGES = Sums(0, np.zeros((1, 1, 3), np.int64), np.zeros((3, 3)))
+
+
 def compute(batches: Iterable[np.ndarray]) -> Statistics:
-    """One pass over uint8 [B, H, W, 3]; sums are exact (integers below 2**53 in float64)."""
-    total, products, examples = 0, np.zeros((3, 3)), 0
-    for images in batches:
-        total = total + images.sum(0, dtype=np.int64)
-        for image in images:
-            colours = image.reshape(-1, 3).astype(np.float64)
-            products += colours.T @ colours
-        examples += len(images)
-    pixels = examples * total.shape[0] * total.shape[1]
-    mean = total.sum((0, 1)) / pixels
-    values, vectors = np.linalg.eigh((products / pixels - np.outer(mean, mean)) / 255**2)
-    vectors *= np.where(vectors[np.abs(vectors).argmax(0), range(3)] < 0, -1, 1)  # the sign is free: settle it
-    return Statistics(
-        mean.astype(np.float32),
-        values[::-1].clip(0).astype(np.float32),
-        vectors[:, ::-1].astype(np.float32),
-        (total / examples).astype(np.float32),
-    )
+    """One pass over uint8 [B, H, W, 3]."""
+    return functools.reduce(Sums.add, batches, NO_IMAGES).statistics()
 
 
 def path(folder: Path, split: str, size: int) -> Path:
@@ -64,25 +83,25 @@ def path(folder: Path, split: str, size: int) -> Path:
     return folder / f"statistics.{split}.{size}.npz"
 
 
-def save(file: Path, statistics: Statistics, fingerprint: str) -> None:
+def save(file: Path, content: Statistics | Sums, fingerprint: str) -> None:
     """Whole or not at all, with the fingerprint of the data."""
     temporary = file.with_name(file.name + ".tmp")
     with temporary.open("wb") as out:
-        np.savez(out, fingerprint=np.array(fingerprint), **vars(statistics))
+        np.savez(out, fingerprint=np.array(fingerprint), **vars(content))
     temporary.replace(file)
 
 
-def load(file: Path, fingerprint: str) -> Statistics:
+def load(file: Path, fingerprint: str, kind: type[Kind] = Statistics) -> Kind:
     """Raises OSError where there are none, or those of other data, or where the file is damaged."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             found = dict(arrays)
         stored = str(found.pop("fingerprint"))
-        statistics = Statistics(**found)
+        content = kind(**found)
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile's, zlib's and NumPy's own
         raise OSError(f"{file} is damaged: {error}; remove it and compute it again") from None
     if stored != fingerprint:
         raise OSError(f"{file} was computed from other data than there is now; remove it and compute it again")
-    return statistics
+    return content
