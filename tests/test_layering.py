@@ -20,7 +20,10 @@ LAYERS = {
     "data.augment": {"data.statistics"},
     "data.sources": {"data.decode", "data.shapes"},
     "data.pipeline": {"data.decode", "data.sources"},
-    "data.prepare": {"cli", "runlog", "data.decode", "data.pipeline", "data.sources", "data.statistics"},
+    "data.writer": {"runlog"},
+    "data.archives": {"data.decode", "data.sources", "data.writer"},
+    "data.prepare": {"cli", "data.archives", "data.decode", "data.pipeline", "data.sources", "data.statistics"}
+    | {"data.writer"},
     "models.layers": set(),
     "models.alexnet": {"models.layers"},
     "models.vgg": {"models.layers"},

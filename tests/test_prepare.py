@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from conftest import ROOT, real_data
 from PIL import Image
 
+from deepconv.data import archives as official
 from deepconv.data import decode, pipeline, prepare, sources, statistics
 from deepconv.data.sources import DataError
 
@@ -63,20 +64,20 @@ def archives(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def first_thousand(monkeypatch):
     """The archives here have the first thousand validation images only, of 621 classes."""
-    check = prepare.check_counts
+    check = official.check_counts
 
     def check_all_but_classes_of_validation(path, found, expected, classes, synsets):
         check(path, found, expected, set(synsets) if "val" in path.name else classes, synsets)
 
-    monkeypatch.setattr(prepare, "check_counts", check_all_but_classes_of_validation)
+    monkeypatch.setattr(official, "check_counts", check_all_but_classes_of_validation)
 
 
 @pytest.fixture(scope="module")
 def imagenet(archives, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "check_counts", lambda *args: None)
-        target = prepare.imagenet2012(archives, data_dir, COUNTS)
+        patch.setattr(official, "check_counts", lambda *args: None)
+        target = official.imagenet2012(archives, data_dir, COUNTS)
     assert target == data_dir / "imagenet2012" / "5.1.0" and not list(target.glob("*.npz"))
     return data_dir
 
@@ -161,30 +162,30 @@ def test_killed_and_started_again(imagenet, archives, tmp_path, monkeypatch):
     monkeypatch.setattr(ShardConfig, "calculate_number_shards", classmethod(lambda *args: 4))
     monkeypatch.setattr(os, "pread", die_at_the_1500th)
     with pytest.raises(Killed):
-        prepare.imagenet2012(archives, tmp_path, COUNTS)
+        official.imagenet2012(archives, tmp_path, COUNTS)
     assert not (tmp_path / "imagenet2012" / "5.1.0").exists()
     assert len(list((tmp_path / "imagenet2012" / "5.1.0.unfinished").glob("*-of-00004"))) == 2
-    monkeypatch.setattr(prepare, "_members", None)  # where the images lie is known already
-    prepare.imagenet2012(archives, tmp_path, COUNTS)
+    monkeypatch.setattr(official, "_members", None)  # where the images lie is known already
+    official.imagenet2012(archives, tmp_path, COUNTS)
     assert len(reads) == 1500 + 1000 + 1000
     ours, whole = (
         [tuple(e["file_name"] for e in tfds.data_source("imagenet2012", split=s, data_dir=d)) for s in COUNTS]
         for d in (tmp_path, imagenet)
     )
     assert ours == whole
-    assert prepare.imagenet2012(archives, tmp_path, COUNTS).exists() and len(reads) == 3500  # nothing is left to do
+    assert official.imagenet2012(archives, tmp_path, COUNTS).exists() and len(reads) == 3500  # nothing is left to do
 
 
 def test_archives_that_are_not_whole_are_named(archives, tmp_path):
     cut = shutil.copytree(archives, tmp_path / "cut")
     os.truncate(cut / "ILSVRC2012_img_train.tar", 3_000_000)
     with pytest.raises(DataError, match="ILSVRC2012_img_train.tar (ends|cannot|has)"):
-        prepare.imagenet2012(cut, tmp_path, COUNTS)
+        official.imagenet2012(cut, tmp_path, COUNTS)
     with pytest.raises(DataError, match="train.tar has 2,000 images of 1,000 classes instead of 1,281,167 of 1,000"):
-        prepare.imagenet2012(archives, tmp_path)
+        official.imagenet2012(archives, tmp_path)
     with pytest.raises(DataError, match="img_val.tar is missing"):
         os.remove(cut / "ILSVRC2012_img_val.tar")
-        prepare.imagenet2012(cut, tmp_path, COUNTS)
+        official.imagenet2012(cut, tmp_path, COUNTS)
 
 
 @pytest.mark.parametrize(
@@ -197,25 +198,25 @@ def test_paths_inside_an_archive_are_not_followed(tmp_path, name, reason):
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w") as tar:
         add(tar, name, jpeg(0))
-    for archive in prepare.IMAGENET_TARS.values():
+    for archive in official.IMAGENET_TARS.values():
         with tarfile.open(folder / archive, "w") as outer:
             add(outer, "/n01440764.tar", inner.getvalue())
     before = set(tmp_path.rglob("*"))
     with pytest.raises(DataError, match=reason or "has 1 images of 1 classes"):
-        prepare.imagenet2012(folder, tmp_path / "data", COUNTS)
+        official.imagenet2012(folder, tmp_path / "data", COUNTS)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == {path for path in before if path.is_file()}
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path):
     bad = write_archives(tmp_path / "archives", {"n01440764_2.JPEG": b"<html>not found</html>"})
     with pytest.raises(DataError, match="n01440764_2.JPEG in .*img_train.tar is not an image"):
-        prepare.imagenet2012(bad, tmp_path, COUNTS)
+        official.imagenet2012(bad, tmp_path, COUNTS)
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(archives, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 100))
     with pytest.raises(OSError, match=r"needs 0.0 GB, and 0.0 GB are free"):
-        prepare.imagenet2012(archives, tmp_path, COUNTS)
+        official.imagenet2012(archives, tmp_path, COUNTS)
     assert not list(tmp_path.rglob("*array_record*"))
 
 
@@ -248,7 +249,7 @@ def write_cifar(folder, kind):
 
 
 def test_cifar10_from_the_authors_archive(tmp_path):
-    prepare.cifar10(tmp_path, tmp_path, write_cifar(tmp_path, "binary"))
+    official.cifar10(tmp_path, tmp_path, write_cifar(tmp_path, "binary"))
     for split, offset in (("train", 0), ("test", 50_000)):
         found = tfds.data_source("cifar10", split=split, data_dir=tmp_path)
         assert len(found) == (50_000 if split == "train" else 10_000)
@@ -256,12 +257,12 @@ def test_cifar10_from_the_authors_archive(tmp_path):
             index = offset + int(example["id"].decode().split("_")[1])
             assert (example["image"] == cifar_batch(index // 10_000)[0][index % 10_000]).all()
             assert example["label"] == index % 10
-    assert tfds.builder("cifar10", data_dir=tmp_path).info.features["label"].names == list(prepare.CIFAR10_CLASSES)
+    assert tfds.builder("cifar10", data_dir=tmp_path).info.features["label"].names == list(official.CIFAR10_CLASSES)
 
 
 def test_the_archive_for_python_holds_the_same(tmp_path):
     (images, labels), (expected, theirs) = (
-        prepare._read_cifar10(tmp_path / next(iter(write_cifar(tmp_path, kind)))) for kind in ("python", "binary")
+        official._read_cifar10(tmp_path / next(iter(write_cifar(tmp_path, kind)))) for kind in ("python", "binary")
     )
     assert (images == expected).all() and (labels == theirs).all()
 
@@ -269,9 +270,9 @@ def test_the_archive_for_python_holds_the_same(tmp_path):
 def test_an_archive_with_another_sum_is_refused(tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"something else")
     with pytest.raises(DataError, match="MD5 sum .* instead of c32a1d4ab5d03f1284b67883e8d87530"):
-        prepare.cifar10(tmp_path, tmp_path)
+        official.cifar10(tmp_path, tmp_path)
     with pytest.raises(DataError, match="none of cifar-10-binary.tar.gz, cifar-10-python.tar.gz"):
-        prepare.cifar10(tmp_path / "nowhere", tmp_path)
+        official.cifar10(tmp_path / "nowhere", tmp_path)
 
 
 def test_a_pickle_that_calls_is_refused(tmp_path):
@@ -283,7 +284,7 @@ def test_a_pickle_that_calls_is_refused(tmp_path):
     with tarfile.open(path, "w:gz") as tar:
         add(tar, "data_batch_1", pickle.dumps(Evil()))
     with pytest.raises(DataError, match="wants to call posix.system"):
-        prepare.cifar10(tmp_path, tmp_path, {path.name: hashlib.md5(path.read_bytes()).hexdigest()})
+        official.cifar10(tmp_path, tmp_path, {path.name: hashlib.md5(path.read_bytes()).hexdigest()})
     assert not (tmp_path / "evil").exists()
 
 
@@ -318,29 +319,44 @@ def test_packed_images_are_the_central_squares(photos, kind):
         assert abs(packed.astype(int) - whole).mean() < (1e-9 if kind == "uint8" else 6)
 
 
-def test_packing_goes_on_after_a_kill(photos, monkeypatch):
+@pytest.mark.parametrize("kind", ["uint8", "jpeg"])
+def test_packing_goes_on_after_a_kill(photos, monkeypatch, kind):
     monkeypatch.setattr(prepare, "BATCH", 8)
-    ordered = pipeline.ordered_batches
+    ordered, firsts = pipeline.ordered_batches, []
 
     class Killed(BaseException):
         pass
 
-    def two_batches(*args):
-        for i, batch in enumerate(ordered(*args)):
-            if i == 2:
+    def die_in_the_third_batch_of_val(data, examples, batch_size, geometry, first):
+        firsts.append(first)
+        for i, batch in enumerate(ordered(data, examples, batch_size, geometry, first)):
+            if len(firsts) == 2 and i == 2:
                 raise Killed
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "ordered_batches", two_batches)
+        patch.setattr(pipeline, "ordered_batches", die_in_the_third_batch_of_val)
         with pytest.raises(Killed):
-            prepare.pack("photos", photos, ["train"], 64, "uint8")
-    unfinished = photos / "photos-64-uint8.unfinished"
-    with (unfinished / "train.images.npy").open("ab") as file:
-        file.write(b"half an image")
+            prepare.pack("photos", photos, ["train", "val"], 64, kind)
+        if kind == "uint8":
+            with (photos / "photos-64-uint8.unfinished" / "val.images.npy").open("ab") as file:
+                file.write(b"half an image")
+        prepare.pack("photos", photos, ["train", "val"], 64, kind)
+    assert firsts == [0, 0, 40, 16 if kind == "uint8" else 0]  # a file of JPEGs is written whole or not at all
+    for split in ("train", "val"):
+        (images, labels), (whole, expected) = (squares(name, split, photos) for name in (f"photos-64-{kind}", "photos"))
+        assert (labels == expected).all() and abs(images.astype(int) - whole).mean() < (1e-9 if kind == "uint8" else 6)
+
+
+def test_packing_asks_for_what_it_needs(photos):
     prepare.pack("photos", photos, ["train"], 64, "uint8")
-    (images, labels), (whole, expected) = (squares(name, "train", photos) for name in ("photos-64-uint8", "photos"))
-    assert (images == whole).all() and (labels == expected).all()
+    with pytest.raises(ValueError, match=r"split 'val' is not to be had; choose one of \['train'\]"):
+        prepare.pack("photos", photos, ["train", "val"], 64, "uint8")
+    with pytest.raises(ValueError, match="whole splits are packed"):
+        prepare.pack("photos", photos, ["train[:9]"], 32, "uint8")
+    (photos / "photos-64-uint8").rename(photos / "photos-64-uint8.unfinished")
+    with pytest.raises(DataError, match="was begun with other data or splits; remove it"):
+        prepare.pack("photos", photos, ["val"], 64, "uint8")
 
 
 def test_statistics_of_files_and_of_packed_images_agree(photos):

@@ -89,6 +89,13 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=way)
 
 
+def as_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """A JPEG file of uint8 [H, W, 3]."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
 def _decode_other(data: bytes) -> np.ndarray:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # TFDS sets it for the whole process when it decodes
     try:
