@@ -31,10 +31,11 @@ BATCH = 100  # images between two looks at the clock
 
 def pack(name: str, data_dir: Path, splits: Sequence[str], size: int, kind: str) -> Path:
     """Central squares of size x size of any data set -> DIR/NAME-SIZE-KIND, as "uint8" or as "jpeg" of quality 90."""
-    target = data_dir / f"{name.replace('/', '-')}-{size}-{kind}"
+    packed = f"{name.replace('/', '-')}-{size}-{kind}"
+    target = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
     if target.exists():
         for split in splits:
-            sources.find(target.name, split, str(data_dir), size)  # raises, where it was packed without that split
+            sources.find(packed, split, str(data_dir), size)  # raises, where it was packed without that split
         return target
     if parts := [split for split in splits if "[" in split]:
         raise ValueError(f"--split={parts[0]}: whole splits are packed; training can take a part of one")
@@ -69,7 +70,7 @@ def _pack_jpeg(target: Path, found: Mapping[str, sources.Source], size: int) -> 
         "image": tfds.features.Image(encoding_format="jpeg"),
         "label": tfds.features.ClassLabel(names=classes),
     }
-    writer.write_tfds(target / "1.0.0", features, splits)
+    writer.write_tfds(target, features, splits)
 
 
 def _pack_uint8(target: Path, found: Mapping[str, sources.Source], size: int) -> None:
