@@ -342,7 +342,8 @@ def test_packing_goes_on_after_a_kill(photos, monkeypatch, kind):
             with (photos / "photos-64-uint8.unfinished" / "val.images.npy").open("ab") as file:
                 file.write(b"half an image")
         prepare.pack("photos", photos, ["train", "val"], 64, kind)
-    assert firsts == [0, 0, 40, 16 if kind == "uint8" else 0]  # a file of JPEGs is written whole or not at all
+    # a file of JPEGs is written whole or not at all
+    assert firsts == ([0, 0, 40, 16] if kind == "uint8" else [0, 0, 0])
     for split in ("train", "val"):
         (images, labels), (whole, expected) = (squares(name, split, photos) for name in (f"photos-64-{kind}", "photos"))
         assert (labels == expected).all() and abs(images.astype(int) - whole).mean() < (1e-9 if kind == "uint8" else 6)
