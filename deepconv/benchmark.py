@@ -44,9 +44,9 @@ def main(arguments: list[str]) -> int:
     if _INPUT.value:
         return show_input(task)
     data = task.train_source.open()
-    step_fn = train.jit_step(task, train.compute_statistics(task, data))
+    step_fn = train.jit_step(task, train.statistics_for(task, data))
     state = train.initial_state(task)()
-    loader = train.batches(task, data, 0, lambda messages: None)
+    loader = train.batches(task, data, 0)
     state, metrics = step_fn(state, next(loader))
     jax.block_until_ready(metrics)
     to_first_step = time.perf_counter() - START

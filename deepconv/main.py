@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> int:
 
     try:
         with runlog.lock(workdir):
-            _claim(workdir, json.loads(config.to_json()) | origin)
+            data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
+            _claim(workdir, json.loads(config.to_json()) | origin | data)
             for change in runlog.record_start(workdir):
                 print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
             print(f"run directory: {workdir}", flush=True)
@@ -76,6 +77,10 @@ def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
     _summary(task, workdir, [json.loads(file.read_text()) for file in evals.values()])
 
 
+def _identity(source: Any) -> str:
+    return f"{source.examples} examples, {source.fingerprint[:16] or 'built in'}"
+
+
 def _claim(workdir: Path, new: dict[str, Any]) -> None:
     """config.json is written once; the directory of another config is refused."""
     from deepconv import runlog
@@ -97,6 +102,9 @@ def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
         errors = f"{record['top1_error']:.2f} %", f"{record['top5_error']:.2f} %"
         table.add_row(record["protocol"], str(record["examples"]), *errors, f"{100 - 100 / classes:.0f} %")
     Console().print(table)
+    corrupt = workdir / "corrupt.txt"
+    if corrupt.exists():
+        print(f"{len(corrupt.read_text().splitlines())} images could not be decoded and were replaced: see {corrupt}")
     print(f"run directory: {workdir}\ncurves:        {workdir / 'curves.png'}")
     print("next:          the same command with a change, such as --config.seed=1 or --config.optimizer.momentum=0.8;")
     print("               tensorboard --logdir=runs (after pip install tensorboard); configs/ for the papers' recipes")

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, runlog, sharding, weights
 from deepconv import config as config_lib
 from deepconv import state as state_lib
-from deepconv.data import augment, pipeline, sources, statistics
+from deepconv.data import augment, decode, pipeline, sources, statistics
 from deepconv.data.decode import Geometry
 from deepconv.data.statistics import Statistics
 from deepconv.state import TrainState
@@ -56,7 +56,7 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
     for field, values in DATA_CHOICES.items():
         if data.get(field, values[0]) not in values:
             raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
-    find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=data.get("train_scale"))
+    find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
     train_source, eval_source = find(data.name, data.train_split), find(data.name, data.eval_split)
     config_lib.check_together(config, train_source.examples, jax.device_count())
     steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
@@ -101,11 +101,11 @@ def _stored_statistics(data: ConfigDict, source: sources.Source, data_dir: str |
     return statistics.load(file, source.fingerprint)
 
 
-def compute_statistics(task: Task, data: sources.Arrays | sources.Records) -> Statistics:
+def statistics_for(task: Task, data: sources.Arrays | sources.Records) -> Statistics:
     """Those of the task, or, where none are stored, of the training images."""
     if task.statistics:
         return task.statistics
-    geometry = task.train_geometry and task.train_geometry.whole_square()
+    geometry = task.train_geometry and decode.central_square(task.train_geometry.scale[0])
     batches = pipeline.ordered_batches(data, task.train_source.examples, 1000, geometry)
     return statistics.compute(batch["image"] for batch in batches)
 
@@ -179,9 +179,9 @@ def start_from(state: TrainState, start: weights.Variables, mesh: Mesh) -> Train
 
 
 def batches(
-    task: Task, data: sources.Arrays | sources.Records, first_step: int, report: Callable[[list[str]], None]
+    task: Task, data: sources.Arrays | sources.Records, first_step: int, report: pipeline.Report | None = None
 ) -> Iterator[dict[str, jax.Array]]:
-    """Batches on the devices, each put there two steps before it is used; report takes what could not be decoded."""
+    """Batches on the devices, each put there two steps before it is used."""
     host = pipeline.train_batches(
         data,
         task.train_source.examples,
@@ -190,10 +190,10 @@ def batches(
         geometry=task.train_geometry,
         first_step=first_step,
         workers=task.workers,
+        report=report,
     )
     ahead = deque()
     for batch in host:
-        report(batch.pop("corrupt"))
         ahead.append(sharding.put_batch(batch, task.mesh))
         if len(ahead) > 2:
             yield ahead.popleft()
@@ -213,7 +213,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     """
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
-    computed = compute_statistics(task, data)
+    computed = statistics_for(task, data)
     mean = computed.mean(config.data.mean, config.data.image_size)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
     init = initial_state(task)
@@ -226,7 +226,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     eval_every = config_lib.steps(config, "eval_every", examples, config.batch_size)
     steps_per_epoch = examples / config.batch_size
     step_fn = jit_step(task, computed)
-    loader = batches(task, data, step, _corrupt_reporter(config.data, workdir))
+    loader = batches(task, data, step, _reporter(config.data, workdir))
     evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
     window: list[dict[str, jax.Array]] = []  # of the steps not yet logged
     clock = time.perf_counter()
@@ -274,17 +274,15 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     return state, mean
 
 
-def _corrupt_reporter(data: ConfigDict, workdir: Path) -> Callable[[list[str]], None]:
-    """Stops at the first image that cannot be decoded, or says so once and writes it to corrupt.txt."""
+def _reporter(data: ConfigDict, workdir: Path) -> pipeline.Report | None:
+    """Says once of each image that it was replaced, and writes it to corrupt.txt; None where that is not wanted."""
+    if data.get("on_corrupt", "fail") == "fail":
+        return None
     file = workdir / "corrupt.txt"
     known = set(file.read_text().splitlines()) if file.exists() else set()
 
     def report(messages: list[str]) -> None:
         for message in messages:
-            if data.get("on_corrupt", "fail") == "fail":
-                raise sources.DataError(
-                    f"{message}; a run with --config.data.on_corrupt=replace takes the next one in its place"
-                )
             if message not in known:
                 known.add(message)
                 print(f"replaced by the next image: {message}", flush=True)

@@ -69,6 +69,10 @@ MISTAKES = [
     ([CIFAR, "--smoke", "--evals=center,tencrop"], "--evals=tencrop"),
     ([CIFAR, "--wrokdir=x"], "wrokdir"),
     ([CIFAR, "--data_dir=nowhere"], "cifar10 is not in nowhere"),
+    (
+        [f"--config={ROOT}/configs/resnet50.py", "--smoke", "--config.data.train_scale=64,"],
+        "train_scale=(64,), has to be",
+    ),
     ([CIFAR, "smoke"], "unknown argument 'smoke'"),
     ([f"--config={ROOT}/README.md"], "README.md"),
     ([CIFAR, "--smoke", "--evals="], "--evals is empty"),
@@ -148,9 +152,11 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     arguments = [*SHORT, "--workdir=run"]
     process = start(arguments, tmp_path)
     wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
+    process.send_signal(signal.SIGSTOP)  # so that it is not done before the other has looked
     code, _, err = finish(start(arguments, tmp_path))
     assert code == 1 and "in use by another process" in err
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
     code, out, err = finish(process)
     assert code == 75 and "stopped by SIGTERM" in out, err
     code, _, err = finish(start([*arguments, "--config.seed=1"], tmp_path))

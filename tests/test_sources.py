@@ -1,5 +1,6 @@
 """Data sets as they lie on disk, whole and otherwise."""
 
+import functools
 import json
 import os
 import pickle
@@ -177,12 +178,64 @@ def test_a_flat_folder_with_a_list_of_classes(pets):
         sources._list_folders.cache_clear()
         images, labels = decoded(find("pets", "val", pets.parent))
         assert dict(zip((images[:, 5, 5, 1] + 5) // 20, labels, strict=True)) == {0: 1, 1: 0, 2: 0}
-    for text, reason in (("cat\n", "1 lines for 3"), ("cow\ncat\ncat\n", "'cow', which has no folder"),
-                         ("cat_0.png cat\n" * 3, "does not name cat_1.png")):  # fmt: skip
+    mistakes = {"cat\n": "3 images are in .*val, and the list has 1", "cow\ncat\ncat\n": "'cow', which has no folder"}
+    mistakes["cat_0.png cat\n" * 3] = "does not name cat_1.png"
+    for text, reason in mistakes.items():
         (pets / "val.txt").write_text(text)
         sources._list_folders.cache_clear()
         with pytest.raises(DataError, match=reason):
             find("pets", "val", pets.parent)
+
+
+def test_imagenet_s_validation_labels_are_known(tmp_path, monkeypatch):
+    names = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2, 3)]
+    images = {f"val/{name}": (0, 60 * i, 0) for i, name in enumerate(names)}
+    fill(tmp_path / "flat", images | {f"train/{name}/0.jpg": 0 for name in ("n01440764", "n01443537")})
+    monkeypatch.setattr(sources, "imagenet_validation_labels", lambda: ["n01443537", "n01440764", "n01443537"])
+    images, labels = decoded(find("flat", "val", tmp_path))
+    assert dict(zip((images[:, 5, 5, 1] + 5) // 60, labels, strict=True)) == {0: 1, 1: 0, 2: 1}
+
+
+def test_the_newest_version_is_taken(tmp_path, cifar_dir):
+    for version in ("3.0.2", "3.0.10"):
+        shutil.copytree(Path(cifar_dir) / "cifar10" / "3.0.2", tmp_path / "cifar10" / version)
+    info = tmp_path / "cifar10" / "3.0.10" / "dataset_info.json"
+    info.chmod(0o644)
+    info.write_text(info.read_text().replace('"10000"', '"9999"'))
+    assert find("cifar10", "test", tmp_path).examples == 9_999
+    assert find("cifar10/3.0.2", "test", tmp_path).examples == 10_000
+
+
+def test_an_image_of_one_size_that_is_damaged_is_named(tmp_path, cifar_dir, monkeypatch):
+    whole, calls = sources.decode.decode, []
+
+    def damaged(data):
+        calls.append(data)
+        return whole(data[:-100] if len(calls) == 5 else data)
+
+    monkeypatch.setattr(sources.decode, "decode", damaged)
+    with pytest.raises(DataError, match=r"record 4 \(test_\d+ of cifar10 test .* cannot be decoded"):
+        find("cifar10", "test[:9]", cifar_dir).open()
+
+
+def test_many_images_of_one_size_are_not_kept_in_memory(cifar_dir, monkeypatch):
+    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 9 * 32 * 32 * 3)
+    assert find("cifar10", "test[:9]", cifar_dir).size is None
+    assert find("cifar10", "test[:8]", cifar_dir).size == (32, 32)
+
+
+def test_names_of_any_kind(tmp_path):
+    names = ("train/caf\u00e9 au lait/it's.JPG", "train/" + os.fsdecode(b"caf\xe9") + "/" + os.fsdecode(b"\xff.png"))
+    fill(tmp_path / "odd", dict.fromkeys(names, (9, 9, 9)))
+    for left_out in ("train/.hidden/a.jpg", "train/caf\u00e9 au lait/._it's.JPG"):
+        fill(tmp_path / "odd", {left_out: 0})
+    (tmp_path / "odd" / "train" / "caf\u00e9 au lait" / "folder.jpg").mkdir()
+    source = find("odd", "train", tmp_path)
+    assert source.examples == 2 and len(source.classes) == 2 and (decoded(source)[0] == 9).all()
+    (tmp_path / "odd" / names[1]).write_bytes(b"no image")
+    corrupt = []
+    batches(source, 1, report=corrupt.extend)
+    assert corrupt and all(r"\udcff.png" in message and message.encode() for message in corrupt)
 
 
 def test_folders_that_cannot_be_used_say_why(tmp_path):
@@ -228,13 +281,15 @@ def test_an_image_that_cannot_be_decoded_is_replaced_by_the_next_and_named(pets,
     for i in (4, 5, 11):
         path = pets / os.fsdecode(source.open().files[i])
         path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match="record 4 .*in .*pets.*remature end"):
-        decoded(source)
     settings = dict(geometry=SQUARE, batch_size=12, workers=workers)
-    batch, again = (batches(source, 1, **settings)[0] for _ in range(2))
-    assert len(batch["corrupt"]) == 4  # the fifth was tried in the fourth's place, too
-    assert any(name in message and "record 11" in message for message in batch["corrupt"])
-    assert batch["corrupt"] == again["corrupt"] and (batch["image"] == again["image"]).all()
+    for read in (decoded, functools.partial(batches, count=1, **settings)):
+        with pytest.raises(DataError, match=r"record \d+ \(train/.*in .*pets\) cannot be decoded: Premature end"):
+            read(source)
+    corrupt, again = [], []
+    (batch,), (same,) = (batches(source, 1, report=messages.extend, **settings) for messages in (corrupt, again))
+    assert len(corrupt) == 4  # the fifth was tried in the fourth's place, too
+    assert any(name in message and "record 11" in message for message in corrupt)
+    assert corrupt == again and (batch["image"] == same["image"]).all()
     reference = [i if i not in (4, 5, 11) else {4: 6, 5: 6, 11: 0}[i] for i in range(12)]
     expected = sorted(zip(whole[0][reference][:, 5, 5, 0].tolist(), whole[1][reference].tolist(), strict=True))
     assert sorted(zip(batch["image"][:, 5, 5, 0].tolist(), batch["label"].tolist(), strict=True)) == expected
@@ -271,7 +326,7 @@ def test_packed_images_stay_on_disk(tmp_path):
     source = find(".", "train[5:]", tmp_path)
     data = source.open()
     assert source.examples == 15 and source.size == (8, 8) and (data.images[np.arange(15)] == images[5:]).all()
-    assert len(pickle.dumps(data.images)) < 1000 and (pickle.loads(pickle.dumps(data.images))[3] == images[8]).all()
+    assert len(pickle.dumps(data.images)) < 1000 and (pickle.loads(pickle.dumps(data.images))[[3]] == images[8]).all()
     assert [batch["label"].tolist() for batch in batches(source, 2, workers=1)] == [
         batch["label"].tolist() for batch in batches(source, 2)
     ]
@@ -281,3 +336,7 @@ def test_packed_images_stay_on_disk(tmp_path):
     os.truncate(tmp_path / "train.images.npy", 2000)
     with pytest.raises(DataError, match="train.images.npy is not whole"):
         source.open()
+    for text in ("{", "{}", '{"size": 8, "splits": 1}'):
+        (tmp_path / "packed.json").write_text(text)
+        with pytest.raises(DataError, match="packed.json cannot be read"):
+            find(".", "train", tmp_path)

@@ -12,7 +12,7 @@ from conftest import CONFIGS, ROOT, STATISTICS, tiny_task
 from deepconv import checkpoint, evaluate, models, preemption, runlog, sharding, train, weights
 from deepconv import config as config_lib
 from deepconv import state as state_lib
-from deepconv.data import pipeline, shapes, sources, statistics
+from deepconv.data import decode, pipeline, prepare, shapes, sources, statistics
 
 
 def leaves(state):
@@ -272,8 +272,7 @@ def photo_task(photos, **overrides):
 
 
 def store_statistics(photos):
-    source = sources.find("photos", "train", str(photos), 32, (32, 48))
-    statistics.save(statistics.path(source.folder, "train", 32), STATISTICS, source.fingerprint)
+    prepare.compute_statistics("photos", photos, "train", 32, [].extend)
 
 
 def test_statistics_that_are_missing_are_named_with_the_command(photos):
@@ -303,13 +302,41 @@ def test_data_that_cannot_be_prepared_so_is_refused(photos, overrides, named):
 
 def test_an_image_that_cannot_be_decoded_stops_with_the_state_saved(photos):
     store_statistics(photos)
-    with pytest.raises(sources.DataError, match=r"record \d+ \(train/(odd|even)/7.jpg in .*on_corrupt=replace"):
+    with pytest.raises(
+        sources.DataError, match=r"record \d+ \(train/(odd|even)/7.jpg in .*\) cannot be decoded.*on_corrupt=replace"
+    ):
         train.train(photo_task(photos), photos / "run")
     saved = checkpoint.steps(photos / "run" / "checkpoints")
     task = photo_task(photos, **{"data.on_corrupt": "replace"})
     state, _ = train.train(task, photos / "run")
     assert int(state.step) == 6 and saved
-    whole, _ = train.train(task, photos / "again")
-    assert equal(state, whole)
-    lines = (photos / "again" / "corrupt.txt").read_text().splitlines()
+    lines = (photos / "run" / "corrupt.txt").read_text().splitlines()
     assert len(lines) == 1 and "7.jpg in" in lines[0] and "remature end" in lines[0]
+
+
+def test_imagenet_has_published_statistics_but_no_mean_image(tmp_path):
+    data, _, _ = shapes.draw_jpeg(0, (20, 40))
+    for number in range(1000):
+        path = tmp_path / "photos" / "train" / f"n{number:08d}" / "0.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    settings = {"data.eval_split": "train[:9]"}
+    assert photo_task(tmp_path, **settings).statistics is statistics.PUBLISHED
+    with pytest.raises(FileNotFoundError, match="prepare statistics photos.*--config.data.mean=channel"):
+        photo_task(tmp_path, **settings, **{"data.mean": "pixel"})
+
+
+# What config.data says of ImageNet, from the papers: AlexNet 4.1, VGG 3.1 and 4, ResNet 3.4
+DATA = dict(alexnet=(256, 256, 256, True, "pixel", "eigenvalue"), vgg16=(256, 256, 256, False, "channel", "eigenvalue"))
+DATA |= dict(resnet50=(256, 480, 256, False, "pixel", "eigenvalue"))
+DATA |= dict(alexnet_code=(256, 256, 256, True, "pixel", "standard_deviation"))
+
+
+@pytest.mark.parametrize("recipe", DATA)
+def test_recipes_look_at_images_as_the_papers_do(recipe):
+    data = config_lib.load(ROOT / "configs" / f"{recipe}.py").data
+    low, high, test, square, mean, lighting = DATA[recipe]
+    train_geometry, eval_geometry = pipeline.geometries(data, None)
+    assert train_geometry == decode.Geometry((low, high), 224, square, random=not square)
+    assert eval_geometry == decode.Geometry((test, test), 224, square, random=False)
+    assert (data.image_size, data.augment, data.mean, data.lighting) == (224, "crop_flip", mean, lighting)

@@ -54,27 +54,27 @@ def imagenet2012(archives: Path, data_dir: Path, counts: Mapping[str, int] = IMA
     for tar in IMAGENET_TARS.values():
         if not (archives / tar).exists():
             raise DataError(f"{archives / tar} is missing; image-net.org gives it to who registers")
-    splits = {}
-    for split, tar in IMAGENET_TARS.items():
-        index = writer.unfinished(target) / f"{split}.index.npz"
-        if not index.exists():
-            found = _members(archives / tar, synsets, counts[split])
-            np.savez(index.with_suffix(".part.npz"), **vars(found))
-            index.with_suffix(".part.npz").replace(index)
-        with np.load(index) as arrays:
-            members = Members(**arrays)
-        order = writer.tfds_order(split, members.names.tolist())
-        splits[split] = writer.Split(
-            len(order), int(members.sizes.sum()), _images_of_tar(archives / tar, members, order)
-        )
     features = {
         "image": tfds.features.Image(encoding_format="jpeg"),
         "label": tfds.features.ClassLabel(names=synsets),
         "file_name": tfds.features.Text(),
     }
-    writer.write_tfds(target, features, splits)
-    for split in splits:
-        (target / f"{split}.index.npz").unlink()
+    sizes = {tar: (archives / tar).stat().st_size for tar in IMAGENET_TARS.values()}
+    with writer.building(target, sizes) as folder:
+        splits, indices = {}, {split: folder / f"{split}.index.npz" for split in IMAGENET_TARS}
+        for split, index in indices.items():
+            path = archives / IMAGENET_TARS[split]
+            if not index.exists():
+                found = _members(path, synsets, counts[split])
+                np.savez(index.with_suffix(".part.npz"), **vars(found))
+                index.with_suffix(".part.npz").replace(index)
+            with np.load(index) as arrays:
+                members = Members(**arrays)
+            order = writer.tfds_order(split, members.names.tolist())
+            splits[split] = writer.Split(len(order), int(members.sizes.sum()), _images_of_tar(path, members, order))
+        writer.write_tfds(folder, target, features, splits)
+        for index in indices.values():
+            index.unlink()
     return target
 
 
@@ -187,7 +187,8 @@ def cifar10(archives: Path, data_dir: Path, md5: Mapping[str, str] = CIFAR10_MD5
                 yield {"id": name, "image": file.getvalue(), "label": int(labels[first + i])}
 
         splits[split] = writer.Split(last - first, (last - first) * 2_300, examples_from)
-    writer.write_tfds(target, features, splits)
+    with writer.building(target, found) as folder:
+        writer.write_tfds(folder, target, features, splits)
     return target
 
 

@@ -1,4 +1,4 @@
-"""Encoded images -> pixels, strictly: what is damaged is refused, not filled in. And the part that a net sees."""
+"""Encoded images -> pixels; a JPEG that is damaged is refused, not filled in. And the part that a net sees."""
 
 import io
 from dataclasses import dataclass
@@ -35,9 +35,10 @@ class Geometry:
         """Height and width of what is handed over, in pixels."""
         return self.scale[0] if self.square else self.crop
 
-    def whole_square(self) -> "Geometry":
-        """The central square at the smallest scale: what statistics are taken over."""
-        return Geometry((self.scale[0], self.scale[0]), self.crop, square=True, random=False)
+
+def central_square(size: int) -> Geometry:
+    """What packed images are, and what statistics are taken over."""
+    return Geometry((size, size), size, square=True, random=False)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -52,13 +53,13 @@ def decode(data: bytes) -> np.ndarray:
     except ValueError:  # not a JPEG, whatever its name
         return _decode_other(data)
     _check_size(width, height)
-    if colours not in ("YCbCr", "Gray", "RGB"):
-        return _decode_other(data)
+    plain = colours in ("YCbCr", "Gray", "RGB")
     try:
         # strict, as nothing else notices damage in the middle of a file
-        return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+        image = simplejpeg.decode_jpeg(data, colorspace="RGB" if plain else "CMYK", strict=True)
     except ValueError as error:
         raise CorruptImage(str(error)) from None
+    return image if plain else _decode_other(data)
 
 
 def view(image: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
@@ -101,8 +102,10 @@ def _decode_other(data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size)
-            if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
-                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+            if image.mode.startswith("I;16"):  # 16 bits a pixel, which Pillow would clip
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode in ("I", "F"):
+                raise CorruptImage("it has 32 bits a pixel, and nothing says which value is white")
             return np.asarray(image.convert("RGB"))
     except CorruptImage:
         raise

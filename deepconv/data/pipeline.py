@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -16,7 +16,16 @@ from deepconv.data.decode import Geometry
 from deepconv.data.sources import Arrays, DataError, Records
 
 Batch = dict[str, np.ndarray]
+Report = Callable[[list[str]], None]  # takes what could not be decoded and was replaced
 THREADS = len(os.sched_getaffinity(0)) + 1  # that decode: one a core, and one that waits for the disk
+
+
+def check_scale(data: ConfigDict) -> tuple[int, int] | None:
+    """config.data.train_scale, where there is one. Raises ValueError where it is not a range."""
+    scale = tuple(data.get("train_scale", ()))
+    if "train_scale" in data and (len(scale) != 2 or not 1 <= scale[0] <= scale[1]):
+        raise ValueError(f"config.data.train_scale={scale}, has to be two sizes in pixels, such as 256,480 or 256,256")
+    return scale or None
 
 
 def geometries(data: ConfigDict, size: tuple[int, int] | None) -> tuple[Geometry | None, Geometry | None]:
@@ -33,8 +42,6 @@ def geometries(data: ConfigDict, size: tuple[int, int] | None) -> tuple[Geometry
             f"ImageNet, such as configs/resnet50.py"
         )
     scale, square = tuple(data.train_scale), data.central_square
-    if len(scale) != 2 or scale[0] > scale[1]:
-        raise ValueError(f"config.data.train_scale={scale}, has to be two sizes in pixels, such as 256,480 or 256,256")
     for field, smallest in (("train_scale", scale[0]), ("test_scale", data.test_scale)):
         if smallest < data.image_size:
             raise ValueError(f"config.data.{field}={data[field]} is less than config.data.image_size={data.image_size}")
@@ -72,37 +79,44 @@ def train_batches(
     geometry: Geometry | None = None,
     first_step: int = 0,
     workers: int = 0,
+    report: Report | None = None,
 ) -> Iterator[Batch]:
-    """Endless batches {"image": uint8 [B, H, W, 3], "label": int32 [B], "corrupt": [message]} from first_step on.
+    """Endless batches {"image": uint8 [B, H, W, 3], "label": int32 [B]} from first_step on.
 
     Reshuffled every epoch; a batch may hold the end of one epoch and the beginning of the next.
-    In the place of an image that cannot be decoded is the next one that can, and a message in "corrupt".
+    Raises DataError for an image that cannot be decoded, or, with a report, gives that a message for each and has the
+    next image that can be decoded in its place.
     """
     # Indices are batched first and the images fetched in one go: Grain costs 19 us an element whatever it holds.
     order = grain.MapDataset.range(examples).seed(seed).shuffle().repeat()
-    batches = order.batch(batch_size).map_with_index(_fetch(data, examples, geometry, seed))[first_step:]
+    batches = order.batch(batch_size).map_with_index(_fetch(data, examples, geometry, seed, report))[first_step:]
     if not workers:
-        return iter(batches.to_iter_dataset(_options(data)))
+        return _reported(batches.to_iter_dataset(_options(data)), report)
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
     options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-    return iter(loader.mp_prefetch(options, worker_init_fn=_start_worker))
+    return _reported(loader.mp_prefetch(options, worker_init_fn=_start_worker), report)
 
 
 def ordered_batches(
-    data: Arrays | Records, examples: int, batch_size: int, geometry: Geometry | None = None, first: int = 0
+    data: Arrays | Records,
+    examples: int,
+    batch_size: int,
+    geometry: Geometry | None = None,
+    first: int = 0,
+    report: Report | None = None,
 ) -> Iterator[Batch]:
-    """Every image from the first on once, in order; the last batch may be smaller.
-
-    Raises DataError for an image that cannot be decoded: in a test, none may stand in for another.
-    """
+    """Every image from the first on once, in order; the last batch may be smaller. Raises as train_batches does."""
     if first == examples:
-        return
-    batches = (
-        grain.MapDataset.range(first, examples).batch(batch_size).map_with_index(_fetch(data, examples, geometry, 0))
-    )
-    for batch in batches.to_iter_dataset(_options(data)):
-        for message in batch.pop("corrupt"):
-            raise DataError(message)
+        return iter(())
+    batches = grain.MapDataset.range(first, examples).batch(batch_size)
+    batches = batches.map_with_index(_fetch(data, examples, geometry, 0, report))
+    return _reported(batches.to_iter_dataset(_options(data)), report)
+
+
+def _reported(batches: grain.IterDataset, report: Report | None) -> Iterator[Batch]:
+    for batch in batches:
+        if corrupt := batch.pop("corrupt", None):
+            report(corrupt)
         yield batch
 
 
@@ -113,17 +127,27 @@ def padded(batch: Batch, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.pad(images, padding), np.arange(batch_size) < len(images)
 
 
-def _fetch(data: Arrays | Records, examples: int, geometry: Geometry | None, seed: int) -> functools.partial:
+def _fetch(
+    data: Arrays | Records, examples: int, geometry: Geometry | None, seed: int, report: Report | None
+) -> functools.partial:
     if isinstance(data, Arrays):
         return functools.partial(_gather, data)
-    return functools.partial(_decode, data, examples, geometry, seed)
+    return functools.partial(_decode, data, examples, geometry, seed, report is not None)
 
 
 def _gather(data: Arrays, step: int, indices: np.ndarray) -> Batch:
-    return {"image": data.images[indices], "label": data.labels[indices], "corrupt": []}
+    return {"image": data.images[indices], "label": data.labels[indices]}
 
 
-def _decode(records: Records, examples: int, geometry: Geometry, seed: int, step: int, indices: np.ndarray) -> Batch:
+def _decode(
+    records: Records,
+    examples: int,
+    geometry: Geometry,
+    seed: int,
+    replace: bool,
+    step: int,
+    indices: np.ndarray,
+) -> Batch:
     images = np.empty((len(indices), geometry.size, geometry.size, 3), np.uint8)
     labels, corrupt = np.empty(len(indices), np.int32), []
     for i, record in enumerate(records(indices)):
@@ -133,7 +157,12 @@ def _decode(records: Records, examples: int, geometry: Geometry, seed: int, step
                 image = decode.decode(record.data)
                 break
             except decode.CorruptImage as error:
-                corrupt.append(f"record {index} ({record.name}): {error}")
+                corrupt.append(f"record {index} ({record.name}) cannot be decoded: {error}")
+                if not replace:
+                    raise DataError(
+                        f"{corrupt[0]}. Repair it, or let the next one take its place: on_corrupt=replace, which "
+                        f"training, packing and statistics have, but no test"
+                    ) from None
                 index = (index + 1) % examples
                 (record,) = records([index])
         else:
@@ -144,8 +173,8 @@ def _decode(records: Records, examples: int, geometry: Geometry, seed: int, step
 
 
 def _options(data: Arrays | Records) -> grain.ReadOptions:
-    """Gathering is one copy, and takes one thread; decoding takes the time, and leaves Python alone meanwhile."""
-    if isinstance(data, Arrays):
+    """Decoding and reading take the time, and leave Python alone meanwhile; gathering from memory is one copy."""
+    if isinstance(data, Arrays) and isinstance(data.images, np.ndarray):
         return grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS + 1)
 

@@ -23,14 +23,24 @@ from typing import BinaryIO
 import numpy as np
 from absl import app, flags
 
+from deepconv import cli
 from deepconv.data import archives, decode, pipeline, sources, statistics, writer
-from deepconv.data.sources import DataError
 
 BATCH = 100  # images between two looks at the clock
 
 
-def pack(name: str, data_dir: Path, splits: Sequence[str], size: int, kind: str) -> Path:
-    """Central squares of size x size of any data set -> DIR/NAME-SIZE-KIND, as "uint8" or as "jpeg" of quality 90."""
+def pack(
+    name: str,
+    data_dir: Path,
+    splits: Sequence[str],
+    size: int,
+    kind: str,
+    report: pipeline.Report | None = None,
+) -> Path:
+    """Central squares of size x size of any data set -> DIR/NAME-SIZE-KIND, as "uint8" or as "jpeg" of quality 90.
+
+    With a report, images that cannot be decoded are replaced by the next, and their names are given to it.
+    """
     packed = f"{name.replace('/', '-')}-{size}-{kind}"
     target = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
     if target.exists():
@@ -40,48 +50,43 @@ def pack(name: str, data_dir: Path, splits: Sequence[str], size: int, kind: str)
     if parts := [split for split in splits if "[" in split]:
         raise ValueError(f"--split={parts[0]}: whole splits are packed; training can take a part of one")
     found = {split: sources.find(name, split, str(data_dir), size, (size, size)) for split in splits}
-    (_pack_jpeg if kind == "jpeg" else _pack_uint8)(target, found, size)
+    with writer.building(target, {split: source.fingerprint for split, source in found.items()}) as folder:
+        (_pack_jpeg if kind == "jpeg" else _pack_uint8)(folder, target, found, size, report)
     return target
 
 
-def _squares(source: sources.Source, size: int, first: int = 0) -> Iterator[pipeline.Batch]:
-    geometry = None if source.size else decode.Geometry((size, size), size, square=True, random=False)
+def _squares(
+    source: sources.Source, size: int, report: pipeline.Report | None, first: int = 0
+) -> Iterator[pipeline.Batch]:
     if source.size and source.size != (size, size):
         raise ValueError(
             f"the images of {source.name} have {source.size[0]} x {source.size[1]} pixels; give it as --size"
         )
-    return pipeline.ordered_batches(source.open(), source.examples, BATCH, geometry, first)
+    geometry = None if source.size else decode.central_square(size)
+    return pipeline.ordered_batches(source.open(), source.examples, BATCH, geometry, first, report)
 
 
-def _pack_jpeg(target: Path, found: Mapping[str, sources.Source], size: int) -> None:
+def _pack_jpeg(
+    folder: Path, target: Path, found: Mapping[str, sources.Source], size: int, report: pipeline.Report | None
+) -> None:
     import tensorflow_datasets as tfds
 
-    splits = {}
-    for split, source in found.items():
-
-        def examples_from(first: int, source: sources.Source = source) -> Iterator[writer.Example]:
-            for batch in _squares(source, size, first):
+    def split_of(source: sources.Source) -> writer.Split:
+        def examples_from(first: int) -> Iterator[writer.Example]:
+            for batch in _squares(source, size, report, first):
                 for image, label in zip(batch["image"], batch["label"], strict=True):
                     yield {"image": decode.as_jpeg(image, quality=90), "label": int(label)}
 
-        splits[split] = writer.Split(source.examples, source.examples * size**2 * 29_000 // 256**2, examples_from)
+        return writer.Split(source.examples, source.examples * size**2 * 29_000 // 256**2, examples_from)
+
     classes = next(iter(found.values())).classes
-    features = {
-        "image": tfds.features.Image(encoding_format="jpeg"),
-        "label": tfds.features.ClassLabel(names=classes),
-    }
-    writer.write_tfds(target, features, splits)
+    features = {"image": tfds.features.Image(encoding_format="jpeg"), "label": tfds.features.ClassLabel(names=classes)}
+    writer.write_tfds(folder, target, features, {split: split_of(source) for split, source in found.items()})
 
 
-def _pack_uint8(target: Path, found: Mapping[str, sources.Source], size: int) -> None:
-    folder = writer.unfinished(target)
-    classes = next(iter(found.values())).classes
-    info = {"size": size, "splits": {split: source.examples for split, source in found.items()}, "classes": classes}
-    info["of"] = {split: source.fingerprint for split, source in found.items()}
-    plan, text = folder / "packed.json", json.dumps(info, indent=2)
-    if plan.exists() and plan.read_text() != text:
-        raise DataError(f"{folder} was begun with other data or splits; remove it, and type the same command again")
-    plan.write_text(text)
+def _pack_uint8(
+    folder: Path, target: Path, found: Mapping[str, sources.Source], size: int, report: pipeline.Report | None
+) -> None:
     writer.need_space(folder, sum(source.examples for source in found.values()) * size * size * 3)
     for split, source in found.items():
         images = _open_rows(folder / f"{split}.images.npy", "|u1", (source.examples, size, size, 3))
@@ -90,12 +95,15 @@ def _pack_uint8(target: Path, found: Mapping[str, sources.Source], size: int) ->
         for file, header, row in (images, labels):
             file.truncate(header + done * row)  # a kill may have cut an image in two
         with images[0], labels[0], writer.progress(f"{target.name} {split}", source.examples, done) as show:
-            for batch in _squares(source, size, done):
+            for batch in _squares(source, size, report, done):
                 images[0].write(batch["image"].tobytes())
                 labels[0].write(batch["label"].astype("<i4").tobytes())
                 done += len(batch["label"])
                 show(done)
-    folder.rename(target)
+    info = {"size": size, "splits": {split: source.examples for split, source in found.items()}}
+    info |= {"classes": next(iter(found.values())).classes}
+    info |= {"of": {split: source.fingerprint for split, source in found.items()}}
+    (folder / "packed.json").write_text(json.dumps(info, indent=2))
 
 
 def _open_rows(path: Path, kind: str, shape: tuple[int, ...]) -> tuple[BinaryIO, int, int]:
@@ -109,7 +117,7 @@ def _open_rows(path: Path, kind: str, shape: tuple[int, ...]) -> tuple[BinaryIO,
     return file, header.tell(), np.dtype(kind).itemsize * math.prod(shape[1:])
 
 
-def compute_statistics(name: str, data_dir: Path, split: str, size: int) -> Path:
+def compute_statistics(name: str, data_dir: Path, split: str, size: int, report: pipeline.Report | None = None) -> Path:
     """Mean image, mean colour and principal colours of the central squares -> a file beside the data."""
     source = sources.find(name, split, str(data_dir), size, (size, size))
     if source.folder is None:
@@ -124,7 +132,7 @@ def compute_statistics(name: str, data_dir: Path, split: str, size: int) -> Path
     if unfinished.exists():
         sums = statistics.load(unfinished, source.fingerprint, statistics.Sums)
     with writer.progress(f"statistics of {name} {split}", source.examples, int(sums.examples)) as show:
-        for batch in _squares(source, size, int(sums.examples)):
+        for batch in _squares(source, size, report, int(sums.examples)):
             sums = sums.add(batch["image"])
             show(sums.examples)
             if time.monotonic() - saved > 30:
@@ -141,39 +149,46 @@ def define_flags() -> None:
     flags.DEFINE_list("split", ["train"], "pack, statistics: splits, such as train,validation.")
     flags.DEFINE_integer("size", 256, "pack, statistics: side of the central squares in pixels.", lower_bound=1)
     flags.DEFINE_enum("format", "uint8", ["uint8", "jpeg"], "pack: as pixels, or as JPEG of quality 90.")
+    flags.DEFINE_enum(
+        "on_corrupt",
+        "fail",
+        ["fail", "replace"],
+        "pack, statistics: stop at an image that is damaged, or take the next.",
+    )
 
 
 def main(arguments: list[str]) -> int:
     """One of the four commands."""
-    from deepconv import cli
-
-    given, (command, *names) = flags.FLAGS, [*arguments[1:], ""]
-    data_dir = sources.data_root(cli.DATA_DIR.value)
+    given, command, names = flags.FLAGS, " ".join(arguments[1:2]), arguments[2:]
+    data_dir, corrupt = sources.data_root(cli.DATA_DIR.value), []
+    report = corrupt.extend if given["on_corrupt"].value == "replace" else None
     try:
-        if command in ("imagenet2012", "cifar10"):
-            if names[1:] or not given["archives"].present:
+        if command in ("imagenet2012", "cifar10") and not names:
+            if not given["archives"].present:
                 raise ValueError(
                     f"{command} needs --archives=DIR, and --data_dir=DIR for another place than {data_dir}"
                 )
             make = archives.imagenet2012 if command == "imagenet2012" else archives.cifar10
-            result = make(Path(given["archives"].value).expanduser(), data_dir)
-        elif command in ("pack", "statistics") and len(names) == 2:
-            splits, size = given["split"].value, given["size"].value
-            if command == "pack":
-                result = pack(names[0], data_dir, splits, size, given["format"].value)
-            else:
-                result = [str(compute_statistics(names[0], data_dir, split, size)) for split in splits]
-                result = ", ".join(result)
+            results = [make(Path(given["archives"].value).expanduser(), data_dir)]
+        elif command == "pack" and len(names) == 1:
+            results = [
+                pack(names[0], data_dir, given["split"].value, given["size"].value, given["format"].value, report)
+            ]
+        elif command == "statistics" and len(names) == 1:
+            size, splits = given["size"].value, given["split"].value
+            results = [compute_statistics(names[0], data_dir, split, size, report) for split in splits]
         else:
             raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
     except (ValueError, OSError) as error:
-        return cli.refuse(str(error))
-    print(f"{result} is whole")
+        return cli.refuse(str(error), code=2 if isinstance(error, ValueError) else 1)
+    except KeyboardInterrupt:
+        return cli.refuse("stopped; the same command goes on", code=130)
+    for message in dict.fromkeys(corrupt):
+        print(f"replaced by the next image: {message}")
+    print("\n".join(f"{result} is whole" for result in results))
     return 0
 
 
 if __name__ == "__main__":
-    from deepconv.cli import parse
-
     define_flags()
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=cli.parse)

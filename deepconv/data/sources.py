@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 
 from deepconv.data import decode, shapes
 
+IN_MEMORY_BYTES = 4_000_000_000  # images of one size are decoded once and kept, up to here
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 PREPARED = ("cifar10", "imagenet2012")  # what deepconv.data.prepare makes from the official archives
 
@@ -26,7 +28,7 @@ class DataError(OSError):
 class Arrays(NamedTuple):
     """Images of one size."""
 
-    images: Any  # uint8 [N, H, W, 3]; on disk where it is a MappedImages
+    images: Any  # uint8 [N, H, W, 3]; on disk where it is a PackedImages
     labels: np.ndarray  # int32 [N]
 
 
@@ -52,7 +54,7 @@ class Source:
     size: tuple[int, int] | None  # height and width of every image; None for Records
     open: Callable[[], Arrays | Records]
     folder: Path | None = None  # where statistics are stored; None where they are computed from images in memory
-    fingerprint: str = ""  # changes with the data
+    fingerprint: str = ""  # of the names of files, or of what describes the data; changes with them
 
     @property
     def is_imagenet(self) -> bool:
@@ -93,7 +95,7 @@ def data_root(data_dir: str | None) -> Path:
 
 def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
     """ "train[10%:500]" -> ("train", first, last + 1); ValueError where it is unknown, malformed or empty."""
-    parts = re.fullmatch(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
+    parts = re.fullmatch(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
     if not parts or parts[1] not in sizes:
         raise ValueError(f"split {split!r} is not to be had; choose one of {sorted(sizes)}, or a part like train[:90%]")
     examples = sizes[parts[1]]
@@ -186,7 +188,10 @@ def _find_tfds(builder_dir: Path, name: str, split: str) -> Source:
         raise DataError(f"{name} has no feature {missing[0]!r}; it has {sorted(info.features)}")
     whole, first, last = parse_split(split, {key: part.num_examples for key, part in info.splits.items()})
     title = f"{name} {whole} in {builder_dir}"
-    classes = tuple(info.features["label"].names)
+    label = info.features["label"]
+    if not getattr(label, "num_classes", None):
+        raise DataError(f"the feature 'label' of {name} is not one of classes, but {label}")
+    classes = tuple(label.int2str(number) if label.names else str(number) for number in range(label.num_classes))
     common = dict(name=name, split=split, examples=last - first, classes=classes)
     shape = info.features["image"].shape
 
@@ -198,16 +203,21 @@ def _find_tfds(builder_dir: Path, name: str, split: str) -> Source:
         return _TfdsRecords(source, first, len(classes), title)
 
     def open_arrays() -> Arrays:
-        records = open_records()(range(last - first))
-        return Arrays(
-            np.stack([decode.decode(record.data) for record in records]),
-            np.array([record.label for record in records], np.int32),
-        )
+        records = open_records()
+        images, labels = np.empty((last - first, *shape[:2], 3), np.uint8), np.empty(last - first, np.int32)
+        for start in range(0, last - first, 1000):
+            for index, record in enumerate(records(range(start, min(start + 1000, last - first))), start):
+                try:
+                    images[index], labels[index] = decode.decode(record.data), record.label
+                except ValueError as error:  # CorruptImage, or another size
+                    raise DataError(f"record {index} ({record.name}) cannot be decoded: {error}") from None
+        return Arrays(images, labels)
 
-    if None not in shape:
-        return Source(**common, size=shape[:2], open=open_arrays)
     digest = hashlib.sha256((builder_dir / "dataset_info.json").read_bytes() + split.encode()).hexdigest()
-    return Source(**common, size=None, open=open_records, folder=builder_dir, fingerprint=digest)
+    common |= dict(fingerprint=digest)
+    if None not in shape and (last - first) * math.prod(shape) < IN_MEMORY_BYTES:
+        return Source(**common, size=shape[:2], open=open_arrays)
+    return Source(**common, size=None, open=open_records, folder=builder_dir)
 
 
 def _check_shards(split: Any, title: str) -> None:
@@ -239,25 +249,24 @@ class _FolderRecords:
     labels: np.ndarray  # int32 [N]
 
     def __call__(self, indices: Sequence[int]) -> list[Record]:
-        names = [os.fsdecode(self.files[i]) for i in indices]
+        return [self._read(os.fsdecode(self.files[i]), int(self.labels[i])) for i in indices]
+
+    def _read(self, file: str, label: int) -> Record:
+        printable = file.encode(errors="backslashreplace").decode()  # names are bytes, of any encoding
         try:
-            contents = [Path(self.folder, name).read_bytes() for name in names]
+            return Record(Path(self.folder, file).read_bytes(), label, f"{printable} in {self.folder}")
         except OSError as error:
-            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
-        return [
-            Record(data, int(self.labels[i]), f"{name} in {self.folder}")
-            for data, i, name in zip(contents, indices, names, strict=True)
-        ]
+            raise DataError(f"{printable} in {self.folder} cannot be read: {error.strerror}") from None
 
 
 def _find_folders(folder: Path, name: str, split: str) -> Source:
     """train/<class>/*.jpg and val/<class>/*.jpg, or val/*.jpg with val.txt; classes are those of train, by name."""
-    splits = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    splits = _folders(folder)
     whole = split.split("[")[0]
     chosen = "val" if whole == "validation" and whole not in splits else whole  # what TFDS and the recipes call it
     if chosen not in splits:
         raise ValueError(f"split {split!r} is not to be had in {folder}; choose one of {splits}, or a part of one")
-    classes = sorted(entry.name for entry in os.scandir(folder / "train") if entry.is_dir())
+    classes = _folders(folder / "train")
     if not classes:
         raise DataError(f"{folder / 'train'} has no folders; it has to hold one for each class, with its images")
     files, labels = _list_folders(str(folder), chosen, tuple(classes))
@@ -271,8 +280,8 @@ def _find_folders(folder: Path, name: str, split: str) -> Source:
 def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Files and labels, in an order that does not depend on classes, so that a part of a split is a fair sample."""
     root = Path(folder, split)
-    found = {entry.name for entry in os.scandir(root) if entry.is_dir()}
-    if unknown := sorted(found - set(classes)):
+    found = _folders(root)
+    if unknown := [name for name in found if name not in classes]:
         raise DataError(f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}; classes are named there")
     files, labels = [], []
     if found:
@@ -294,8 +303,13 @@ def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np
     return names[order], np.array(labels, np.int32)[order]
 
 
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
 def _images(folder: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES)]
+    found = (entry for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES) and entry.is_file())
+    return [entry.name for entry in found if not entry.name.startswith(".")]
 
 
 def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -> list[int]:
@@ -303,12 +317,12 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
     if listing.exists():
         lines = listing.read_text().split("\n")
         lines = [line.split() for line in lines if line.strip()]
-    elif images[0] == "ILSVRC2012_val_00000001.JPEG" and len(images) == 50_000:
+    elif images[0] == "ILSVRC2012_val_00000001.JPEG":
         lines = [[synset] for synset in imagenet_validation_labels()]
     else:
         raise DataError(f"{listing} is missing: {len(images)} lines, the class of each image in the order of names")
     if len(lines) != len(images):
-        raise DataError(f"{listing} has {len(lines)} lines for {len(images)} images")
+        raise DataError(f"{len(images)} images are in {listing.with_suffix('')}, and the list has {len(lines)} classes")
     if any(len(line) > 1 for line in lines):
         named = {line[0]: line[-1] for line in lines}
         if missing := [image for image in images if image not in named]:
@@ -331,44 +345,60 @@ def imagenet_validation_labels() -> list[str]:
 # Packed files
 
 
-class MappedImages:
-    """Images in a .npy file that stay on disk, uint8 [N, H, W, 3]; pickled as the file's name."""
+class PackedImages:
+    """Images in a .npy file that stay on disk, uint8 [N, H, W, 3]; pickled as the file's name.
+
+    They are read, not mapped: mapped pages would count as this process's memory.
+    """
 
     def __init__(self, path: Path, first: int, last: int) -> None:
         self._where = path, first, last
-        self._images = np.load(path, mmap_mode="r")[first:last]
-        self.shape = self._images.shape
+        self._file = os.open(path, os.O_RDONLY)
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            self._offset = file.tell()
+        self.shape, self._row_bytes = (min(last, shape[0]) - first, *shape[1:]), math.prod(shape[1:])
+        if dtype != np.uint8 or path.stat().st_size != self._offset + shape[0] * self._row_bytes:
+            raise ValueError(f"{path.stat().st_size} bytes for {shape} of {dtype}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MappedImages, self._where
+        return PackedImages, self._where
 
-    def __len__(self) -> int:
-        return len(self._images)
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        return self._images[key]
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        images = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        for image, index in zip(images, indices, strict=True):
+            os.preadv(self._file, [image], self._offset + (self._where[1] + int(index)) * self._row_bytes)
+        return images
 
 
 def _find_packed(folder: Path, name: str, split: str) -> Source:
-    text = (folder / "packed.json").read_text()
-    info = json.loads(text)
-    whole, first, last = parse_split(split, info["splits"])
-    size = info["size"]
+    try:
+        text = (folder / "packed.json").read_text()
+        info = json.loads(text)
+        size, classes, splits = info["size"], tuple(info["classes"]), info["splits"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / 'packed.json'} cannot be read: {error!r}; copy or pack it again") from None
+    whole, first, last = parse_split(split, splits)
 
     def open_arrays() -> Arrays:
         path = folder / f"{whole}.images.npy"
         try:
-            images = MappedImages(path, first, last)
+            images = PackedImages(path, first, last)
             labels = np.load(folder / f"{whole}.labels.npy")
         except (EOFError, OSError, ValueError) as error:
             raise DataError(f"{path} is not whole: {error}; copy or pack it again") from None
-        if images.shape != (last - first, size, size, 3) or len(labels) != info["splits"][whole]:
+        if images.shape != (last - first, size, size, 3) or labels.shape != (splits[whole],):
             raise DataError(f"{path} holds {images.shape}, not what packed.json says; copy or pack it again")
-        if labels.min() < 0 or labels.max() >= len(info["classes"]):
+        if labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(
                 f"{folder / whole}.labels.npy has labels from {labels.min()} to {labels.max()}; pack it again"
             )
         return Arrays(images, labels[first:last])
 
     digest = hashlib.sha256(text.encode() + split.encode()).hexdigest()
-    return Source(name, split, last - first, tuple(info["classes"]), (size, size), open_arrays, folder, digest)
+    return Source(name, split, last - first, classes, (size, size), open_arrays, folder, digest)

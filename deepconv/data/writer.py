@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +24,8 @@ class Split:
     examples_from: Callable[[int], Iterator[Example]]
 
 
-def write_tfds(target: Path, features: dict[str, Any], splits: Mapping[str, Split]) -> None:
-    """A data set as TFDS lays it out, in target = DIR/NAME/VERSION; files that are whole already are kept.
+def write_tfds(folder: Path, target: Path, features: dict[str, Any], splits: Mapping[str, Split]) -> None:
+    """A data set as TFDS lays it out, in a folder that is to be target = DIR/NAME/VERSION; whole files are kept.
 
     Raises OSError, before anything is written, where the disk is too small.
     """
@@ -32,7 +33,6 @@ def write_tfds(target: Path, features: dict[str, Any], splits: Mapping[str, Spli
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.core.utils.shard_utils import ShardConfig, get_shard_boundaries
 
-    folder = unfinished(target)
     need_space(folder, sum(split.size_bytes for split in splits.values()))
     infos = []
     for name, split in splits.items():
@@ -65,7 +65,6 @@ def write_tfds(target: Path, features: dict[str, Any], splits: Mapping[str, Spli
     info.set_file_format("array_record")
     info.set_splits(tfds.core.splits.SplitDict(infos))
     info.write_to_directory(folder)
-    folder.rename(target)
 
 
 def _serialized(example: Example) -> bytes:
@@ -89,11 +88,25 @@ def tfds_order(split: str, keys: Sequence[str | int]) -> list[int]:
     return sorted(range(len(keys)), key=hashes.__getitem__)
 
 
-def unfinished(target: Path) -> Path:
-    """The folder, made if need be, that becomes the target when all of it is written."""
+@contextlib.contextmanager
+def building(target: Path, of: Any) -> Iterator[Path]:
+    """Gives a folder that becomes the target when the block ends well. One process at a time may build.
+
+    `of` tells from what: a start that goes on with what an earlier one left has to have the same.
+    Raises FileExistsError where it has not.
+    """
     folder = target.with_name(target.name + ".unfinished")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    with runlog.lock(folder):
+        begun, text = folder / "begun.json", json.dumps(of)
+        if begun.exists() and begun.read_text() != text:
+            raise FileExistsError(
+                f"{folder} was begun with other data or splits; remove it, then type the command again"
+            )
+        begun.write_text(text)
+        yield folder
+        for file in (begun, folder / "lock"):
+            file.unlink()
+        folder.rename(target)
 
 
 def need_space(folder: Path, total_bytes: int) -> None:
@@ -101,7 +114,7 @@ def need_space(folder: Path, total_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if total_bytes - there > free:
         raise OSError(
-            f"{folder} needs {(total_bytes - there) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; give another "
+            f"{folder} needs {(total_bytes - there) / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; give another "
             f"--data_dir, or make room and type the same command again"
         )
 
