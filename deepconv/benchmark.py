@@ -111,7 +111,7 @@ def show_input(task: train.Task) -> int:
     if encoded:
         sample = [record.data for record in data(range(min(examples, batch_size)))]
         rng = np.random.default_rng(0)
-        ways["decoding and rescaling alone, on one core"] = lambda: [
+        ways["decode + rescale, one core"] = lambda: [
             decode.view(decode.decode(image), geometry, rng)
             for image in itertools.islice(itertools.cycle(sample), batch_size)
         ]
@@ -125,7 +125,7 @@ def show_input(task: train.Task) -> int:
             options = dict(batch_size=batch_size, num_workers=threads, multiprocessing_context="spawn")
             with warnings.catch_warnings(action="ignore"):  # it thinks that a worker a core is enough
                 theirs = iter(DataLoader(images, sampler=endless, **options))
-            ways[f"torch's DataLoader with Pillow, {threads} processes"] = lambda: next(theirs)
+            ways[f"torch DataLoader + Pillow, {threads} processes"] = lambda: next(theirs)
     rates = {name: [] for name in ways}
     for _ in range(5):
         for name, take in ways.items():
@@ -136,7 +136,7 @@ def show_input(task: train.Task) -> int:
     theirs = None  # its processes end, while there is still an interpreter
     here = runlog.environment()
     print(f"{task.train_source.name} {task.train_source.split}, batches of {batch_size}, {here['cpus']} CPU cores")
-    table = Table("", "images/s", "deepconv's rate is ... times this")
+    table = Table("", "images/s", "deepconv has ... times that")
     best = statistics.median(rates[ours])
     for name, values in rates.items():
         table.add_row(name, f"{statistics.median(values):,.0f}", f"{best / statistics.median(values):.2f}")

@@ -124,14 +124,14 @@ def test_a_mistake_is_answered_in_one_line(case, answers):
     assert not out and not list((answers / f"cwd{case}").iterdir())
 
 
-def test_killed_three_times_and_resumed_is_bit_identical(tmp_path):
+def test_killed_twice_and_resumed_is_bit_identical(tmp_path):
     code, out, err = finish(start([*SHORT, "--workdir=whole"], tmp_path))
     assert code == 0, err
     rng = np.random.default_rng(int(time.time()))
-    for kill in range(3):
+    for kill in range(2):
         process = start([*SHORT, "--workdir=killed", f"--workers={kill % 2}"], tmp_path)
         checkpoints = tmp_path / "killed" / "checkpoints"
-        reached = 50 * kill + int(rng.integers(10, 50))
+        reached = 80 * kill + int(rng.integers(10, 80))
         wait_for(functools.partial(has_reached, checkpoints, reached), process)
         time.sleep(rng.uniform(0, 0.1))
         children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
@@ -145,7 +145,7 @@ def test_killed_three_times_and_resumed_is_bit_identical(tmp_path):
     assert all((a == b).all() for a, b in zip(whole, killed, strict=True))
     a, b = (json.loads((tmp_path / name / "eval.center.json").read_text()) for name in ("whole", "killed"))
     assert a == b and set(a) >= {"examples", "top1_error", "top5_error", "step"}
-    assert len(json.loads((tmp_path / "killed" / "environment.json").read_text())) == 4
+    assert len(json.loads((tmp_path / "killed" / "environment.json").read_text())) == 3
 
 
 def test_stopped_refused_resumed_and_finished(tmp_path):

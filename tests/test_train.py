@@ -7,7 +7,8 @@ import threading
 import jax
 import numpy as np
 import pytest
-from conftest import CONFIGS, ROOT, STATISTICS, tiny_task
+from conftest import CONFIGS, ROOT, STATISTICS, TINY, tiny_task
+from ml_collections import ConfigDict
 
 from deepconv import checkpoint, evaluate, models, preemption, runlog, sharding, train, weights
 from deepconv import config as config_lib
@@ -264,11 +265,13 @@ def photos(tmp_path):
 
 
 def photo_task(photos, **overrides):
-    path = ROOT / "configs" / "resnet50.py"
-    changes = {"data.name": "photos", "data.train_split": "train", "data.eval_split": "val", "data.mean": "channel"}
-    changes |= {"data.image_size": 32, "data.train_scale": (32, 48), "data.test_scale": 32, "model.depth": 18}
-    changes |= {"model.shortcut": "A", "batch_size": 8, "model.bn_group": 0, "total_steps": 6} | overrides
-    return train.prepare(config_lib.load(path, changes, smoke=True), str(photos))
+    """Six small steps on them, by a recipe that rescales as those of ImageNet do."""
+    config = config_lib.load(ROOT / "configs" / "resnet_cifar.py", TINY, smoke=True).unlock()
+    config.data = ConfigDict(dict(name="photos", train_split="train", eval_split="val", image_size=32, mean="channel"))
+    config.data.update(train_scale=(32, 48), test_scale=32, central_square=False, augment="crop_flip")
+    config.data.update(lighting="eigenvalue", on_corrupt="fail")
+    config.update_from_flattened_dict(overrides)
+    return train.prepare(config.lock(), str(photos))
 
 
 def store_statistics(photos):

@@ -103,7 +103,11 @@ def building(target: Path, of: Any) -> Iterator[Path]:
                 f"{folder} was begun with other data or splits; remove it, then type the command again"
             )
         begun.write_text(text)
-        yield folder
+        try:
+            yield folder
+        finally:
+            if {file.name for file in folder.iterdir()} == {"begun.json", "lock"}:
+                begun.unlink()  # nothing was made yet: the next start may be from anything
         for file in (begun, folder / "lock"):
             file.unlink()
         folder.rename(target)
