@@ -105,7 +105,8 @@ def show_input(task: train.Task) -> int:
     examples, encoded = task.train_source.examples, geometry is not None
     threads = task.workers or pipeline.THREADS
     mine = host_batches(task, data)
-    helpers = f"{task.workers} processes" if task.workers else f"{threads} threads" if encoded else "one thread"
+    in_memory = not encoded and isinstance(data.images, np.ndarray)
+    helpers = f"{task.workers} processes" if task.workers else "one thread" if in_memory else f"{threads} threads"
     ours = f"deepconv, {helpers}"
     ways: dict[str, Callable[[], object]] = {ours: lambda: next(mine)}
     if encoded:
