@@ -14,7 +14,8 @@ The ablations, by --config.model and:
     .lrn_alpha=2e-5 .lrn_in_towers=True: as the authors' code normalises
 
 The paper's errors in percent, top-1 and top-5, mean of ten crops: 40.7 and 18.2 on ILSVRC-2012's validation set.
-ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`. The
+ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`
+(or take the published mean colour: --config.data.mean=channel). The
 paper's fixed 256x256 images, which need no decoding, are made by `... prepare pack`:
     --config.data.name=imagenet2012-256-uint8
 """

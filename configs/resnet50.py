@@ -8,7 +8,8 @@ Other rows and curves of the paper; `...` stands for --config.model:
 What torchvision calls resnet50: ...stride_on=3x3 ...pool1=symmetric (its resnet18 and 34: and ...shortcut=B)
 
 The paper's errors in percent, top-1 and top-5, mean of ten crops: 22.85 and 6.71 on the validation set.
-ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`.
+ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`
+(or take the published mean colour: --config.data.mean=channel).
 """
 
 from ml_collections import ConfigDict

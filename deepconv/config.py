@@ -145,7 +145,7 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     data.update(name="shapes", train_split=f"train[:{examples}]", eval_split="test[:50]")
     if "train_scale" in data:
         data.train_scale = tuple(side * size // data.image_size for side in data.train_scale)
-        data.test_scale = data.test_scale * size // data.image_size
+        data.test_scale = data.get("test_scale", data.image_size) * size // data.image_size
     if "lighting_until_epochs" in data:
         data.lighting_until_epochs *= few / config[total]
     data.image_size = size

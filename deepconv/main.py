@@ -90,7 +90,9 @@ def _claim(workdir: Path, new: dict[str, Any]) -> None:
         runlog.write_json(path, new)
     elif changes := config_lib.differences(json.loads(path.read_text()), new):
         lines = "\n  ".join(changes)
-        raise FileExistsError(f"{workdir} holds a run of another config; give another --workdir.\n  {lines}")
+        raise FileExistsError(
+            f"{workdir} holds a run of another config, or on other data; give another --workdir.\n  {lines}"
+        )
 
 
 def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:

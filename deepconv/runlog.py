@@ -112,6 +112,21 @@ def append_metrics(workdir: Path, record: dict[str, Any]) -> None:
         file.write(json.dumps(record).encode() + b"\n")
 
 
+def corrupt_list(file: Path) -> Callable[[list[str]], None]:
+    """Gives report(messages): says once of each image that it was replaced, and writes it to the file."""
+    known = set(file.read_text().splitlines()) if file.exists() else set()
+
+    def report(messages: list[str]) -> None:
+        for message in messages:
+            if message not in known:
+                known.add(message)
+                print(f"replaced by the next image: {message}", flush=True)
+                with file.open("a") as out:
+                    out.write(message + "\n")
+
+    return report
+
+
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """One record a step, in order; what was written later wins (after a crash, steps are taken and logged again).
 

@@ -78,7 +78,9 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=steps(config, "total"),
-        lit_steps=steps(data, "lighting_until") if "lighting_until_epochs" in data else None,
+        lit_steps=steps(data, "lighting_until")
+        if {"lighting_until_epochs", "lighting_until_steps"} & {*data}
+        else None,
         mesh=sharding.make_mesh(),
         workers=workers,
     )
@@ -226,7 +228,8 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     eval_every = config_lib.steps(config, "eval_every", examples, config.batch_size)
     steps_per_epoch = examples / config.batch_size
     step_fn = jit_step(task, computed)
-    loader = batches(task, data, step, _reporter(config.data, workdir))
+    replace = config.data.get("on_corrupt", "fail") == "replace"
+    loader = batches(task, data, step, runlog.corrupt_list(workdir / "corrupt.txt") if replace else None)
     evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
     window: list[dict[str, jax.Array]] = []  # of the steps not yet logged
     clock = time.perf_counter()
@@ -272,24 +275,6 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
         checkpoint.wait(manager)
         manager.close()
     return state, mean
-
-
-def _reporter(data: ConfigDict, workdir: Path) -> pipeline.Report | None:
-    """Says once of each image that it was replaced, and writes it to corrupt.txt; None where that is not wanted."""
-    if data.get("on_corrupt", "fail") == "fail":
-        return None
-    file = workdir / "corrupt.txt"
-    known = set(file.read_text().splitlines()) if file.exists() else set()
-
-    def report(messages: list[str]) -> None:
-        for message in messages:
-            if message not in known:
-                known.add(message)
-                print(f"replaced by the next image: {message}", flush=True)
-                with file.open("a") as out:
-                    out.write(message + "\n")
-
-    return report
 
 
 def _mean(window: list[dict[str, jax.Array]], last_step: int) -> dict[str, float]:

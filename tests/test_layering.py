@@ -22,7 +22,15 @@ LAYERS = {
     "data.pipeline": {"data.decode", "data.sources"},
     "data.writer": {"runlog"},
     "data.archives": {"data.decode", "data.sources", "data.writer"},
-    "data.prepare": {"cli", "data.archives", "data.decode", "data.pipeline", "data.sources", "data.statistics"}
+    "data.prepare": {
+        "cli",
+        "runlog",
+        "data.archives",
+        "data.decode",
+        "data.pipeline",
+        "data.sources",
+        "data.statistics",
+    }
     | {"data.writer"},
     "models.layers": set(),
     "models.alexnet": {"models.layers"},

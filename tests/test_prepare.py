@@ -377,14 +377,21 @@ def test_packing_asks_for_what_it_needs(photos):
 def test_a_damaged_photograph_stops_or_is_replaced(photos):
     bad = next((photos / "photos" / "train").glob("*/*"))
     bad.write_bytes(bad.read_bytes()[:-300])
-    for make in (
-        lambda *report: prepare.pack("photos", photos, ["train"], 64, "uint8", *report),
-        lambda *report: prepare.compute_statistics("photos", photos, "train", 64, *report),
+    for make, listed in (
+        (
+            lambda *replace: prepare.pack("photos", photos, ["train"], 64, "uint8", *replace),
+            "photos-64-uint8/corrupt.txt",
+        ),
+        (
+            lambda *replace: prepare.compute_statistics("photos", photos, "train", 64, *replace),
+            "photos/statistics.train.64.corrupt.txt",
+        ),
     ):
         with pytest.raises(DataError, match=f"{bad.name} in .*cannot be decoded.*on_corrupt=replace"):
             make()
-        corrupt = []
-        assert make(corrupt.extend).exists() and len(corrupt) == 1 and bad.name in corrupt[0]
+        assert make(True).exists()
+        (line,) = (photos / listed).read_text().splitlines()
+        assert bad.name in line
 
 
 def test_statistics_of_files_and_of_packed_images_agree(photos):
@@ -443,8 +450,9 @@ def test_the_command(photos):
     done = command("pack", "photos", "--data_dir=.", "--size=64", "--split=train,val", cwd=photos)
     assert done.returncode == 0 and "photos-64-uint8 is whole" in done.stdout, done.stderr
     for arguments, reason in (
-        (["pack", "nothing", "--data_dir=."], "nothing is not in ."),
+        (["pack", "nothing", "--data_dir=.", "--split=train"], "nothing is not in ."),
         (["pack"], "'pack' is not"),
+        (["pack", "photos", "--data_dir=."], "pack needs all splits"),
     ):
         wrong = command(*arguments, cwd=photos)
         assert wrong.returncode in (1, 2) and reason in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1

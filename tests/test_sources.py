@@ -164,6 +164,9 @@ def test_folders(pets):
     assert (half[0] == images[6:]).all() and (half[1] == labels[6:]).all()
     for split in ("val", "validation"):
         assert sorted(decoded(find("pets", split, pets.parent))[1]) == [0, 0, 1]
+    (pets / "train" / "cat" / "0.JPEG").rename(pets / "train" / "dog" / "9.JPEG")
+    sources._list_folders.cache_clear()
+    assert find("pets", "train", pets.parent).fingerprint != source.fingerprint
 
 
 def test_a_flat_folder_with_a_list_of_classes(pets):
@@ -219,9 +222,10 @@ def test_an_image_of_one_size_that_is_damaged_is_named(tmp_path, cifar_dir, monk
 
 
 def test_many_images_of_one_size_are_not_kept_in_memory(cifar_dir, monkeypatch):
-    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 9 * 32 * 32 * 3)
-    assert find("cifar10", "test[:9]", cifar_dir).size is None
-    assert find("cifar10", "test[:8]", cifar_dir).size == (32, 32)
+    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 60_000 * 32 * 32 * 3)
+    assert find("cifar10", "train", cifar_dir).size is find("cifar10", "test[:9]", cifar_dir).size is None
+    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 60_000 * 32 * 32 * 3 + 1)
+    assert find("cifar10", "test[:9]", cifar_dir).size == (32, 32)
 
 
 def test_names_of_any_kind(tmp_path):
@@ -333,7 +337,11 @@ def test_packed_images_stay_on_disk(tmp_path):
     np.save(tmp_path / "train.labels.npy", np.arange(20, dtype=np.int32) % 4)
     with pytest.raises(DataError, match="labels from 0 to 3"):
         source.open()
+    np.save(tmp_path / "train.labels.npy", np.arange(20, dtype=np.int32) % 3)
+    data = source.open()
     os.truncate(tmp_path / "train.images.npy", 2000)
+    with pytest.raises(DataError, match="train.images.npy was cut off before image 6"):
+        data.images[np.array([3, 6])]
     with pytest.raises(DataError, match="train.images.npy is not whole"):
         source.open()
     for text in ("{", "{}", '{"size": 8, "splits": 1}'):

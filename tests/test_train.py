@@ -275,7 +275,7 @@ def photo_task(photos, **overrides):
 
 
 def store_statistics(photos):
-    prepare.compute_statistics("photos", photos, "train", 32, [].extend)
+    prepare.compute_statistics("photos", photos, "train", 32, replace=True)
 
 
 def test_statistics_that_are_missing_are_named_with_the_command(photos):

@@ -49,6 +49,8 @@ def imagenet2012(archives: Path, data_dir: Path, counts: Mapping[str, int] = IMA
 
     target = data_dir / "imagenet2012" / "5.1.0"
     if target.exists():
+        for split in IMAGENET_TARS:
+            sources.find("imagenet2012/5.1.0", split, str(data_dir), 256).open()  # raises, where it is not whole
         return target
     synsets = Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
     for tar in IMAGENET_TARS.values():
@@ -135,6 +137,8 @@ def _images_of_tar(path: Path, members: Members, order: Sequence[int]) -> Callab
             for i in order[first:]:
                 name = str(members.names[i])
                 data = os.pread(tar.fileno(), int(members.sizes[i]), int(members.offsets[i]))
+                if len(data) != members.sizes[i]:
+                    raise DataError(f"{path} ends in the middle of {name}; copy or download it again")
                 try:
                     image = as_rgb_jpeg(data)
                 except decode.CorruptImage as error:
@@ -146,8 +150,8 @@ def _images_of_tar(path: Path, members: Members, order: Sequence[int]) -> Callab
 
 def as_rgb_jpeg(data: bytes) -> bytes:
     """The bytes as they are, but for a CMYK JPEG or another format: ImageNet has 22 and one. Raises CorruptImage."""
-    with contextlib.suppress(ValueError):
-        if simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "Gray", "RGB"):
+    with contextlib.suppress(KeyError, ValueError):
+        if simplejpeg.decode_jpeg_header(data, strict=False)[2] in ("YCbCr", "Gray", "RGB"):
             return data
     return decode.as_jpeg(decode.decode(data), quality=100)
 

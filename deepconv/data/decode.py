@@ -10,7 +10,7 @@ from PIL import Image, ImageFile
 
 MAX_PIXELS = 50_000_000  # looked up in the header, before memory is taken; ImageNet's largest has 38 million
 cv2.setNumThreads(1)  # images are decoded side by side already
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # some of Pillow's others run programs
+FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")  # beside JPEG; some of Pillow's others run programs
 
 
 class CorruptImage(ValueError):
@@ -49,9 +49,9 @@ def decode(data: bytes) -> np.ndarray:
     if not data:
         raise CorruptImage("the file is empty")
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:  # not a JPEG, whatever its name
-        return _decode_other(data)
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except (KeyError, ValueError):  # not a JPEG, whatever its name
+        return _by_pillow(data, FORMATS)
     _check_size(width, height)
     plain = colours in ("YCbCr", "Gray", "RGB")
     try:
@@ -59,13 +59,13 @@ def decode(data: bytes) -> np.ndarray:
         image = simplejpeg.decode_jpeg(data, colorspace="RGB" if plain else "CMYK", strict=True)
     except ValueError as error:
         raise CorruptImage(str(error)) from None
-    return image if plain else _decode_other(data)
+    return image if plain else _by_pillow(data, ("JPEG",))  # whose CMYK looks as other programs show it
 
 
 def view(image: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
     """The pixels of uint8 [H, W, 3] that the geometry asks for, uint8 [size, size, 3].
 
-    They come from a square of whole pixels of the image, and only that is rescaled; so S is met to half a pixel.
+    They come from a square of whole pixels of the image, and only that is rescaled; its side is rounded, and S with it.
     """
     low, high = geometry.scale
     shorter = int(rng.integers(low, high + 1)) if geometry.random else low
@@ -97,10 +97,10 @@ def as_jpeg(image: np.ndarray, quality: int) -> bytes:
     return file.getvalue()
 
 
-def _decode_other(data: bytes) -> np.ndarray:
+def _by_pillow(data: bytes, formats: tuple[str, ...]) -> np.ndarray:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # TFDS sets it for the whole process when it decodes
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(*image.size)
             if image.mode.startswith("I;16"):  # 16 bits a pixel, which Pillow would clip
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -110,7 +110,7 @@ def _decode_other(data: bytes) -> np.ndarray:
     except CorruptImage:
         raise
     except Image.UnidentifiedImageError:
-        raise CorruptImage(f"not an image of a kind that is read: {', '.join(FORMATS)}") from None
+        raise CorruptImage(f"not an image of a kind that is read: JPEG, {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's readers raise what they come upon: OSError, SyntaxError, struct.error, ...
         raise CorruptImage(str(error)) from None
 

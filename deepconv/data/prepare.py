@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 from absl import app, flags
 
-from deepconv import cli
+from deepconv import cli, runlog
 from deepconv.data import archives, decode, pipeline, sources, statistics, writer
 
 BATCH = 100  # images between two looks at the clock
@@ -35,11 +35,11 @@ def pack(
     splits: Sequence[str],
     size: int,
     kind: str,
-    report: pipeline.Report | None = None,
+    replace: bool = False,
 ) -> Path:
     """Central squares of size x size of any data set -> DIR/NAME-SIZE-KIND, as "uint8" or as "jpeg" of quality 90.
 
-    With a report, images that cannot be decoded are replaced by the next, and their names are given to it.
+    An image that cannot be decoded raises DataError, or is replaced by the next, and listed in corrupt.txt.
     """
     packed = f"{name.replace('/', '-')}-{size}-{kind}"
     target = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
@@ -50,18 +50,25 @@ def pack(
     if parts := [split for split in splits if "[" in split]:
         raise ValueError(f"--split={parts[0]}: whole splits are packed; training can take a part of one")
     found = {split: sources.find(name, split, str(data_dir), size, (size, size)) for split in splits}
+    for source in found.values():
+        _check_size(source, size)
     with writer.building(target, {split: source.fingerprint for split, source in found.items()}) as folder:
+        report = runlog.corrupt_list(folder / "corrupt.txt") if replace else None
         (_pack_jpeg if kind == "jpeg" else _pack_uint8)(folder, target, found, size, report)
     return target
+
+
+def _check_size(source: sources.Source, size: int) -> None:
+    if source.size and source.size != (size, size):
+        height, width = source.size
+        raise ValueError(
+            f"the images of {source.name} have {height} x {width} pixels; they can be used with that as --size"
+        )
 
 
 def _squares(
     source: sources.Source, size: int, report: pipeline.Report | None, first: int = 0
 ) -> Iterator[pipeline.Batch]:
-    if source.size and source.size != (size, size):
-        raise ValueError(
-            f"the images of {source.name} have {source.size[0]} x {source.size[1]} pixels; give it as --size"
-        )
     geometry = None if source.size else decode.central_square(size)
     return pipeline.ordered_batches(source.open(), source.examples, BATCH, geometry, first, report)
 
@@ -117,12 +124,14 @@ def _open_rows(path: Path, kind: str, shape: tuple[int, ...]) -> tuple[BinaryIO,
     return file, header.tell(), np.dtype(kind).itemsize * math.prod(shape[1:])
 
 
-def compute_statistics(name: str, data_dir: Path, split: str, size: int, report: pipeline.Report | None = None) -> Path:
+def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace: bool = False) -> Path:
     """Mean image, mean colour and principal colours of the central squares -> a file beside the data."""
     source = sources.find(name, split, str(data_dir), size, (size, size))
     if source.folder is None:
         raise ValueError(f"the images of {name} fit into memory; their statistics are computed when training begins")
+    _check_size(source, size)
     file = statistics.path(source.folder, split, size)
+    report = runlog.corrupt_list(file.with_suffix(".corrupt.txt")) if replace else None
     if file.exists():
         statistics.load(file, source.fingerprint)
         return file
@@ -160,8 +169,8 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> int:
     """One of the four commands."""
     given, command, names = flags.FLAGS, " ".join(arguments[1:2]), arguments[2:]
-    data_dir, corrupt = sources.data_root(cli.DATA_DIR.value), []
-    report = corrupt.extend if given["on_corrupt"].value == "replace" else None
+    data_dir = sources.data_root(cli.DATA_DIR.value)
+    replace = given["on_corrupt"].value == "replace"
     try:
         if command in ("imagenet2012", "cifar10") and not names:
             if not given["archives"].present:
@@ -171,20 +180,20 @@ def main(arguments: list[str]) -> int:
             make = archives.imagenet2012 if command == "imagenet2012" else archives.cifar10
             results = [make(Path(given["archives"].value).expanduser(), data_dir)]
         elif command == "pack" and len(names) == 1:
+            if not given["split"].present:
+                raise ValueError("pack needs all splits that are wanted, such as --split=train,validation")
             results = [
-                pack(names[0], data_dir, given["split"].value, given["size"].value, given["format"].value, report)
+                pack(names[0], data_dir, given["split"].value, given["size"].value, given["format"].value, replace)
             ]
         elif command == "statistics" and len(names) == 1:
             size, splits = given["size"].value, given["split"].value
-            results = [compute_statistics(names[0], data_dir, split, size, report) for split in splits]
+            results = [compute_statistics(names[0], data_dir, split, size, replace) for split in splits]
         else:
             raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2 if isinstance(error, ValueError) else 1)
     except KeyboardInterrupt:
         return cli.refuse("stopped; the same command goes on", code=130)
-    for message in dict.fromkeys(corrupt):
-        print(f"replaced by the next image: {message}")
     print("\n".join(f"{result} is whole" for result in results))
     return 0
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from deepconv.data import decode, shapes
 
-IN_MEMORY_BYTES = 4_000_000_000  # images of one size are decoded once and kept, up to here
+IN_MEMORY_BYTES = 4_000_000_000  # data sets of images of one size are decoded once and kept, up to here
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 PREPARED = ("cifar10", "imagenet2012")  # what deepconv.data.prepare makes from the official archives
 
@@ -215,7 +215,8 @@ def _find_tfds(builder_dir: Path, name: str, split: str) -> Source:
 
     digest = hashlib.sha256((builder_dir / "dataset_info.json").read_bytes() + split.encode()).hexdigest()
     common |= dict(fingerprint=digest)
-    if None not in shape and (last - first) * math.prod(shape) < IN_MEMORY_BYTES:
+    examples = sum(part.num_examples for part in info.splits.values())  # so that all splits are treated alike
+    if None not in shape and examples * math.prod(shape) < IN_MEMORY_BYTES:
         return Source(**common, size=shape[:2], open=open_arrays)
     return Source(**common, size=None, open=open_records, folder=builder_dir)
 
@@ -272,7 +273,7 @@ def _find_folders(folder: Path, name: str, split: str) -> Source:
     files, labels = _list_folders(str(folder), chosen, tuple(classes))
     _, first, last = parse_split(split, {whole: len(files)})
     records = _FolderRecords(str(folder), files[first:last], labels[first:last])
-    digest = hashlib.sha256(b"\n".join(records.files.tolist())).hexdigest()
+    digest = hashlib.sha256(b"\n".join(records.files.tolist()) + records.labels.tobytes()).hexdigest()
     return Source(name, split, last - first, tuple(classes), None, lambda: records, folder, digest)
 
 
@@ -315,8 +316,8 @@ def _images(folder: Path) -> list[str]:
 def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -> list[int]:
     """Labels of a flat folder: a class a line, in the order of the images' names, or an image's name and its class."""
     if listing.exists():
-        lines = listing.read_text().split("\n")
-        lines = [line.split() for line in lines if line.strip()]
+        lines = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+        lines = [[line] if line in classes else line.split(maxsplit=1) for line in lines]
     elif images[0] == "ILSVRC2012_val_00000001.JPEG":
         lines = [[synset] for synset in imagenet_validation_labels()]
     else:
@@ -371,8 +372,14 @@ class PackedImages:
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        path, first, _ = self._where
         for image, index in zip(images, indices, strict=True):
-            os.preadv(self._file, [image], self._offset + (self._where[1] + int(index)) * self._row_bytes)
+            try:
+                read = os.preadv(self._file, [image], self._offset + (first + int(index)) * self._row_bytes)
+            except OSError as error:
+                raise DataError(f"image {index} of {path} cannot be read: {error.strerror}") from None
+            if read != self._row_bytes:
+                raise DataError(f"{path} was cut off before image {index}; copy or pack it again")
         return images
 
 

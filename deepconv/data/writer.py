@@ -97,12 +97,13 @@ def building(target: Path, of: Any) -> Iterator[Path]:
     """
     folder = target.with_name(target.name + ".unfinished")
     with runlog.lock(folder):
-        begun, text = folder / "begun.json", json.dumps(of)
-        if begun.exists() and begun.read_text() != text:
+        begun = folder / "begun.json"
+        if not begun.exists():
+            runlog.write_json(begun, of)
+        elif json.loads(begun.read_text()) != of:
             raise FileExistsError(
                 f"{folder} was begun with other data or splits; remove it, then type the command again"
             )
-        begun.write_text(text)
         try:
             yield folder
         finally:
@@ -114,6 +115,7 @@ def building(target: Path, of: Any) -> Iterator[Path]:
 
 
 def need_space(folder: Path, total_bytes: int) -> None:
+    """Raises OSError where a folder that is to have so many bytes cannot grow to that."""
     there = sum(file.stat().st_size for file in folder.iterdir())
     free = shutil.disk_usage(folder).free
     if total_bytes - there > free:
