@@ -5,7 +5,8 @@
 It differs from the text in the place of conv1's rectifier, a second normalisation after conv2, the first one's alpha
 and its windows, which end at a tower's border, in the spread of the initial weights of conv3 to conv5, the rate of the
 biases, in lowering conv1's rate before the others' and then freezing it, and in the size of the colours' shifts, which
-end when conv1's rate is lowered. The authors shared a crop among 32 images; here each has its own.
+end when conv1's rate is lowered.
+DIFFERS: the authors' code shared a crop and its reflection among 32 images; here each has its own.
 The run's errors in percent, top-1 and top-5, mean of ten crops: 40.66 and 18.21 on ILSVRC-2012's validation set.
 """
 

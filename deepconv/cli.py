@@ -8,8 +8,8 @@ from ml_collections import ConfigDict, config_flags
 from deepconv import config as config_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, such as configs/resnet_cifar.py.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS data sets lie [TFDS_DATA_DIR, or ~/tensorflow_datasets].")
-WORKERS = flags.DEFINE_integer("workers", 0, "Loader processes beside this one.", lower_bound=0)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie [TFDS_DATA_DIR, or ~/tensorflow_datasets].")
+WORKERS = flags.DEFINE_integer("workers", 0, "Loader processes beside this one; none: threads in it.", lower_bound=0)
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y still wins."
 )

@@ -101,6 +101,12 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
             f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the batch"
         )
     total, last = _unit(config, "total"), steps(config, "total", examples, batch_size)
+    for field in {"lighting_until_steps", "lighting_until_epochs"} & {*config.data}:
+        if not 0 < steps(config.data, "lighting_until", examples, batch_size) <= last:
+            raise ValueError(
+                f"config.data.{field}={config.data[field]} is not between the start and the end "
+                f"(config.{total}={config[total]})"
+            )
     for name, node in _schedules(config.optimizer):
         for field in DROPS & {*node}:
             drops = steps(node, "drop_at", examples, batch_size)

@@ -73,6 +73,10 @@ MISTAKES = [
         [f"--config={ROOT}/configs/resnet50.py", "--smoke", "--config.data.train_scale=64,"],
         "train_scale=(64,), has to be",
     ),
+    (
+        [f"--config={ROOT}/configs/alexnet_code.py", "--smoke", "--config.data.lighting_until_epochs=2"],
+        "lighting_until",
+    ),
     ([CIFAR, "smoke"], "unknown argument 'smoke'"),
     ([f"--config={ROOT}/README.md"], "README.md"),
     ([CIFAR, "--smoke", "--evals="], "--evals is empty"),

@@ -164,6 +164,9 @@ def test_folders(pets):
     assert (half[0] == images[6:]).all() and (half[1] == labels[6:]).all()
     for split in ("val", "validation"):
         assert sorted(decoded(find("pets", split, pets.parent))[1]) == [0, 0, 1]
+    shutil.rmtree(pets / "val" / "cat")
+    sources._list_folders.cache_clear()
+    assert decoded(find("pets", "val", pets.parent))[1].tolist() == [1]  # a test may lack a class
     (pets / "train" / "cat" / "0.JPEG").rename(pets / "train" / "dog" / "9.JPEG")
     sources._list_folders.cache_clear()
     assert find("pets", "train", pets.parent).fingerprint != source.fingerprint

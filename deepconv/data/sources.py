@@ -282,17 +282,18 @@ def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np
     """Files and labels, in an order that does not depend on classes, so that a part of a split is a fair sample."""
     root = Path(folder, split)
     found = _folders(root)
-    if unknown := [name for name in found if name not in classes]:
+    if unknown := sorted(set(found) - set(classes)):
         raise DataError(f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}; classes are named there")
     files, labels = [], []
     if found:
-        for label, name in enumerate(classes):
-            images = _images(root / name) if name in found else []
+        numbers = {name: number for number, name in enumerate(classes)}
+        for name in found:  # a test may lack a class
+            images = _images(root / name)
             if not images:
                 kinds = ", ".join(SUFFIXES)
                 raise DataError(f"{root / name} holds no images ({kinds}); fill it, or remove the class everywhere")
             files += [f"{split}/{name}/{image}" for image in images]
-            labels += [label] * len(images)
+            labels += [numbers[name]] * len(images)
     else:
         images = sorted(_images(root))
         if not images:
@@ -315,9 +316,10 @@ def _images(folder: Path) -> list[str]:
 
 def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -> list[int]:
     """Labels of a flat folder: a class a line, in the order of the images' names, or an image's name and its class."""
+    numbers = {name: number for number, name in enumerate(classes)}
     if listing.exists():
         lines = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
-        lines = [[line] if line in classes else line.split(maxsplit=1) for line in lines]
+        lines = [[line] if line in numbers else line.split(maxsplit=1) for line in lines]
     elif images[0] == "ILSVRC2012_val_00000001.JPEG":
         lines = [[synset] for synset in imagenet_validation_labels()]
     else:
@@ -329,7 +331,6 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
         if missing := [image for image in images if image not in named]:
             raise DataError(f"{listing} does not name {missing[0]}")
         lines = [[named[image]] for image in images]
-    numbers = {name: number for number, name in enumerate(classes)}
     if unknown := [line[0] for line in lines if line[0] not in numbers]:
         raise DataError(f"{listing} names the class {unknown[0]!r}, which has no folder in train/")
     return [numbers[line[0]] for line in lines]
