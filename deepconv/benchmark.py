@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
 
 def host_batches(task: train.Task, data: sources.Arrays | sources.Records) -> Iterator[pipeline.Batch]:
     """The input pipeline of training, without the transfer to the devices."""
-    settings = dict(batch_size=task.config.batch_size, seed=0, geometry=task.train_geometry, workers=task.workers)
+    settings = dict(batch_size=task.config.batch_size, seed=0, geometry=task.geometry, workers=task.workers)
     return pipeline.train_batches(data, task.train_source.examples, **settings)
 
 
@@ -101,7 +101,7 @@ class ByPillow:
 
 def show_input(task: train.Task) -> int:
     """Images a second of the pipeline and of others, in turns; medians."""
-    data, geometry, batch_size = task.train_source.open(), task.train_geometry, task.config.batch_size
+    data, geometry, batch_size = task.train_source.open(), task.geometry, task.config.batch_size
     examples, encoded = task.train_source.examples, geometry is not None
     threads = task.workers or pipeline.THREADS
     mine = host_batches(task, data)

@@ -1,6 +1,15 @@
-"""Test protocols: a trained state and a data set -> class probabilities -> errors."""
+"""Test protocols: a trained net and a data set -> class probabilities -> errors."""
 
-from collections.abc import Callable, Iterable
+import functools
+import inspect
+import itertools
+import json
+import os
+import re
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,59 +18,344 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from deepconv import metrics, preemption, runlog, sharding
 from deepconv.data import augment, pipeline
+from deepconv.data.sources import Arrays, Records
+from deepconv.models.layers import Dense, inside
 from deepconv.state import TrainState
 
-Predict = Callable[[TrainState, jax.Array], jax.Array]
+Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
+Step = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]  # numbers of images, their labels, a batch
+
+# Where crops begin, in quarters of the way down and to the right; all but "center" add the mirror images.
+PLACES = {
+    "center": ((2, 2),),
+    "ten_crop": ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),  # Krizhevsky et al. 2012, 4.1
+    "multi_crop": tuple(itertools.product(range(5), repeat=2)),  # Simonyan & Zisserman 2015, 3.2
+}
+NAME = re.compile(
+    r"(center|ten_crop|dense|multi_crop|multi_crop_dense)(?:_q(\d+(?:_\d+)*))?(_posteriors)?(_precise_batch_stats)?"
+)
+KNOWN = (
+    "center, ten_crop, dense, multi_crop or multi_crop_dense; behind it, scales as in dense_q256_384_512, then "
+    "_posteriors (of dense), then _precise_batch_stats"
+)
+MULTI_CROP_SCALES = (256, 384, 512)  # Table 5; the paper has it at no others
+WAITING = 4  # of the pixels of a batch of crops, one part is tested densely at a time: images wait for others like them
 
 
-def center(state: TrainState, images: jax.Array, *, model: nn.Module, mean: np.ndarray, size: int) -> jax.Array:
-    """Class probabilities, float32 [B, classes], of a single view: the middle of the image, size x size pixels."""
-    images = augment.subtract_mean(augment.center_crop(images, size), mean)
-    logits = model.apply({"params": state.params, "batch_stats": state.batch_stats}, images, train=False)
-    return jax.nn.softmax(logits.astype(jnp.float32))
+@dataclass(frozen=True)
+class Protocol:
+    """A test at one scale. The papers' tests at several are means of such."""
+
+    name: str
+    kind: str  # of PLACES, or "dense"
+    scale: int | None  # pixels of the shorter side; None: images as they are
+    posteriors: bool  # of dense: probabilities are averaged over the image, and not scores
+    precise: bool  # with averages over the training set in BatchNorm
+
+    @property
+    def views(self) -> int:
+        """Of one image. Seen densely, it and its mirror image are two."""
+        return {"center": 1, "dense": 2}.get(self.kind) or 2 * len(PLACES[self.kind])
 
 
-PROTOCOLS = {"center": center}
+@dataclass(frozen=True)
+class Net:
+    """A network, and how images are prepared for it."""
+
+    model: nn.Module
+    mean: np.ndarray  # as Statistics.mean gives it
+    size: int  # pixels of a side in training, and of a crop
+    square: bool  # whether central squares are all that is seen of images
+    batch_size: int  # crops at a time
+    mesh: Mesh
+
+
+def parts(
+    name: str, data: ConfigDict, size: tuple[int, int] | None, model: nn.Module, batch_norm: bool
+) -> tuple[Protocol, ...]:
+    """The tests whose mean a protocol is, such as those at 256, 384 and 512 pixels for "dense_q256_384_512".
+
+    data is config.data; size that of the test images, None where they have many. Raises ValueError.
+    """
+    if not (found := NAME.fullmatch(name)):
+        raise ValueError(f"--evals={name} is not a protocol; choose from {KNOWN}")
+    kind, numbers, posteriors, precise = found.groups()
+    kinds = ("multi_crop", "dense") if kind == "multi_crop_dense" else (kind,)
+    if posteriors and "dense" not in kinds:
+        raise ValueError(f"--evals={name}: _posteriors is about averaging over a dense map, which {kind} does not have")
+    if "dense" in kinds and "dense" not in inspect.signature(type(model).__call__).parameters:
+        raise ValueError(f"--evals={name}: {type(model).__name__} has no dense form; VGG and ResNet have")
+    if precise and not batch_norm:
+        raise ValueError(f"--evals={name}: the net has no BatchNorm whose averages could be precise")
+    scales = tuple(map(int, numbers.split("_"))) if numbers else ()
+    if size:
+        if wrong := set(scales) - {min(size)}:
+            raise ValueError(
+                f"--evals={name}: the images of {data.name} have {size[0]} x {size[1]} pixels and are tested so, not "
+                f"at {min(wrong)}"
+            )
+        scales = (None,)
+    elif not scales:
+        scales = MULTI_CROP_SCALES if kind.startswith("multi_crop") else (data.test_scale,)
+    if len({*scales}) < len(scales):
+        raise ValueError(f"--evals={name} has a scale twice")
+    if too_small := [scale for scale in scales if scale and scale < data.image_size]:
+        raise ValueError(f"--evals={name}: {too_small[0]} is less than config.data.image_size={data.image_size}")
+    if len(kinds) * len(scales) == 1:
+        return (Protocol(name, kind, scales[0], bool(posteriors), bool(precise)),)
+    tests = []
+    for one, scale in itertools.product(kinds, scales):
+        averaged = posteriors if one == "dense" else None
+        own = one + (f"_q{scale}" if scale else "") + (averaged or "") + (precise or "")
+        tests.append(Protocol(own, one, scale, bool(averaged), bool(precise)))
+    return tuple(tests)
+
+
+def see_crops(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirrored: bool) -> jax.Array:
+    """Class probabilities, float32 [B, classes]: means over crops, uint8 [B, crops, S, S, 3], and their mirrors."""
+    crops = batch["image"]
+    flat = crops.reshape(-1, *crops.shape[2:])
+    probs = []
+    for images in (flat, flat[:, :, ::-1]) if mirrored else (flat,):
+        scores = net.model.apply(_variables(state), augment.subtract_mean(images, net.mean), train=False)
+        probs.append(jax.nn.softmax(scores.astype(jnp.float32)))
+    return (sum(probs) / len(probs)).reshape(*crops.shape[:2], -1).mean(1)
+
+
+def see_whole(state: TrainState, batch: dict[str, jax.Array], *, net: Net, posteriors: bool) -> jax.Array:
+    """Class probabilities, float32 [B, classes], of whole images: means over all views, and over their mirrors.
+
+    uint8 [B, H, W, 3]; each fills its extent [B, 2]. "The class score map is spatially averaged" (Simonyan & Zisserman
+    2015, 3.2): scores, unless posteriors are asked for; of an image and its mirror, posteriors.
+    """
+    images, extent = batch["image"], batch["extent"]
+    mean, columns = stretch(net.mean, extent, images.shape[1:3]), jnp.arange(images.shape[2])[None]
+    back = (extent[:, 1:] - 1 - columns) % images.shape[2]  # a mirror image begins where the image does
+    probs = []
+    for seen in (images, jnp.take_along_axis(images, back[:, None, :, None], 2)):
+        dense = Dense(extent, net.size)
+        scores, views = net.model.apply(_variables(state), augment.subtract_mean(seen, mean), train=False, dense=dense)
+        scores = scores.astype(jnp.float32)
+        values = inside(jax.nn.softmax(scores) if posteriors else scores, views).sum((1, 2))
+        values /= views.prod(1, keepdims=True)
+        probs.append(values if posteriors else jax.nn.softmax(values))
+    return sum(probs) / 2
+
+
+def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, int]) -> np.ndarray | jax.Array:
+    """The mean image made as large as each image, [B, H, W, 3]; a mean colour stays as it is.
+
+    The papers do not say what a net that subtracts a mean image subtracts from larger ones. The detection code of
+    ResNet's authors does this.
+    """
+    if mean.shape[1:3] == (1, 1):
+        return mean
+
+    def one(extent: jax.Array) -> jax.Array:
+        scale = extent / np.array(mean.shape[1:3], np.float32)
+        return jax.image.scale_and_translate(mean[0], (*shape, 3), (0, 1), scale, jnp.zeros(2), "linear", False)
+
+    return jax.vmap(one)(extent)
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def jit(net: Net, protocol: Protocol) -> Predict:
+    """A protocol's view of a batch, compiled for the mesh."""
+    if protocol.kind == "dense":
+        see = functools.partial(see_whole, net=net, posteriors=protocol.posteriors)
+    else:
+        see = functools.partial(see_crops, net=net, mirrored=protocol.kind != "center")
+    whole, split = sharding.replicated(net.mesh), sharding.split(net.mesh)
+    options = sharding.compiler_options()
+    return jax.jit(see, in_shardings=(whole, split), out_shardings=whole, compiler_options=options)
+
+
+def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray:
+    """A row an image: "output" float32 [width], such as the probability of each class, "label", and whether "done".
+
+    With a file, the table is on disk, and is what an earlier start has left there.
+    """
+    row = np.dtype([("output", np.float32, (width,)), ("label", np.int32), ("done", np.bool_)])
+    if file is None:
+        return np.zeros(examples, row)
+    if not file.exists():
+        new = file.with_name(file.name + ".tmp")
+        np.lib.format.open_memmap(new, "w+", row, (examples,))
+        with new.open("r+b") as out:  # a mapped file on a full disk would be the end of the process
+            os.posix_fallocate(out.fileno(), 0, new.stat().st_size)
+        new.replace(file)
+    return np.lib.format.open_memmap(file, "r+")
 
 
 def probabilities(
-    predict: Predict, state: TrainState, batches: Iterable[pipeline.Batch], batch_size: int, mesh: Mesh
-) -> tuple[np.ndarray, np.ndarray]:
-    """Class probabilities, float32 [N, classes], and labels, int32 [N], of all images in order; predict is jitted."""
-    batch_size = -(-batch_size // mesh.size) * mesh.size
-    parts, labels = [], []
-    for batch in batches:
+    net: Net,
+    protocol: Protocol,
+    predict: Predict,
+    state: TrainState,
+    data: Arrays | Records,
+    table: np.ndarray,
+    show: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Fill the rows of a table that are not done, by a jitted predict; gives how many shapes were compiled for."""
+    missing = np.flatnonzero(~table["done"])
+    done = len(table) - len(missing)
+    steps = (_whole if protocol.kind == "dense" else _crops)(net, protocol, data, missing)
+    shapes, running = set(), deque()
+
+    def finish() -> None:
+        nonlocal done
+        rows, labels, output = running.popleft()
+        table["output"][rows], table["label"][rows] = np.asarray(output)[: len(rows)], labels
+        table["done"][rows] = True  # last: whenever the process ends, a row that is done is whole
+        done += len(rows)
+        show(done)
+
+    for rows, labels, batch in steps:
         preemption.check()
-        images, mask = pipeline.padded(batch, batch_size)
-        probs = predict(state, sharding.put_batch({"image": images}, mesh)["image"])
-        parts.append(np.asarray(probs)[mask])
-        labels.append(batch["label"])
-    return np.concatenate(parts), np.concatenate(labels)
+        shapes.add(batch["image"].shape)
+        running.append((rows, labels, predict(state, sharding.put_batch(batch, net.mesh))))
+        if len(running) > 1:  # while the device works, the host prepares what comes next
+            finish()
+    while running:
+        finish()
+    if not table["done"].all():
+        raise RuntimeError(f"{(~table['done']).sum()} of {len(table)} images were not tested")
+    return len(shapes)
 
 
-def jit(protocol: str, model: nn.Module, mean: np.ndarray, size: int, mesh: Mesh) -> Predict:
-    """A protocol, compiled for the mesh; the net sees size x size pixels, less the mean."""
-
-    def predict(state: TrainState, images: jax.Array) -> jax.Array:
-        return PROTOCOLS[protocol](state, images, model=model, mean=mean, size=size)
-
-    whole, split = sharding.replicated(mesh), sharding.split(mesh)
-    options = sharding.compiler_options()
-    return jax.jit(predict, in_shardings=(whole, split), out_shardings=whole, compiler_options=options)
+def cut(image: np.ndarray, size: int, kind: str) -> np.ndarray:
+    """A protocol's crops of uint8 [..., H, W, 3]: [..., crops, size, size, 3]. A grid spans the image, edge to edge."""
+    height, width = image.shape[-3:-1]
+    corners = [((height - size) * down // 4, (width - size) * right // 4) for down, right in PLACES[kind]]
+    return np.stack([image[..., top : top + size, left : left + size, :] for top, left in corners], -4)
 
 
-def write(workdir: Path, protocol: str, probs: np.ndarray, labels: np.ndarray, step: int) -> dict[str, Any]:
-    """probs.<protocol>.npy (float16) and, last, eval.<protocol>.json, whose content is returned."""
+def _crops(net: Net, protocol: Protocol, data: Arrays | Records, missing: np.ndarray) -> Iterator[Step]:
+    count = _divisible(net.batch_size // len(PLACES[protocol.kind]), net.mesh)
+    for chunk in pipeline.test_images(data, missing, count, protocol.scale, net.square):
+        images = chunk["image"]
+        if isinstance(images, np.ndarray):
+            crops = cut(images, net.size, protocol.kind)
+        else:
+            crops = np.stack([cut(image, net.size, protocol.kind) for image in images])
+        padding = ((0, count - len(crops)), *[(0, 0)] * 4)
+        yield chunk["index"], chunk["label"], {"image": np.pad(crops, padding)}
+
+
+def _whole(net: Net, protocol: Protocol, data: Arrays | Records, missing: np.ndarray) -> Iterator[Step]:
+    waiting = defaultdict(list)  # images by the shape of the batch that they will be in
+    for chunk in pipeline.test_images(data, missing, 32, protocol.scale, net.square):
+        for index, label, image in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
+            shape = bucket(*image.shape[:2])
+            waiting[shape].append((index, label, image))
+            if len(waiting[shape]) == _room(net, shape):
+                yield _together(waiting.pop(shape), shape, _room(net, shape))
+    for shape, images in waiting.items():
+        yield _together(images, shape, _room(net, shape))
+
+
+def bucket(height: int, width: int) -> tuple[int, int]:
+    """The shape that an image is padded to, so that few shapes have to be compiled for.
+
+    The longer side is one of eight between the shorter and its double, eight more up to four times it, and so on:
+    less than an eighth is added, and up to eight times the shorter side there are 49 shapes.
+    """
+    shorter, longer = sorted((height, width))
+    double = 2 ** ((longer // shorter).bit_length() - 1)
+    longest = -(-shorter * double * -(-8 * longer // (shorter * double)) // 8)
+    return (longest, shorter) if height > width else (shorter, longest)
+
+
+def _room(net: Net, shape: tuple[int, int]) -> int:
+    return _divisible(net.batch_size * net.size**2 // (WAITING * shape[0] * shape[1]), net.mesh)
+
+
+def _together(images: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int], count: int) -> Step:
+    batch = np.zeros((count, *shape, 3), np.uint8)
+    extent = np.full((count, 2), shape, np.int32)
+    for i, (_, _, image) in enumerate(images):
+        extent[i] = image.shape[:2]
+        batch[i, : extent[i, 0], : extent[i, 1]] = image
+    rows, labels, _ = zip(*images, strict=True)
+    return np.array(rows), np.array(labels), {"image": batch, "extent": extent}
+
+
+def _divisible(count: int, mesh: Mesh) -> int:
+    return max(1, count // mesh.size) * mesh.size
+
+
+def write(workdir: Path, name: str, probs: np.ndarray, labels: np.ndarray, step: int, how: dict[str, Any]) -> None:
+    """probs.<name>.npy, labels.npy and, last, eval.<name>.json. Raises FloatingPointError.
+
+    float32: in float16, classes below 6e-8 are all the same, and errors of means of them are not those of the net.
+    """
+    if not np.isfinite(probs).all():
+        raise FloatingPointError(f"{name}: the net's probabilities are not finite")
+    here = runlog.environment()
     record = {
-        "protocol": protocol,
+        "protocol": name,
         "examples": len(labels),
         "top1_error": metrics.top_k_error(probs, labels, 1),
         "top5_error": metrics.top_k_error(probs, labels, 5),
         "step": step,
+        **how,
+        **{key: here[key] for key in ("commit", "dirty", "device_kind", "devices")},
     }
-    np.save(workdir / f"probs.{protocol}.npy", probs.astype(np.float16))
-    runlog.write_json(workdir / f"eval.{protocol}.json", record)
-    return record
+    np.save(workdir / f"probs.{name}.npy", probs)
+    np.save(workdir / "labels.npy", labels)
+    runlog.write_json(workdir / f"eval.{name}.json", record)
+
+
+def run(
+    net: Net,
+    protocol: Protocol,
+    state: TrainState,
+    data: Arrays | Records,
+    workdir: Path,
+    *,
+    examples: int,
+    classes: int,
+) -> None:
+    """Test and write, with a progress bar; a test that was stopped goes on, and one that is there is left alone."""
+    if (workdir / f"eval.{protocol.name}.json").exists():
+        return
+    file = workdir / f"probs.{protocol.name}.partial.npy"
+    table = new_table(examples, classes, file=file)
+    before, start, tenth = int(table["done"].sum()), time.perf_counter(), -1
+    with runlog.progress(protocol.name, examples, before) as show_progress:
+
+        def show(done: int) -> None:
+            nonlocal tenth
+            log, tenth = 10 * done // examples != tenth, 10 * done // examples
+            show_progress(done, "images", log)
+
+        shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)
+    seconds = time.perf_counter() - start
+    print(f"{protocol.name}: {examples - before} images in {seconds:.1f} s; shapes compiled for: {shapes}", flush=True)
+    how = {"scales": [protocol.scale], "views": protocol.views, "compiled_shapes": shapes, "seconds": seconds}
+    how["images_per_second"] = (examples - before) / seconds  # of this start, as are the seconds
+    write(workdir, protocol.name, table["output"], table["label"], int(state.step), how)
+    file.unlink()
+
+
+def mean(files: Sequence[Path], weights: Sequence[float] | None = None) -> np.ndarray:
+    """The mean of saved probabilities, float32 [N, classes]; of equal weights, if none are given."""
+    weights = weights or [1.0] * len(files)
+    return sum(np.load(file) * np.float32(weight / sum(weights)) for file, weight in zip(files, weights, strict=True))
+
+
+def average(workdir: Path, name: str, of: Sequence[str]) -> None:
+    """The protocol that is the mean of others: from their saved probabilities."""
+    records = [json.loads((workdir / f"eval.{part}.json").read_text()) for part in of]
+    probs = mean([workdir / f"probs.{part}.npy" for part in of])
+    how = {"mean_of": [*of], "scales": sorted({scale for record in records for scale in record["scales"]})}
+    how |= {key: sum(record[key] for record in records) for key in ("views", "compiled_shapes", "seconds")}
+    how["images_per_second"] = len(probs) / how["seconds"]
+    write(workdir, name, probs, np.load(workdir / "labels.npy"), records[0]["step"], how)

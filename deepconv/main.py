@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import app, flags
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from deepconv import cli
 from deepconv import config as config_lib
@@ -17,7 +17,15 @@ from deepconv import config as config_lib
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run [runs/<recipe>,<what is changed in it>].")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Start from the weights of this run, or of a safetensors file.")
 _INIT_LAYERS = flags.DEFINE_list("init_layers", [], "Of these, take only the layers named; the others are random.")
-_EVALS = flags.DEFINE_list("evals", ["center"], "Test protocols to run after training.")
+_EVALS = flags.DEFINE_list(
+    "evals",
+    ["center"],
+    "Test protocols, after training or whenever the command is given again: center, ten_crop, dense, multi_crop, "
+    "multi_crop_dense; with scales, as in dense_q256_384_512, and then _posteriors, _precise_batch_stats (README).",
+)
+_TRAIN = flags.DEFINE_bool(
+    "train", None, "Train [yes; but the net of a safetensors file, with --evals given, is tested as it is]."
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -34,10 +42,12 @@ def main(arguments: list[str]) -> int:
         if _INIT_LAYERS.value and not origin:
             raise ValueError("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
         if not _EVALS.value:
-            raise ValueError(f"--evals is empty; choose from {sorted(evaluate.PROTOCOLS)}")
-        if unknown := sorted(set(_EVALS.value) - set(evaluate.PROTOCOLS)):
-            raise ValueError(f"--evals={','.join(unknown)} is not a protocol; choose from {sorted(evaluate.PROTOCOLS)}")
-        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value)
+            raise ValueError(f"--evals is empty; choose from {evaluate.KNOWN}")
+        untrained = _is_untrained(workdir, origin)
+        if untrained:
+            workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
+            origin["train"] = False
+        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained)
         start = {}
         if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
             source = Path(_INIT_FROM.value).expanduser()
@@ -52,6 +62,8 @@ def main(arguments: list[str]) -> int:
             for change in runlog.record_start(workdir):
                 print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
             print(f"run directory: {workdir}", flush=True)
+            if untrained:
+                print(f"the net of {_INIT_FROM.value} is tested as it is; --train would train it first", flush=True)
             _run(task, workdir, start)
     except preemption.Preempted as signal:
         print(f"\nstopped by {signal}; the same command goes on from here: {workdir}", flush=True)
@@ -61,19 +73,47 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:
+    """Whether the weights are tested as they are given: on demand, or where a whole net and tests are all there is."""
+    if _TRAIN.value is False and not origin:
+        raise ValueError("--notrain tests the net of --init_from=FILE, which is missing")
+    if _TRAIN.value is not None:
+        return not _TRAIN.value
+    if (
+        not origin
+        or _INIT_LAYERS.value
+        or Path(_INIT_FROM.value).expanduser().is_dir()
+        or flags.FLAGS["evals"].using_default_value
+    ):
+        return False
+    claimed = workdir / "config.json"  # of a run that was begun from these weights, maybe: then its tests are meant
+    return not claimed.exists() or json.loads(claimed.read_text()).get("train") is False
+
+
 def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
-    from deepconv import curves, evaluate, train
+    from deepconv import batch_stats, curves, evaluate, runlog, train
+    from deepconv.data import statistics
 
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
     if missing := [name for name, file in evals.items() if not file.exists()]:
-        state, mean = train.train(task, workdir, start)
-        data = task.eval_source.open()
-        for name in missing:
-            predict = evaluate.jit(name, task.model, mean, task.config.data.image_size, task.mesh)
-            batches = train.test_batches(task, data)
-            probs, labels = evaluate.probabilities(predict, state, batches, task.config.batch_size, task.mesh)
-            evaluate.write(workdir, name, probs, labels, int(state.step))
-        curves.draw(workdir)
+        state, computed = (train.train if task.total_steps else train.leave_untrained)(task, workdir, start)
+        statistics.save(
+            workdir / "statistics.npz", computed, fingerprint=""
+        )  # so that the run can be used without data
+        runlog.write_json(workdir / "classes.json", task.eval_source.classes)
+        net, data = train.net_for(task, computed), task.eval_source.open()
+        size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
+        tests = {part.name: part for name in missing for part in task.protocols[name]}
+        exact = state
+        if any(part.precise for part in tests.values()):
+            file = workdir / "precise_batch_stats.npz"
+            exact = batch_stats.precise(task, computed, state, task.train_source.open(), file)
+        for part in tests.values():
+            evaluate.run(net, part, exact if part.precise else state, data, workdir, **size)
+        for name in set(missing) - set(tests):
+            evaluate.average(workdir, name, [part.name for part in task.protocols[name]])
+        if task.total_steps:
+            curves.draw(workdir)
     _summary(task, workdir, [json.loads(file.read_text()) for file in evals.values()])
 
 
@@ -97,18 +137,22 @@ def _claim(workdir: Path, new: dict[str, Any]) -> None:
 
 def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
     classes = len(task.eval_source.classes)
-    table = Table(
-        "protocol", "images", "top-1 error", "top-5 error", "by chance", title=f"after {evals[0]['step']} steps"
-    )
+    title = f"after {evals[0]['step']} steps" if task.total_steps else None
+    columns = "images", "views", "top-1 error", "top-5 error", "by chance"
+    table = Table(Column("protocol", overflow="fold"), *columns, title=title)
     for record in evals:
-        errors = f"{record['top1_error']:.2f} %", f"{record['top5_error']:.2f} %"
-        table.add_row(record["protocol"], str(record["examples"]), *errors, f"{100 - 100 / classes:.0f} %")
+        counts = str(record["examples"]), str(record["views"])
+        errors = f"{record['top1_error']:.2f} %", f"{record['top5_error']:.2f} %", f"{100 - 100 / classes:.0f} %"
+        table.add_row(record["protocol"], *counts, *errors)
     Console().print(table)
     corrupt = workdir / "corrupt.txt"
     if corrupt.exists():
         print(f"{len(corrupt.read_text().splitlines())} images could not be decoded and were replaced: see {corrupt}")
-    print(f"run directory: {workdir}\ncurves:        {workdir / 'curves.png'}")
-    print("next:          the same command with a change, such as --config.seed=1 or --config.optimizer.momentum=0.8;")
+    print(f"run directory: {workdir}")
+    if task.total_steps:
+        print(f"curves:        {workdir / 'curves.png'}")
+    print(f"next:          python -m deepconv.predict --run={workdir} PHOTO.jpg;")
+    print("               the same command with a change, such as --config.seed=1 or --config.optimizer.momentum=0.8;")
     print("               tensorboard --logdir=runs (after pip install tensorboard); configs/ for the papers' recipes")
 
 

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -34,19 +35,29 @@ class Task:
     config: ConfigDict
     train_source: sources.Source
     eval_source: sources.Source
-    train_geometry: Geometry | None  # None where images have one size and are not decoded
-    eval_geometry: Geometry | None
+    geometry: Geometry | None  # of training images; None where they have one size and are not decoded
     statistics: Statistics | None  # None: computed from the training images when they are opened
     model: nn.Module
     tx: optax.GradientTransformationExtraArgs
-    total_steps: int
+    total_steps: int  # 0: the weights are tested as they are given
     lit_steps: int | None  # as long as colours are shifted; None: always
     mesh: Mesh
     workers: int  # loader processes; batches are the same for any number
+    protocols: Mapping[str, tuple[evaluate.Protocol, ...]]  # by name: the tests whose mean each is; center is one
 
 
-def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
-    """Check a config as far as can be without reading data. Raises ValueError, or OSError where data is not there."""
+def prepare(
+    config: ConfigDict,
+    data_dir: str | None,
+    workers: int = 0,
+    evals: Sequence[str] = ("center",),
+    untrained: bool = False,
+) -> Task:
+    """Check a config as far as can be without reading data. Raises ValueError, or OSError where data is not there.
+
+    evals are the names of test protocols. Untrained nets need a training set for its mean and classes only, and none
+    where those are ImageNet's, published.
+    """
     if jax.process_count() > 1:
         raise ValueError(
             f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
@@ -57,32 +68,38 @@ def prepare(config: ConfigDict, data_dir: str | None, workers: int = 0) -> Task:
         if data.get(field, values[0]) not in values:
             raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
     find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
-    train_source, eval_source = find(data.name, data.train_split), find(data.name, data.eval_split)
-    config_lib.check_together(config, train_source.examples, jax.device_count())
+    eval_source = find(data.name, data.eval_split)
+    alone = untrained and eval_source.is_imagenet and data.mean == "channel"
+    train_source = eval_source if alone else find(data.name, data.train_split)
+    if not untrained:
+        config_lib.check_together(config, train_source.examples, jax.device_count())
     steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
     model = models.create(config.model, len(train_source.classes))
     try:
-        layers = weights.shapes_of(model, size)["params"]
+        shapes = weights.shapes_of(model, size)
     except (ArithmeticError, TypeError, ValueError) as error:
         raise ValueError(f"config.model cannot take images of config.data.image_size={size} pixels: {error}") from error
-    if unknown := sorted(set(config.optimizer.get("layers", {})) - set(layers)):
-        raise ValueError(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}")
-    train_geometry, eval_geometry = pipeline.geometries(data, train_source.size)
+    if unknown := sorted(set(config.optimizer.get("layers", {})) - set(shapes["params"])):
+        raise ValueError(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(shapes['params'])}")
+    geometry = pipeline.geometry(data, train_source.size)
+    parts = functools.partial(
+        evaluate.parts, data=data, size=eval_source.size, model=model, batch_norm="batch_stats" in shapes
+    )
     return Task(
         config=config,
         train_source=train_source,
         eval_source=eval_source,
-        train_geometry=train_geometry,
-        eval_geometry=eval_geometry,
+        geometry=geometry,
         statistics=_stored_statistics(data, train_source, data_dir),
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
-        total_steps=steps(config, "total"),
+        total_steps=0 if untrained else steps(config, "total"),
         lit_steps=steps(data, "lighting_until")
         if {"lighting_until_epochs", "lighting_until_steps"} & {*data}
         else None,
         mesh=sharding.make_mesh(),
         workers=workers,
+        protocols={name: parts(name) for name in ("center", *evals)},
     )
 
 
@@ -107,7 +124,7 @@ def statistics_for(task: Task, data: sources.Arrays | sources.Records) -> Statis
     """Those of the task, or, where none are stored, of the training images."""
     if task.statistics:
         return task.statistics
-    geometry = task.train_geometry and decode.central_square(task.train_geometry.scale[0])
+    geometry = task.geometry and decode.central_square(task.geometry.scale[0])
     batches = pipeline.ordered_batches(data, task.train_source.examples, 1000, geometry)
     return statistics.compute(batch["image"] for batch in batches)
 
@@ -189,7 +206,7 @@ def batches(
         task.train_source.examples,
         batch_size=task.config.batch_size,
         seed=task.config.seed,
-        geometry=task.train_geometry,
+        geometry=task.geometry,
         first_step=first_step,
         workers=task.workers,
         report=report,
@@ -201,13 +218,36 @@ def batches(
             yield ahead.popleft()
 
 
-def test_batches(task: Task, data: sources.Arrays | sources.Records) -> Iterator[pipeline.Batch]:
-    """Batches on the host of all test images, in order."""
-    return pipeline.ordered_batches(data, task.eval_source.examples, task.config.batch_size, task.eval_geometry)
+def net_for(task: Task, computed: Statistics) -> evaluate.Net:
+    """What tests need to know of a task."""
+    data = task.config.data
+    mean = computed.mean(data.mean, data.image_size)
+    square, batch_size = data.get("central_square", False), task.config.batch_size
+    return evaluate.Net(task.model, mean, data.image_size, square, batch_size, task.mesh)
 
 
-def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> tuple[TrainState, np.ndarray]:
-    """Train from the newest checkpoint, or from the start, to the end; gives the final state and the mean image.
+def begin(task: Task, manager: ocp.CheckpointManager, start: weights.Variables | None) -> TrainState:
+    """The state of the newest checkpoint or, where there is none, of step 0, with the weights of `start` in it."""
+    init = initial_state(task)
+    state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
+    if state is not None:
+        return state
+    return start_from(init(), start, task.mesh) if start else init()
+
+
+def leave_untrained(task: Task, workdir: Path, start: weights.Variables | None) -> tuple[TrainState, Statistics]:
+    """The state of step 0, saved, so that it is there when the weights that it was made from are not."""
+    computed = statistics_for(task, task.train_source.open())
+    manager = checkpoint.open_manager(workdir / "checkpoints", 0)
+    state = begin(task, manager, start)
+    checkpoint.save(manager, state)
+    checkpoint.wait(manager)
+    manager.close()
+    return state, computed
+
+
+def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> tuple[TrainState, Statistics]:
+    """Train from the newest checkpoint, or from the start, to the end; gives the final state and the data's statistics.
 
     `start` holds weights of layers to begin with; the other layers are random.
     Raises FloatingPointError where the loss is not finite, Preempted (with the state saved) when told to stop, and
@@ -216,14 +256,11 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
     computed = statistics_for(task, data)
-    mean = computed.mean(config.data.mean, config.data.image_size)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
-    init = initial_state(task)
-    state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
-    if state is None:
-        state = start_from(init(), start, task.mesh) if start else init()
+    state = begin(task, manager, start)
     step = first_step = int(state.step)
-    predict = evaluate.jit("center", task.model, mean, config.data.image_size, task.mesh)
+    net, (center,) = net_for(task, computed), task.protocols["center"]
+    predict = evaluate.jit(net, center)
     examples = task.train_source.examples
     eval_every = config_lib.steps(config, "eval_every", examples, config.batch_size)
     steps_per_epoch = examples / config.batch_size
@@ -239,9 +276,9 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                 due = step and (step % eval_every == 0 or step == total)
                 if due and not (step == first_step and evaluated):  # a resume may owe the one of its checkpoint
                     evaluation_start = time.perf_counter()
-                    tests = test_batches(task, eval_data)
-                    probs, labels = evaluate.probabilities(predict, state, tests, config.batch_size, task.mesh)
-                    error = metrics.top_k_error(probs, labels, 1)
+                    table = evaluate.new_table(task.eval_source.examples, len(task.eval_source.classes))
+                    evaluate.probabilities(net, center, predict, state, eval_data, table)
+                    error = metrics.top_k_error(table["output"], table["label"], 1)
                     _log(workdir, board, {"step": step, "epoch": step / steps_per_epoch, "test_top1_error": error})
                     clock += time.perf_counter() - evaluation_start
                 if step == total:
@@ -274,7 +311,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     finally:
         checkpoint.wait(manager)
         manager.close()
-    return state, mean
+    return state, computed
 
 
 def _mean(window: list[dict[str, jax.Array]], last_step: int) -> dict[str, float]:

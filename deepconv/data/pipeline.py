@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 import numpy as np
@@ -28,14 +29,14 @@ def check_scale(data: ConfigDict) -> tuple[int, int] | None:
     return scale or None
 
 
-def geometries(data: ConfigDict, size: tuple[int, int] | None) -> tuple[Geometry | None, Geometry | None]:
-    """Which pixels of an image config.data asks for, in training and in tests; None where all have one size already.
+def geometry(data: ConfigDict, size: tuple[int, int] | None) -> Geometry | None:
+    """Which pixels of an image config.data asks for in training; None where all images have one size already.
 
     Raises ValueError where config.data cannot work, or not with images of that size.
     """
     if size:
         _check_size(data, size)
-        return None, None
+        return None
     if missing := [field for field in ("train_scale", "test_scale", "central_square") if field not in data]:
         raise ValueError(
             f"config.data.{missing[0]} is missing, and the images of {data.name} have many sizes; take a recipe for "
@@ -49,9 +50,7 @@ def geometries(data: ConfigDict, size: tuple[int, int] | None) -> tuple[Geometry
         raise ValueError(
             f"config.data.train_scale={scale}: central squares have one size; give it twice, as in 256,256"
         )
-    random = data.augment == "crop_flip" and not square
-    train = Geometry(scale, data.image_size, square, random)
-    return train, Geometry((data.test_scale, data.test_scale), data.image_size, square, random=False)
+    return Geometry(scale, data.image_size, square, random=data.augment == "crop_flip" and not square)
 
 
 def _check_size(data: ConfigDict, size: tuple[int, int]) -> None:
@@ -120,11 +119,22 @@ def _reported(batches: grain.IterDataset, report: Report | None) -> Iterator[Bat
         yield batch
 
 
-def padded(batch: Batch, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images, mask) of batch_size; images added are zeros, where the mask is False."""
-    images = batch["image"]
-    padding = ((0, batch_size - len(images)), (0, 0), (0, 0), (0, 0))
-    return np.pad(images, padding), np.arange(batch_size) < len(images)
+def test_images(
+    data: Arrays | Records, indices: np.ndarray, batch_size: int, scale: int | None, square: bool
+) -> Iterator[dict[str, Any]]:
+    """{"index": [B], "image": B whole images, uint8 [H, W, 3] each, "label": int32 [B]} in the order of the indices.
+
+    Images of many sizes have the shorter side rescaled to `scale`, or their central squares. Raises DataError.
+    """
+    if not len(indices):
+        return iter(())
+    load = (
+        functools.partial(_gather, data, 0)
+        if isinstance(data, Arrays)
+        else functools.partial(_whole, data, scale, square)
+    )
+    batches = grain.MapDataset.source(indices).batch(batch_size).map(lambda batch: {"index": batch} | load(batch))
+    return iter(batches.to_iter_dataset(_options(data)))
 
 
 def _fetch(
@@ -137,6 +147,20 @@ def _fetch(
 
 def _gather(data: Arrays, step: int, indices: np.ndarray) -> Batch:
     return {"image": data.images[indices], "label": data.labels[indices]}
+
+
+def _whole(records: Records, scale: int, square: bool, indices: np.ndarray) -> dict[str, Any]:
+    found = records(indices)
+    images = []
+    for index, record in zip(indices, found, strict=True):
+        try:
+            images.append(decode.rescale(decode.decode(record.data), scale, square))
+        except decode.CorruptImage as error:
+            raise DataError(
+                f"record {index} ({record.name}) cannot be decoded: {error}. Repair it: in a test, no other image may "
+                f"take its place"
+            ) from None
+    return {"image": images, "label": np.array([record.label for record in found], np.int32)}
 
 
 def _decode(

@@ -344,6 +344,13 @@ def imagenet_validation_labels() -> list[str]:
     return path.read_text().split()
 
 
+def imagenet_synsets() -> list[str]:
+    """The names of ILSVRC-2012's classes, in the order of their numbers."""
+    import tensorflow_datasets as tfds
+
+    return Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
+
+
 # Packed files
 
 

@@ -87,7 +87,8 @@ def save(file: Path, content: Statistics | Sums, fingerprint: str) -> None:
     """Whole or not at all, with the fingerprint of the data."""
     temporary = file.with_name(file.name + ".tmp")
     with temporary.open("wb") as out:
-        np.savez(out, fingerprint=np.array(fingerprint), **vars(content))
+        arrays = {name: array for name, array in vars(content).items() if array is not None}
+        np.savez(out, fingerprint=np.array(fingerprint), **arrays)
     temporary.replace(file)
 
 

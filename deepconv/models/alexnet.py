@@ -69,10 +69,7 @@ ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 
 
 class AlexNet(nn.Module):
-    """Five convolutions in two towers, and three fully connected layers; the options are the ablations of the paper.
-
-    With `dense`, the scores of every window of a larger image, [B, h, w, classes], by the same parameters.
-    """
+    """Five convolutions in two towers, and three fully connected layers; the options are the ablations of the paper."""
 
     classes: int
     variant: str = "paper"
@@ -137,7 +134,7 @@ class AlexNet(nn.Module):
         return table
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, dense: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         dtype, owt = jnp.dtype(self.dtype), self.variant == "owt"
         towers = self.towers() if self.lrn_in_towers else 1
         then: Steps = {
@@ -156,7 +153,7 @@ class AlexNet(nn.Module):
             if not owt and self.dropout:
                 x = dropout(x, self.dropout, self.make_rng("dropout") if train else None)
         scores = FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x).astype(jnp.float32)
-        return scores if dense else jnp.squeeze(scores, (1, 2))
+        return jnp.squeeze(scores, (1, 2))
 
 
 CONV5x5 = Layer(64, 5, 1, 2, 1, 0.01, 0.0, "act lrn pool")

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -14,14 +14,42 @@ CEIL = "ceil"  # padding on the right and bottom, so that the last window covers
 
 Padding = int | str  # pixels on all sides, or CEIL
 Initializer = jax.nn.initializers.Initializer
+Side = TypeVar("Side", int, jax.Array, None)
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015 (rectifiers): std sqrt(2 / n)
+
+
+class Dense(NamedTuple):
+    """Asks a net for the scores of every view of images that are larger than those it is trained on.
+
+    The images may have different sizes: each lies at the top left of its part of the batch, and the rest is as if it
+    were not there.
+    """
+
+    extent: jax.Array  # int32 [B, 2]: height and width of each image
+    view: int  # height and width of the images in training
+
+
+def inside(x: jax.Array, extent: jax.Array | None, outside: float = 0.0) -> jax.Array:
+    """x [B, H, W, C], and this value beyond the extent [B, 2] of each image."""
+    if extent is None:
+        return x
+    rows, columns = (jnp.arange(x.shape[axis])[None] < extent[:, axis - 1, None] for axis in (1, 2))
+    return jnp.where((rows[:, :, None] & columns[:, None])[..., None], x, outside)
+
+
+def windows(side: Side, size: int, stride: int, padding: Padding) -> Side:
+    """How many windows lie along a side of so many pixels, or of an extent's; None gives None."""
+    if side is None:
+        return None
+    added = -(side - size) % stride if padding == CEIL else 2 * padding
+    return (side + added - size) // stride + 1
 
 
 class Conv(nn.Module):
     """Square convolution, kernel [k, k, C / groups, D]; without bias_init, without bias.
 
-    Each of the groups sees its own part of the channels. Padding is zero.
+    Each of the groups sees its own part of the channels. Padding is zero, and so is what lies beyond the extent.
     """
 
     filters: int
@@ -34,7 +62,8 @@ class Conv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, extent: jax.Array | None = None) -> jax.Array:
+        x = inside(x, extent)
         kernel = self.param(
             "kernel", self.kernel_init, (self.size, self.size, x.shape[-1] // self.groups, self.filters)
         )
@@ -112,15 +141,18 @@ def pads(x: jax.Array, size: int, stride: int, padding: Padding) -> tuple[tuple[
     return ((padding, padding), (padding, padding))
 
 
-def max_pool(x: jax.Array, size: int, stride: int, padding: Padding = CEIL) -> jax.Array:
+def max_pool(
+    x: jax.Array, size: int, stride: int, padding: Padding = CEIL, extent: jax.Array | None = None
+) -> jax.Array:
     """Largest value of each window, x [B, H, W, C]; where several are largest, they share the gradient.
 
     Slices and maximum, rows first: the gradient of XLA's window reduction takes 3 to 4 times as long on a CPU and, on
     a GPU, has no deterministic form.
     """
+    x = inside(x, extent, -jnp.inf)
     x = jnp.pad(x, ((0, 0), *pads(x, size, stride, padding), (0, 0)), constant_values=-jnp.inf)
     for axis in (1, 2):
-        outputs = (x.shape[axis] - size) // stride + 1
+        outputs = windows(x.shape[axis], size, stride, 0)
         ends = [start + stride * (outputs - 1) + 1 for start in range(size)]
         x = functools.reduce(
             jnp.maximum, [lax.slice_in_dim(x, start, end, stride, axis) for start, end in enumerate(ends)]

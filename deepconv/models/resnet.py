@@ -6,7 +6,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import CEIL, BatchNorm, Conv, he_normal, max_pool, shortcut_a
+from deepconv.models.layers import (
+    CEIL,
+    BatchNorm,
+    Conv,
+    Dense,
+    average_pool,
+    he_normal,
+    max_pool,
+    shortcut_a,
+    windows,
+)
 
 # Table 1: the number of blocks in conv2_x, conv3_x, conv4_x, conv5_x
 BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -30,14 +40,16 @@ class BasicBlock(nn.Module):
     stride_on: str = "3x3"
 
     @nn.compact
-    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-        y = self.conv_bn(x, self.filters, 3, self.stride, "conv1", "bn1")
-        y = self.conv_bn(nn.relu(y), self.filters, 3, 1, "conv2", "bn2")
+    def __call__(self, x: jax.Array, extent: jax.Array | None) -> tuple[jax.Array, None]:
+        y = self.conv_bn(x, self.filters, 3, self.stride, "conv1", "bn1", extent)
+        y = self.conv_bn(nn.relu(y), self.filters, 3, 1, "conv2", "bn2", windows(extent, 3, self.stride, 1))
         return nn.relu(self.add_shortcut(x, y)), None
 
-    def conv_bn(self, x: jax.Array, filters: int, size: int, stride: int, conv: str, bn: str) -> jax.Array:
+    def conv_bn(
+        self, x: jax.Array, filters: int, size: int, stride: int, conv: str, bn: str, extent: jax.Array | None = None
+    ) -> jax.Array:
         """Convolution and normalisation under these names."""
-        x = Conv(filters, size, stride, padding=size // 2, dtype=self.dtype, name=conv)(x)
+        x = Conv(filters, size, stride, padding=size // 2, dtype=self.dtype, name=conv)(x, extent)
         return BatchNorm(self.bn_group, dtype=self.dtype, name=bn)(x, self.train)
 
     def add_shortcut(self, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -53,10 +65,11 @@ class BottleneckBlock(BasicBlock):
     """1x1, 3x3 and 1x1 convolutions, the last with four times the filters (Fig. 5)."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+    def __call__(self, x: jax.Array, extent: jax.Array | None) -> tuple[jax.Array, None]:
         strides = (self.stride, 1) if self.stride_on == "1x1" else (1, self.stride)
         y = self.conv_bn(x, self.filters, 1, strides[0], "conv1", "bn1")
-        y = self.conv_bn(nn.relu(y), self.filters, 3, strides[1], "conv2", "bn2")
+        extent = windows(extent, 1, strides[0], 0)
+        y = self.conv_bn(nn.relu(y), self.filters, 3, strides[1], "conv2", "bn2", extent)
         y = self.conv_bn(nn.relu(y), 4 * self.filters, 1, 1, "conv3", "bn3")
         return nn.relu(self.add_shortcut(x, y)), None
 
@@ -66,6 +79,9 @@ class ResNet(nn.Module):
 
     stride_on says which convolution of a bottleneck has the stride: the first 1x1 in the paper, the 3x3 in what
     torchvision and others call ResNet v1.5. pool1 rounds up as the authors' or pads all sides alike.
+
+    Asked for dense scores, it gives those of all views, [B, h, w, classes], and how many of them are of each image,
+    [B, 2]: the last map is averaged over the windows of a view, as in the net that the authors released.
     """
 
     classes: int
@@ -91,17 +107,25 @@ class ResNet(nn.Module):
                 )
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        dtype = jnp.dtype(self.dtype)
-        x = Conv(FILTERS[0], 7, 2, padding=3, dtype=dtype, name="conv1")(x)
+    def __call__(
+        self, x: jax.Array, train: bool, dense: Dense | None = None
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        dtype, pool1 = jnp.dtype(self.dtype), POOL1_PADDING[self.pool1]
+        extent, view = dense or (None, None)
+        x = Conv(FILTERS[0], 7, 2, padding=3, dtype=dtype, name="conv1")(x, extent)
+        extent, view = (windows(side, 7, 2, 3) for side in (extent, view))
         x = nn.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 112, 112, 64]
-        x = max_pool(x, 3, 2, POOL1_PADDING[self.pool1])
+        x = max_pool(x, 3, 2, pool1, extent)
+        extent, view = (windows(side, 3, 2, pool1) for side in (extent, view))
         block, counts = (BasicBlock, BASIC) if self.depth in BASIC else (BottleneckBlock, BOTTLENECK)
         shared = dict(shortcut=self.shortcut if self.residual else "none", stride_on=self.stride_on)
         shared |= dict(bn_group=self.bn_group, dtype=dtype, train=train)
         for part, (filters, count) in enumerate(zip(FILTERS, counts[self.depth], strict=True), 2):
-            x = stage(x, f"conv{part}", block, count, filters, 1 if part == 2 else 2, shared)
-        return head(x, self.classes)
+            stride = 1 if part == 2 else 2
+            x = stage(x, f"conv{part}", block, count, filters, stride, shared, extent)
+            extent, view = (windows(side, 1, stride, 0) for side in (extent, view))
+        scores = head(x, self.classes, view)
+        return (scores, windows(extent, view, 1, 0)) if dense else scores
 
 
 class CifarResNet(nn.Module):
@@ -130,24 +154,38 @@ class CifarResNet(nn.Module):
 
 
 def stage(
-    x: jax.Array, name: str, block: type[nn.Module], count: int, filters: int, stride: int, shared: dict[str, Any]
+    x: jax.Array,
+    name: str,
+    block: type[nn.Module],
+    count: int,
+    filters: int,
+    stride: int,
+    shared: dict[str, Any],
+    extent: jax.Array | None = None,
 ) -> jax.Array:
     """`count` blocks, the first with the stride.
 
     All others are equal. They are one scan, their parameters stacked along a first axis, so that the time to compile
     does not grow with depth.
     """
-    x, _ = block(filters, stride, **shared, name=f"{name}_first")(x, None)
+    x, _ = block(filters, stride, **shared, name=f"{name}_first")(x, extent)
     if count > 1:
-        x, _ = repeat(block, count - 1)(filters, 1, **shared, name=f"{name}_rest")(x, None)
+        extent = windows(extent, 1, stride, 0)
+        x, _ = repeat(block, count - 1)(filters, 1, **shared, name=f"{name}_rest")(x, extent)
     return x
 
 
 def repeat(block: type[nn.Module], times: int) -> type[nn.Module]:
     """`times` equal blocks, one after the other, as a scan."""
-    return nn.scan(block, variable_axes={"params": 0, "batch_stats": 0}, split_rngs={"params": True}, length=times)
+    axes = {"params": 0, "batch_stats": 0}
+    return nn.scan(block, variable_axes=axes, split_rngs={"params": True}, in_axes=nn.broadcast, length=times)
 
 
-def head(x: jax.Array, classes: int) -> jax.Array:
-    """Mean over the map, fully connected layer: scores [B, classes]."""
-    return nn.Dense(classes, kernel_init=he_normal, name="fc")(x.astype(jnp.float32).mean((1, 2)))
+def head(x: jax.Array, classes: int, view: int | None = None) -> jax.Array:
+    """Mean over the map, or over every window of it that is as large as a view; fully connected layer.
+
+    Scores [B, classes] or [B, h, w, classes].
+    """
+    x = x.astype(jnp.float32)
+    x = x.mean((1, 2)) if view is None else average_pool(x, view, 1, 0)
+    return nn.Dense(classes, kernel_init=he_normal, name="fc")(x)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import CEIL, Conv, FullyConnected, channel_norm, max_pool
+from deepconv.models.layers import CEIL, Conv, Dense, FullyConnected, channel_norm, max_pool, windows
 
 # Table 1: convolutions of k pixels and c filters as "k-c", a line the map's size; max pooling after each line.
 CONFIGURATIONS = {
@@ -32,7 +32,8 @@ INITIALIZERS = {
 class VGG(nn.Module):
     """Blocks of convolutions, each block followed by pooling, and three fully connected layers.
 
-    With `dense`, the scores of every window of a larger image, [B, h, w, classes], by the same parameters.
+    Asked for dense scores, it gives those of all views, [B, h, w, classes], and how many of them are of each image,
+    [B, 2] (3.2); its parameters are the same.
     """
 
     classes: int
@@ -48,7 +49,10 @@ class VGG(nn.Module):
                 raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {', '.join(known)}")
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, dense: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool, dense: Dense | None = None
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        extent, view = dense or (None, None)
         shared = dict(
             kernel_init=INITIALIZERS[self.initialization], bias_init=nn.initializers.zeros, dtype=jnp.dtype(self.dtype)
         )
@@ -59,10 +63,11 @@ class VGG(nn.Module):
                 else:
                     size, filters = map(int, text.split("-"))
                     conv = Conv(filters, size, padding=size // 2, **shared, name=f"conv{block}_{layer}")
-                    x = nn.relu(conv(x))
-            x = max_pool(x, 2, 2, CEIL)
+                    x = nn.relu(conv(x, extent))
+            x = max_pool(x, 2, 2, CEIL, extent)
+            extent, view = (windows(side, 2, 2, CEIL) for side in (extent, view))
         for name in ("fc6", "fc7"):
             x = nn.relu(FullyConnected(4096, **shared, name=name)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         scores = FullyConnected(self.classes, **shared, name="fc8")(x).astype(jnp.float32)
-        return scores if dense else jnp.squeeze(scores, (1, 2))
+        return (scores, windows(extent, view, 1, 0)) if dense else jnp.squeeze(scores, (1, 2))

@@ -1,0 +1,75 @@
+"""Means of saved probabilities: python -m deepconv.ensemble runs/vgg16/probs.dense.npy runs/vgg19/probs.dense.npy
+
+    python -m deepconv.ensemble runs/*/probs.ten_crop.npy --weights=2,1,1 --out=runs/three_nets
+
+Nothing is computed by a net: `python -m deepconv.main --evals=...` has left the files in the directories of runs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+from rich.console import Console
+from rich.table import Column, Table
+
+from deepconv import cli, evaluate, metrics
+
+_WEIGHTS = flags.DEFINE_list("weights", [], "One number for each file [all the same].")
+_OUT = flags.DEFINE_string("out", None, "Write probs.ensemble.npy and eval.ensemble.json to this directory.")
+
+
+def main(arguments: list[str]) -> int:
+    """Average and print."""
+    files = [Path(argument) for argument in arguments[1:]]
+    try:
+        weights = _numbers(_WEIGHTS.value, len(files))
+        labels = common_labels(files)
+        members = [evaluate.mean([file]) for file in files]
+        if len({probs.shape for probs in members}) > 1:
+            raise ValueError(f"the files hold {', '.join(str(probs.shape) for probs in members)}: not of one data set")
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+    whole = evaluate.mean(files, weights)
+    table = Table(Column("probabilities", overflow="fold"), "weight", "top-1 error", "top-5 error")
+    for name, weight, probs in zip(
+        [*map(str, files), "mean"], [*weights, sum(weights)], [*members, whole], strict=True
+    ):
+        errors = (f"{metrics.top_k_error(probs, labels, k):.2f} %" for k in (1, 5))
+        table.add_row(name, f"{weight:g}", *errors)
+    Console().print(table)
+    if _OUT.value:
+        out = Path(_OUT.value)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            how = {"mean_of": [str(file.resolve()) for file in files], "weights": weights}
+            evaluate.write(out, "ensemble", whole, labels, None, how)
+        except OSError as error:
+            return cli.refuse(str(error))
+        print(f"written to {out}")
+    return 0
+
+
+def common_labels(files: Sequence[Path]) -> np.ndarray:
+    """labels.npy beside the files. Raises ValueError where they are not the same, OSError where there are none."""
+    if not files:
+        raise ValueError("no files; give probs.<protocol>.npy of the directories of runs")
+    labels = [np.load(file.with_name("labels.npy")) for file in files]
+    for file, others in zip(files, labels, strict=True):
+        if not np.array_equal(others, labels[0]):
+            raise ValueError(f"{file} and {files[0]} were not computed from the same test images: their labels differ")
+    return labels[0]
+
+
+def _numbers(texts: Sequence[str], count: int) -> list[float]:
+    try:
+        weights = [float(text) for text in texts] or [1.0] * count
+    except ValueError:
+        weights = []
+    if len(weights) != count or not np.isfinite(weights).all() or min(weights, default=1) < 0 or sum(weights) == 0:
+        raise ValueError(f"--weights={','.join(texts)}: {count} numbers of 0 or more are needed, one for each file")
+    return weights
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=cli.parse)

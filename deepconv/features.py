@@ -1,0 +1,58 @@
+"""What a layer of a net puts out for each image."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepconv import evaluate, runlog, sharding
+from deepconv.data import augment
+from deepconv.data.sources import Arrays, Records
+from deepconv.state import TrainState
+
+
+def fill(
+    net: evaluate.Net,
+    state: TrainState,
+    data: Arrays | Records,
+    examples: int,
+    center: evaluate.Protocol,
+    layer: str,
+    rectify: bool,
+    file: Path,
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """A table as of evaluate, on disk, of the layer's outputs for the central crop, and the shape of each output.
+
+    Outputs are those before the nonlinearity that follows the layer, or, rectified, with zero for what is negative.
+    """
+    see = functools.partial(output, net=net, layer=layer, rectify=rectify)
+    one = jax.ShapeDtypeStruct((1, 1, net.size, net.size, 3), np.uint8)
+    _, *shape = jax.eval_shape(see, state, {"image": one}).shape
+    whole, split = sharding.replicated(net.mesh), sharding.split(net.mesh)
+    options = sharding.compiler_options()
+    flat = lambda state, batch: see(state, batch).reshape(len(batch["image"]), -1)  # noqa: E731
+    predict = jax.jit(flat, in_shardings=(whole, split), out_shardings=whole, compiler_options=options)
+    table = evaluate.new_table(examples, int(np.prod(shape)), file)
+    done = int(table["done"].sum())
+    with runlog.progress(layer, examples, done) as show:
+        evaluate.probabilities(net, center, predict, state, data, table, lambda done: show(done, "images", False))
+    return table, tuple(side for side in shape if side > 1)
+
+
+def output(
+    state: TrainState, batch: dict[str, jax.Array], *, net: evaluate.Net, layer: str, rectify: bool
+) -> jax.Array:
+    """Of a layer, by the name it has among the parameters: float32 [B, ...] of crops, uint8 [B, 1, S, S, 3]."""
+    images = augment.subtract_mean(batch["image"][:, 0], net.mean)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    _, found = net.model.apply(
+        variables,
+        images,
+        train=False,
+        capture_intermediates=lambda module, method: module.path == (layer,) and method == "__call__",
+        mutable=["intermediates"],
+    )
+    first = jax.tree.leaves(found)[0].astype(jnp.float32)  # the blocks of a scan give a pair
+    return jax.nn.relu(first) if rectify else first

@@ -1,0 +1,208 @@
+"""A trained net on a person's own photographs, and the features it computes.
+
+python -m deepconv.predict --run=RUN_DIR photo.jpg ...
+python -m deepconv.predict --run=RUN_DIR --protocol=dense_q256_384_512 --plot=top5.png photo.jpg ...
+python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy photo.jpg ...
+python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy --split=train --data_dir=DIR
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import app, flags
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from deepconv import checkpoint, cli, evaluate, features, models, preemption, sharding, weights
+from deepconv.data import decode, sources, statistics
+from deepconv.state import TrainState
+
+_RUN = flags.DEFINE_string("run", None, "The run's directory.")
+_PROTOCOL = flags.DEFINE_string("protocol", "center", "How a photograph is looked at: any of main's --evals.")
+_PLOT = flags.DEFINE_string("plot", None, "Draw the photographs and their five likeliest classes to this file.")
+_FEATURES = flags.DEFINE_string("features", None, "Instead of classes, the output of this layer, such as fc7.")
+_RECTIFY = flags.DEFINE_bool("rectify", False, "Of features, set to zero what is negative: a layer's rectifier.")
+_OUT = flags.DEFINE_string("out", None, "The .npy file for features, float32 [N, ...].")
+_SPLIT = flags.DEFINE_string("split", None, "Features of this split of the run's data set, instead of photographs.")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run's directory holds."""
+
+    data: ConfigDict  # config.data
+    net: evaluate.Net
+    state: TrainState
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Photographs as records; the label is 0."""
+
+    paths: Sequence[str]
+
+    def __call__(self, indices: Sequence[int]) -> list[sources.Record]:
+        return [sources.Record(Path(self.paths[i]).read_bytes(), 0, self.paths[i]) for i in indices]
+
+
+def main(arguments: list[str]) -> int:
+    """Photographs -> classes or features."""
+    photos = arguments[1:]
+    preemption.install()
+    try:
+        _check_flags(photos)
+        trained = load(Path(_RUN.value).expanduser())
+        if _FEATURES.value and _FEATURES.value not in trained.state.params:
+            layers = ", ".join(trained.state.params)
+            raise ValueError(f"--features={_FEATURES.value} is not a layer of this net; it has {layers}")
+        readable = [photo for photo in photos if _is_readable(photo)]
+        if _FEATURES.value:
+            write_features(trained, readable)
+        elif readable:
+            probs = predict(trained, readable, _PROTOCOL.value)
+            show(readable, probs, trained.classes)
+            if _PLOT.value:
+                draw(readable, probs, trained.classes).savefig(_PLOT.value)
+                print(f"drawn to {_PLOT.value}")
+    except preemption.Preempted as signal:
+        print(f"\nstopped by {signal}; the same command goes on from here", flush=True)
+        return preemption.EXIT_CODE
+    except (ValueError, OSError, checkpoint.CheckpointError) as error:
+        return cli.refuse(str(error), code=2)
+    return 0 if len(readable) == len(photos) else 1
+
+
+def _check_flags(photos: Sequence[str]) -> None:
+    if not _RUN.value:
+        raise ValueError("--run=RUN_DIR is missing: the directory of a run, or of imported weights")
+    if bool(photos) == bool(_SPLIT.value):
+        raise ValueError("give the files of photographs, or --split of the run's data set with --features")
+    if bool(_FEATURES.value) != bool(_OUT.value) or (_SPLIT.value and not _FEATURES.value):
+        raise ValueError("--features=LAYER and --out=FILE.npy belong together, and --split needs them")
+    if _FEATURES.value and (_PROTOCOL.value != "center" or _PLOT.value):
+        raise ValueError("--features are those of the central crop, and are not drawn: no --protocol, no --plot")
+
+
+def _is_readable(photo: str) -> bool:
+    try:
+        decode.decode(Path(photo).read_bytes())
+    except OSError as error:
+        cli.refuse(f"{photo} cannot be read: {error.strerror}")
+    except decode.CorruptImage as error:
+        cli.refuse(f"{photo} cannot be decoded: {error}")
+    else:
+        return True
+    return False
+
+
+def load(run: Path) -> Trained:
+    """The net of a run's newest checkpoint. Raises OSError, ValueError, CheckpointError."""
+    if not (run / "config.json").exists():
+        raise FileNotFoundError(f"{run} is not the directory of a run: it has no config.json")
+    config = ConfigDict(json.loads((run / "config.json").read_text()))
+    found = checkpoint.read(run / "checkpoints")
+    (last,) = set(weights.LAST_LAYERS) & set(found["params"])
+    count = len(found["params"][last]["bias"])
+    data, mesh = config.data, sharding.make_mesh()
+    # recipes for data sets with one size do not say these; photographs are made so small
+    data = ConfigDict({"test_scale": data.image_size, "central_square": True} | data.to_dict())
+    mean = _statistics(run, data, count).mean(data.mean, data.image_size)
+    model = models.create(config.model, count)
+    net = evaluate.Net(model, mean, data.image_size, data.central_square, config.batch_size, mesh)
+    state = TrainState(found["step"], found["params"], found.get("batch_stats", {}), ())
+    return Trained(data, net, jax.device_put(state, sharding.replicated(mesh)), _classes(run, count))
+
+
+def _statistics(run: Path, data: ConfigDict, classes: int) -> statistics.Statistics:
+    if (run / "statistics.npz").exists():
+        return statistics.load(run / "statistics.npz", "")
+    if data.mean == "channel" and classes == 1000:  # imported weights of ImageNet
+        return statistics.PUBLISHED
+    raise FileNotFoundError(
+        f"{run} has no statistics.npz, and the mean is needed; it is written when training is done and tests begin"
+    )
+
+
+def _classes(run: Path, count: int) -> Sequence[str]:
+    if (run / "classes.json").exists():
+        return json.loads((run / "classes.json").read_text())
+    return sources.imagenet_synsets() if count == 1000 else [str(number) for number in range(count)]
+
+
+def predict(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarray:
+    """Class probabilities, float32 [N, classes]. Raises ValueError for a protocol that the net does not have."""
+    net = trained.net
+    parts = evaluate.parts(protocol, trained.data, None, net.model, bool(trained.state.batch_stats))
+    if any(part.precise for part in parts):
+        raise ValueError(f"--protocol={protocol}: precise batch stats are for whole tests, by main")
+    total = np.zeros((len(photos), len(trained.classes)), np.float32)
+    for part in parts:
+        few = replace(net, batch_size=min(net.batch_size, len(photos) * part.views))
+        table = evaluate.new_table(*total.shape)
+        evaluate.probabilities(few, part, evaluate.jit(few, part), trained.state, Files(photos), table)
+        total += table["output"] / len(parts)
+    return total
+
+
+def show(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> None:
+    """The five likeliest classes of each, with bars as in Krizhevsky et al. 2012, Fig. 4."""
+    for photo, row in zip(photos, probs, strict=True):
+        print(photo)
+        for number in np.argsort(-row, kind="stable")[:5]:
+            print(f"  {row[number]:4.2f}  {'█' * round(30 * row[number]):30}  {classes[number]}")
+
+
+def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Photographs with bars below, four in a row."""
+    columns = min(4, len(photos))
+    rows = math.ceil(len(photos) / columns)
+    figure = Figure(figsize=(3 * columns, 4 * rows), layout="constrained")
+    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 2] * rows)
+    for place in axes.flat:
+        place.set_axis_off()
+    for i, (photo, row) in enumerate(zip(photos, probs, strict=True)):
+        above, below = axes[2 * (i // columns) :, i % columns][:2]
+        above.imshow(decode.decode(Path(photo).read_bytes()))
+        above.set_title(Path(photo).name, fontsize=8)
+        best = np.argsort(-row, kind="stable")[:5]
+        below.barh(range(len(best)), row[best], height=0.9, color="lightsteelblue")
+        for place, number in enumerate(best):
+            below.text(0.02, place, f"{classes[number]}  {row[number]:.2f}", va="center", fontsize=8)
+        below.set(xlim=(0, 1), ylim=(4.5, -0.5))
+    return figure
+
+
+def write_features(trained: Trained, photos: Sequence[str]) -> None:
+    """Of photographs, or of the split that is asked for; of that, with the labels. A start that was stopped goes on."""
+    data, out = trained.data, Path(_OUT.value)
+    if _SPLIT.value:
+        scale = tuple(data.train_scale) if "train_scale" in data else None
+        source = sources.find(data.name, _SPLIT.value, cli.DATA_DIR.value, data.image_size, scale)
+        images, examples, size = source.open(), source.examples, source.size
+        content = [source.split, source.fingerprint]
+    else:
+        images, examples, size = Files(photos), len(photos), None
+        content = [(photo, Path(photo).stat().st_mtime_ns) for photo in photos]
+    (center,) = evaluate.parts("center", data, size, trained.net.model, batch_norm=False)
+    content += [_RUN.value, int(trained.state.step), _FEATURES.value, _RECTIFY.value]
+    partial = out.with_name(f"{out.name}.{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}.partial")
+    table, shape = features.fill(
+        trained.net, trained.state, images, examples, center, _FEATURES.value, _RECTIFY.value, partial
+    )
+    with out.open("wb") as file:
+        np.save(file, table["output"].reshape(examples, *shape))
+    if _SPLIT.value:
+        np.save(out.with_name(f"{out.stem}.labels.npy"), table["label"])
+    partial.unlink()
+    print(f"{out} holds float32 {[examples, *shape]}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=cli.parse)
