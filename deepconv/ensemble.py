@@ -15,15 +15,12 @@ from rich.table import Column, Table
 
 from deepconv import cli, evaluate, metrics
 
-_WEIGHTS = flags.DEFINE_list("weights", [], "One number for each file [all the same].")
-_OUT = flags.DEFINE_string("out", None, "Write probs.ensemble.npy and eval.ensemble.json to this directory.")
-
 
 def main(arguments: list[str]) -> int:
     """Average and print."""
     files = [Path(argument) for argument in arguments[1:]]
     try:
-        weights = _numbers(_WEIGHTS.value, len(files))
+        weights = _numbers(flags.FLAGS.weights, len(files))
         labels = common_labels(files)
         members = [evaluate.mean([file]) for file in files]
         if len({probs.shape for probs in members}) > 1:
@@ -38,8 +35,8 @@ def main(arguments: list[str]) -> int:
         errors = (f"{metrics.top_k_error(probs, labels, k):.2f} %" for k in (1, 5))
         table.add_row(name, f"{weight:g}", *errors)
     Console().print(table)
-    if _OUT.value:
-        out = Path(_OUT.value)
+    if flags.FLAGS.out:
+        out = Path(flags.FLAGS.out)
         try:
             out.mkdir(parents=True, exist_ok=True)
             how = {"mean_of": [str(file.resolve()) for file in files], "weights": weights}
@@ -71,5 +68,12 @@ def _numbers(texts: Sequence[str], count: int) -> list[float]:
     return weights
 
 
+def define_flags() -> None:
+    """The flags of this command alone."""
+    flags.DEFINE_list("weights", [], "One number for each file [all the same].")
+    flags.DEFINE_string("out", None, "Write probs.ensemble.npy and eval.ensemble.json to this directory.")
+
+
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=cli.parse)

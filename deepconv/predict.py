@@ -23,13 +23,7 @@ from deepconv import checkpoint, cli, evaluate, features, models, preemption, sh
 from deepconv.data import decode, sources, statistics
 from deepconv.state import TrainState
 
-_RUN = flags.DEFINE_string("run", None, "The run's directory.")
-_PROTOCOL = flags.DEFINE_string("protocol", "center", "How a photograph is looked at: any of main's --evals.")
-_PLOT = flags.DEFINE_string("plot", None, "Draw the photographs and their five likeliest classes to this file.")
-_FEATURES = flags.DEFINE_string("features", None, "Instead of classes, the output of this layer, such as fc7.")
-_RECTIFY = flags.DEFINE_bool("rectify", False, "Of features, set to zero what is negative: a layer's rectifier.")
-_OUT = flags.DEFINE_string("out", None, "The .npy file for features, float32 [N, ...].")
-_SPLIT = flags.DEFINE_string("split", None, "Features of this split of the run's data set, instead of photographs.")
+FLAGS = flags.FLAGS
 
 
 @dataclass(frozen=True)
@@ -58,19 +52,19 @@ def main(arguments: list[str]) -> int:
     preemption.install()
     try:
         _check_flags(photos)
-        trained = load(Path(_RUN.value).expanduser())
-        if _FEATURES.value and _FEATURES.value not in trained.state.params:
+        trained = load(Path(FLAGS.run).expanduser())
+        if FLAGS.features and FLAGS.features not in trained.state.params:
             layers = ", ".join(trained.state.params)
-            raise ValueError(f"--features={_FEATURES.value} is not a layer of this net; it has {layers}")
+            raise ValueError(f"--features={FLAGS.features} is not a layer of this net; it has {layers}")
         readable = [photo for photo in photos if _is_readable(photo)]
-        if _FEATURES.value:
+        if FLAGS.features:
             write_features(trained, readable)
         elif readable:
-            probs = predict(trained, readable, _PROTOCOL.value)
+            probs = predict(trained, readable, FLAGS.protocol)
             show(readable, probs, trained.classes)
-            if _PLOT.value:
-                draw(readable, probs, trained.classes).savefig(_PLOT.value)
-                print(f"drawn to {_PLOT.value}")
+            if FLAGS.plot:
+                draw(readable, probs, trained.classes).savefig(FLAGS.plot)
+                print(f"drawn to {FLAGS.plot}")
     except preemption.Preempted as signal:
         print(f"\nstopped by {signal}; the same command goes on from here", flush=True)
         return preemption.EXIT_CODE
@@ -80,13 +74,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _check_flags(photos: Sequence[str]) -> None:
-    if not _RUN.value:
+    if not FLAGS.run:
         raise ValueError("--run=RUN_DIR is missing: the directory of a run, or of imported weights")
-    if bool(photos) == bool(_SPLIT.value):
+    if bool(photos) == bool(FLAGS.split):
         raise ValueError("give the files of photographs, or --split of the run's data set with --features")
-    if bool(_FEATURES.value) != bool(_OUT.value) or (_SPLIT.value and not _FEATURES.value):
+    if bool(FLAGS.features) != bool(FLAGS.out) or (FLAGS.split and not FLAGS.features):
         raise ValueError("--features=LAYER and --out=FILE.npy belong together, and --split needs them")
-    if _FEATURES.value and (_PROTOCOL.value != "center" or _PLOT.value):
+    if FLAGS.features and (FLAGS.protocol != "center" or FLAGS.plot):
         raise ValueError("--features are those of the central crop, and are not drawn: no --protocol, no --plot")
 
 
@@ -181,28 +175,40 @@ def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Fi
 
 def write_features(trained: Trained, photos: Sequence[str]) -> None:
     """Of photographs, or of the split that is asked for; of that, with the labels. A start that was stopped goes on."""
-    data, out = trained.data, Path(_OUT.value)
-    if _SPLIT.value:
+    data, out = trained.data, Path(FLAGS.out)
+    if FLAGS.split:
         scale = tuple(data.train_scale) if "train_scale" in data else None
-        source = sources.find(data.name, _SPLIT.value, cli.DATA_DIR.value, data.image_size, scale)
+        source = sources.find(data.name, FLAGS.split, cli.DATA_DIR.value, data.image_size, scale)
         images, examples, size = source.open(), source.examples, source.size
         content = [source.split, source.fingerprint]
     else:
         images, examples, size = Files(photos), len(photos), None
         content = [(photo, Path(photo).stat().st_mtime_ns) for photo in photos]
     (center,) = evaluate.parts("center", data, size, trained.net.model, batch_norm=False)
-    content += [_RUN.value, int(trained.state.step), _FEATURES.value, _RECTIFY.value]
+    content += [FLAGS.run, int(trained.state.step), FLAGS.features, FLAGS.rectify]
     partial = out.with_name(f"{out.name}.{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}.partial")
     table, shape = features.fill(
-        trained.net, trained.state, images, examples, center, _FEATURES.value, _RECTIFY.value, partial
+        trained.net, trained.state, images, examples, center, FLAGS.features, FLAGS.rectify, partial
     )
     with out.open("wb") as file:
         np.save(file, table["output"].reshape(examples, *shape))
-    if _SPLIT.value:
+    if FLAGS.split:
         np.save(out.with_name(f"{out.stem}.labels.npy"), table["label"])
     partial.unlink()
     print(f"{out} holds float32 {[examples, *shape]}")
 
 
+def define_flags() -> None:
+    """The flags of this command alone."""
+    flags.DEFINE_string("run", None, "The run's directory.")
+    flags.DEFINE_string("protocol", "center", "How a photograph is looked at: any of main's --evals.")
+    flags.DEFINE_string("plot", None, "Draw the photographs and their five likeliest classes to this file.")
+    flags.DEFINE_string("features", None, "Instead of classes, the output of this layer, such as fc7.")
+    flags.DEFINE_bool("rectify", False, "Of features, set to zero what is negative: a layer's rectifier.")
+    flags.DEFINE_string("out", None, "The .npy file for features, float32 [N, ...].")
+    flags.DEFINE_string("split", None, "Features of this split of the run's data set, instead of photographs.")
+
+
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=cli.parse)

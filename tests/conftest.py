@@ -25,7 +25,8 @@ TINY = {"model.depth": 8, "data.image_size": 16, "total_steps": 6}
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Shared by all workers of pytest, whose environment is that of the process that starts them
 os.environ.setdefault("DEEPCONV_TESTS_CACHE", tempfile.mkdtemp(prefix="deepconv-tests-"))
-jax.config.update("jax_compilation_cache_dir", os.environ["DEEPCONV_TESTS_CACHE"])
+CACHE = os.environ["DEEPCONV_TESTS_CACHE"]
+jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at absl's flags
 

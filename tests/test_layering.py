@@ -37,13 +37,21 @@ LAYERS = {
     "models.vgg": {"models.layers"},
     "models.resnet": {"models.layers"},
     "models": {"models.alexnet", "models.resnet", "models.vgg"},
-    "evaluate": {"metrics", "preemption", "runlog", "sharding", "state", "data.augment", "data.pipeline"},
+    "evaluate": {"metrics", "models.layers", "preemption", "runlog", "sharding", "state"}
+    | {"data.augment", "data.pipeline", "data.sources"},
+    "ensemble": {"cli", "evaluate", "metrics"},
+    "features": {"evaluate", "runlog", "sharding", "state", "data.augment", "data.sources"},
+    "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "sharding", "state", "weights"}
+    | {"data.decode", "data.sources", "data.statistics"},
+    "batch_stats": {"models.layers", "preemption", "runlog", "sharding", "state", "train"}
+    | {"data.augment", "data.sources", "data.statistics"},
     "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "runlog", "sharding"}
     | {"state", "weights", "data.augment", "data.decode", "data.pipeline", "data.sources", "data.statistics"},
     "cli": {"config"},
     "weights": {"checkpoint", "cli", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
     | {"runlog", "state"},
-    "main": {"checkpoint", "cli", "config", "curves", "evaluate", "preemption", "runlog", "train", "weights"},
+    "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "runlog", "train"}
+    | {"weights", "data.statistics"},
     "benchmark": {"cli", "runlog", "train", "data.decode", "data.pipeline", "data.sources"},
 }
 

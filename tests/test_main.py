@@ -13,11 +13,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from conftest import ROOT
+from conftest import CACHE, ROOT
 
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
-CACHE = jax.config.jax_compilation_cache_dir
 QUICK = f"--config={ROOT}/configs/quickstart.py"
 SHORT = [CIFAR, "--smoke", "--config.model.depth=8", "--config.data.image_size=16", "--config.batch_size=8"]
 SHORT += ["--config.total_steps=200", "--config.checkpoint_every_steps=10", "--config.eval_every_steps=100"]
@@ -67,6 +66,8 @@ MISTAKES = [
     ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
     ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
     ([CIFAR, "--smoke", "--evals=center,tencrop"], "--evals=tencrop"),
+    ([CIFAR, "--smoke", "--evals=center,dense"], "CifarResNet has no dense form"),
+    ([QUICK, "--notrain"], "--notrain tests the net of --init_from=FILE"),
     ([CIFAR, "--wrokdir=x"], "wrokdir"),
     ([CIFAR, "--data_dir=nowhere"], "cifar10 is not in nowhere"),
     (
@@ -148,7 +149,7 @@ def test_killed_twice_and_resumed_is_bit_identical(tmp_path):
     assert step == killed_step == 200
     assert all((a == b).all() for a, b in zip(whole, killed, strict=True))
     a, b = (json.loads((tmp_path / name / "eval.center.json").read_text()) for name in ("whole", "killed"))
-    assert a == b and set(a) >= {"examples", "top1_error", "top5_error", "step"}
+    assert all(a[key] == b[key] for key in ("examples", "top1_error", "top5_error", "step", "views"))
     assert len(json.loads((tmp_path / "killed" / "environment.json").read_text())) == 3
 
 
@@ -204,3 +205,52 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = finish(start([*SHORT, "--workdir=file/run"], tmp_path))
     assert code == 1 and "file/run" in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
+    quick = [QUICK, "--smoke"]
+    code, _, err = finish(start([*quick, "--workdir=run"], tmp_path))
+    assert code == 0, err
+    export = ["weights", "export", "--run=run", "--to=net.safetensors"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-m", "deepconv." + export[0], *export[1:]], cwd=tmp_path, env=environment, check=True
+    )
+    given = [*quick, "--init_from=net.safetensors"]
+    code, out, err = finish(start([*given, "--evals=center,multi_crop", "--config.batch_size=32"], tmp_path))
+    assert code == 0 and "tested as it is; --train" in out and "train 0/" not in out, err
+    (workdir,) = (tmp_path / "runs").iterdir()
+    assert workdir.name == "quickstart,smoke,batch_size=32,init_from=net.safetensors,train=False"
+    assert not (workdir / "metrics.jsonl").exists()
+    assert last_checkpoint(workdir)[0] == 0
+    a, b = (np.load(folder / "probs.center.npy") for folder in (workdir, tmp_path / "run"))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    # later, neither the file nor a look at it is needed, and only what is new is tested
+    (tmp_path / "net.safetensors").unlink()
+    code, out, err = finish(start([*given, "--evals=center,ten_crop", "--config.batch_size=32"], tmp_path))
+    assert code == 0 and "ten_crop 50/50" in out and "center 50/50" not in out, err
+    # a run that was begun from the file is meant, where there is one
+    code, out, err = finish(start([*quick, "--init_from=run", "--evals=ten_crop", "--workdir=more"], tmp_path))
+    assert code == 0 and "train 10/10" in out and "ten_crop 50/50" in out, err
+
+
+def test_a_test_that_is_killed_goes_on(tmp_path):
+    quick = [QUICK, "--smoke", "--config.data.eval_split=test", "--config.batch_size=16", "--workdir=run"]
+    code, _, err = finish(start(quick, tmp_path))
+    assert code == 0, err
+    partial = tmp_path / "run" / "probs.multi_crop.partial.npy"
+
+    def begun():
+        return partial.exists() and 20 < np.load(partial, mmap_mode="r")["done"].sum()
+
+    process = start([*quick, "--evals=multi_crop"], tmp_path)
+    wait_for(begun, process)
+    process.kill()
+    process.communicate()
+    done = int(np.load(partial)["done"].sum())
+    code, out, err = finish(start([*quick, "--evals=multi_crop"], tmp_path))
+    assert code == 0 and f"multi_crop: {2000 - done} images in" in out and not partial.exists(), err
+    record = json.loads((tmp_path / "run" / "eval.multi_crop.json").read_text())
+    assert record["examples"] == 2000 and record["views"] == 50
+    # all crops of a picture as large as a crop are the same, so this is the mean of it and its mirror image
+    assert abs(np.load(tmp_path / "run" / "probs.multi_crop.npy").sum(1) - 1).max() < 1e-4

@@ -394,18 +394,41 @@ def test_fully_connected_layers_apply_to_every_window_of_a_larger_map():
 
 
 @pytest.mark.parametrize("text", ["vgg configuration=A", "alexnet"])
-def test_dense_scores_are_the_ordinary_ones_and_dropout_is_for_training(text):
+def test_dropout_is_for_training(text):
     side = 32 if "vgg" in text else 64
     model, x = create(text), jax.random.normal(jax.random.key(0), (2, side, side, 3))
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), x)
     ordinary = jax.jit(functools.partial(model.apply, train=False))(variables, x)
-    dense = jax.jit(functools.partial(model.apply, train=False, dense=True))
-    np.testing.assert_allclose(dense(variables, x)[:, 0, 0], ordinary, rtol=1e-5, atol=1e-6)
     train = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={"dropout": key}))
     first, again, other = (np.asarray(train(jax.random.key(seed))) for seed in (0, 0, 1))
     assert (first == again).all() and (first != other).any() and (first != ordinary).any()
-    wide = jnp.pad(x, ((0, 0), (0, 0), (0, 32), (0, 0)))
-    assert dense(variables, wide).shape[:2] == (2, 1) and dense(variables, wide).shape[2] > 1
+
+
+DENSE = ["vgg configuration=A", "resnet depth=18 shortcut=A", "resnet depth=50", "resnet depth=18 pool1=symmetric"]
+
+
+@pytest.mark.parametrize("text", DENSE)
+def test_dense_scores_are_those_of_every_view_of_each_image(text):
+    """Images of different sizes in one batch, each as if it were alone; by the very parameters of ordinary scores."""
+    model, keys = create(text), jax.random.split(jax.random.key(0), 6)
+    sizes = [(64, 64), (64, 77), (97, 64), (64, 127), (128, 65)]
+    images = [jax.random.normal(key, (*size, 3)) for key, size in zip(keys, sizes, strict=False)]
+    variables = jax.jit(functools.partial(model.init, train=False))(keys[-1], images[0][None])
+    if "batch_stats" in variables:  # not those of a net that was never trained, which do not normalise at all
+        variables["batch_stats"] = jax.tree.map(lambda x: 3 * x + 0.1, variables["batch_stats"])
+    batch = np.full((5, 128, 128, 3), 99, np.float32)
+    for place, image in zip(batch, images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = image
+    dense = jax.jit(lambda x, extent: model.apply(variables, x, train=False, dense=layers.Dense(extent, 64)))
+    scores, views = dense(batch, jnp.array(sizes))
+    for i, image in enumerate(images):
+        alone, whole = dense(image[None], jnp.array([sizes[i]]))
+        height, width = views[i]
+        assert (whole[0] == views[i]).all() and alone.shape[1:3] == (height, width)
+        np.testing.assert_allclose(scores[i, :height, :width], alone[0], rtol=1e-5, atol=1e-5)
+    assert views[0].tolist() == [1, 1] and (views[1:] > 1).any(1).all()
+    ordinary = jax.jit(functools.partial(model.apply, train=False))(variables, images[0][None])
+    np.testing.assert_allclose(scores[:1, 0, 0], ordinary, rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_of_krizhevsky_et_al():

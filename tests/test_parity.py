@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from deepconv import config as config_lib
-from deepconv import metrics, models, optim, train, weights
+from deepconv import evaluate, metrics, models, optim, sharding, train, weights
 from deepconv.models import alexnet as alexnet_module
 from deepconv.state import TrainState
 
@@ -205,3 +205,51 @@ def five_steps_of_theirs(net, images, labels):
                 buffers[part].mul_(0.9).add_(w.grad + decay * w, alpha=rate)
                 w.sub_(buffers[part])
     return arrays(net)
+
+
+def their_map(net, images):
+    """The last map of a net of theirs."""
+    if isinstance(net, reference.VGG):
+        for module in net.features:
+            if isinstance(module, torch.nn.MaxPool2d):
+                module.ceil_mode = True
+        return net.features(images)
+    x = torch.relu(net.bn1(net.conv1(images)))
+    x = reference.max_pool_ceil(x, 3, 2) if net.pool1 == "ceil" else torch.max_pool2d(x, 3, 2, 1)
+    return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+
+
+def their_dense(net, image, mean, posteriors):
+    """One image, a window of its last map after the other: Simonyan & Zisserman 2015, 3.2."""
+    probs = []
+    for seen in (image, image[:, ::-1]):
+        last = their_map(net, torch.tensor(seen - mean).permute(2, 0, 1)[None])
+        scores = []
+        for i in range(last.shape[2] - 1):
+            for j in range(last.shape[3] - 1):
+                window = last[:, :, i : i + 2, j : j + 2]  # of 64 pixels, the last map has 2 x 2
+                vgg = isinstance(net, reference.VGG)
+                scores.append(net.classifier(window.flatten(1)) if vgg else net.fc(window.mean((2, 3))))
+        scores = torch.stack(scores)
+        probs.append(scores.softmax(-1).mean(0) if posteriors else scores.mean(0).softmax(-1))
+    return ((probs[0] + probs[1]) / 2)[0].detach().numpy()
+
+
+@pytest.mark.parametrize("name", ["vgg A", "resnet 18 A", "resnet 34 B", "resnet 50"])
+def test_dense_evaluation(name):
+    net, model, variables = both(name)
+    net.eval()
+    mean = np.array([120, 110, 100], np.float32)
+    state = TrainState(0, variables["params"], variables.get("batch_stats", {}), ())
+    ours = evaluate.Net(model, mean.reshape(1, 1, 1, 3), 64, False, 16, sharding.make_mesh())
+    sizes = [(64, 64), (64, 77), (97, 64), (64, 127)]
+    images = [np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8) for i, size in enumerate(sizes)]
+    batch = {"image": np.zeros((4, 128, 128, 3), np.uint8), "extent": np.array(sizes, np.int32)}
+    for place, image in zip(batch["image"], images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = image
+    for posteriors in (False, True):
+        predict = evaluate.jit(ours, evaluate.Protocol("dense", "dense", 64, posteriors, precise=False))
+        probs = predict(state, batch)
+        for row, image in zip(probs, images, strict=True):
+            expected = their_dense(net, image.astype(np.float32), mean, posteriors)
+            assert far(row, expected) < 1e-4 and 0.02 < expected.std()

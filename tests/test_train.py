@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import signal
@@ -180,7 +179,7 @@ def test_every_shipped_config_takes_a_step_by_shape(path):
 
     task = train.prepare(config_lib.load(path, smoke=True), None)
     size, count = (
-        task.train_geometry.size if task.train_geometry else task.config.data.image_size,
+        task.geometry.size if task.geometry else task.config.data.image_size,
         task.config.batch_size,
     )
     batch = {
@@ -219,25 +218,6 @@ def test_bfloat16_and_grouped_statistics_train(tmp_path):
     assert all(x.dtype == np.float32 for x in leaves(state.params))
     records = [record["train_loss"] for record in runlog.read_metrics(tmp_path) if "train_loss" in record]
     assert np.mean(records[-2:]) < 1.7 < records[0]  # that of chance is 2.3
-
-
-@pytest.mark.parametrize("batch_size", [7, 50, 64])
-def test_evaluation_does_not_depend_on_the_batch_size(batch_size, tmp_path):
-    task = tiny_task()
-    state, mean = train.initial_state(task)(), np.zeros((1, 1, 1, 3), np.float32)
-    images, labels = task.eval_source.open()
-    predict = evaluate.jit("center", task.model, mean, 16, task.mesh)
-    batches = pipeline.ordered_batches(task.eval_source.open(), 50, batch_size)
-    probs, found = evaluate.probabilities(predict, state, batches, batch_size, task.mesh)
-    assert (found == labels).all()
-    by_hand = task.model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats}, images.astype(np.float32), train=False
-    )
-    np.testing.assert_allclose(probs, jax.nn.softmax(by_hand), rtol=1e-4, atol=1e-5)
-    record = evaluate.write(tmp_path, "center", probs, labels, 0)
-    assert record == json.loads((tmp_path / "eval.center.json").read_text()) and record["examples"] == 50
-    saved = np.load(tmp_path / "probs.center.npy")
-    assert saved.dtype == np.float16 and record["top1_error"] == pytest.approx(100 * (saved.argmax(1) != labels).mean())
 
 
 @pytest.mark.parametrize(
@@ -339,7 +319,6 @@ DATA |= dict(alexnet_code=(256, 256, 256, True, "pixel", "standard_deviation"))
 def test_recipes_look_at_images_as_the_papers_do(recipe):
     data = config_lib.load(ROOT / "configs" / f"{recipe}.py").data
     low, high, test, square, mean, lighting = DATA[recipe]
-    train_geometry, eval_geometry = pipeline.geometries(data, None)
-    assert train_geometry == decode.Geometry((low, high), 224, square, random=not square)
-    assert eval_geometry == decode.Geometry((test, test), 224, square, random=False)
+    assert pipeline.geometry(data, None) == decode.Geometry((low, high), 224, square, random=not square)
+    assert (data.test_scale, data.central_square) == (test, square)
     assert (data.image_size, data.augment, data.mean, data.lighting) == (224, "crop_flip", mean, lighting)

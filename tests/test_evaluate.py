@@ -1,0 +1,369 @@
+"""Test protocols, against loops over images, crops, windows and pixels."""
+
+import dataclasses
+import functools
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import tiny_task
+from ml_collections import ConfigDict
+from PIL import Image
+
+from deepconv import batch_stats, evaluate, models, preemption, sharding, train
+from deepconv.data import augment, decode, sources
+from deepconv.models import layers, vgg
+from deepconv.state import TrainState
+
+SIZES = [(30, 30), (37, 30), (30, 61), (200, 33), (17, 16), (9, 25), (40, 40), (64, 31), (12, 3), (1, 30)]
+CLASSES = 6
+DATA = ConfigDict(dict(name="photos", image_size=16, test_scale=18))
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Pictures of odd sizes, some smaller than a crop, as PNG."""
+    records = []
+    for i, size in enumerate(SIZES):
+        small = np.random.default_rng(i).integers(0, 256, (5, 5, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC).save(file, "PNG")
+        records.append(sources.Record(file.getvalue(), i % CLASSES, f"photo {i}"))
+    return lambda indices: [records[i] for i in indices]
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A VGG of three convolutions with images of 16 pixels, and a mean image that is not flat."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vgg.CONFIGURATIONS, "A", ("3-5", "3-7 1-8"))
+        model = models.create(ConfigDict(dict(name="vgg", configuration="A")), CLASSES)
+        mean = np.random.default_rng(0).uniform(80, 160, (1, 16, 16, 3)).astype(np.float32)
+        yield evaluate.Net(model, mean, 16, False, 8, sharding.make_mesh())
+
+
+@pytest.fixture(scope="module")
+def state(net):
+    variables = jax.jit(functools.partial(net.model.init, train=False))(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    return TrainState(jnp.array(3), jax.tree.map(lambda x: 1.3 * x, variables["params"]), {}, ())
+
+
+def literal_convolution(x, layer):
+    kernel, bias = np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"])
+    reach = kernel.shape[0] // 2
+    padded = np.pad(x, ((reach, reach), (reach, reach), (0, 0)))
+    out = np.zeros((*x.shape[:2], kernel.shape[-1]))
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            window = padded[i : i + kernel.shape[0], j : j + kernel.shape[1]]
+            out[i, j] = np.einsum("hwc,hwcd->d", window, kernel) + bias
+    return np.maximum(out, 0)
+
+
+def literal_pool(x):
+    height, width = -(-x.shape[0] // 2), -(-x.shape[1] // 2)
+    return np.array(
+        [[x[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max((0, 1)) for j in range(width)] for i in range(height)]
+    )
+
+
+def literal_scores(params, image):
+    """Of every view, [views, classes]; one, of an image of 16 x 16 pixels."""
+    x = literal_pool(literal_convolution(image, params["conv1_1"]))
+    x = literal_pool(literal_convolution(literal_convolution(x, params["conv2_1"]), params["conv2_2"]))
+    scores = []
+    for i in range(x.shape[0] - 3):
+        for j in range(x.shape[1] - 3):
+            y = x[i : i + 4, j : j + 4].reshape(-1)
+            for name in ("fc6", "fc7", "fc8"):
+                kernel = np.asarray(params[name]["kernel"], np.float64).reshape(len(y), -1)
+                y = y @ kernel + np.asarray(params[name]["bias"])
+                y = y if name == "fc8" else np.maximum(y, 0)
+            scores.append(y)
+    return np.array(scores)
+
+
+def softmax(scores):
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def literal_crops(params, image, mean, corners, mirrored):
+    probs = []
+    for top, left in corners:
+        crop = image[top : top + 16, left : left + 16].astype(np.float64)
+        for seen in (crop, crop[:, ::-1]) if mirrored else (crop,):
+            probs.append(softmax(literal_scores(params, seen - mean[0]))[0])
+    return np.mean(probs, 0)
+
+
+def literal_dense(params, image, mean, posteriors):
+    stretched = literal_stretch(mean[0], image.shape[:2])
+    probs = []
+    for seen in (image, image[:, ::-1]):
+        scores = literal_scores(params, seen.astype(np.float64) - stretched)
+        probs.append(softmax(scores).mean(0) if posteriors else softmax(scores.mean(0)))
+    return np.mean(probs, 0)
+
+
+def literal_stretch(mean, shape):
+    """Bilinear, by the pixels' centres."""
+
+    def along(x, length):
+        places = np.clip((np.arange(length) + 0.5) * len(x) / length - 0.5, 0, len(x) - 1)
+        low = np.minimum(places.astype(int), len(x) - 2)
+        return x[low] + (places - low)[:, None, None] * (x[low + 1] - x[low])
+
+    return along(along(mean, shape[0]).transpose(1, 0, 2), shape[1]).transpose(1, 0, 2)
+
+
+def literal(name, params, image, mean):
+    """By hand, of one protocol that is no mean of others."""
+    kind, scale = name.split("_q")[0], int(name.split("_q")[1].split("_")[0])
+    small = decode.rescale(image, scale)
+    if kind == "dense":
+        return literal_dense(params, small, mean, name.endswith("_posteriors"))
+    low, right = small.shape[0] - 16, small.shape[1] - 16
+    middle = low // 2, right // 2
+    if kind == "center":
+        return literal_crops(params, small, mean, [middle], mirrored=False)
+    if kind == "ten_crop":
+        corners = [(0, 0), (0, right), (low, 0), (low, right), middle]
+        return literal_crops(params, small, mean, corners, mirrored=True)
+    grid = [(int(low * i / 4), int(right * j / 4)) for i in range(5) for j in range(5)]
+    return literal_crops(params, small, mean, grid, mirrored=True)
+
+
+PROTOCOLS = {
+    "center_q16": ["center_q16"],
+    "ten_crop_q18": ["ten_crop_q18"],
+    "dense_q16": ["dense_q16"],
+    "dense_q21": ["dense_q21"],
+    "dense_q18_posteriors": ["dense_q18_posteriors"],
+    "dense_q16_18_21": ["dense_q16", "dense_q18", "dense_q21"],
+    "multi_crop_q16_19": ["multi_crop_q16", "multi_crop_q19"],
+    "multi_crop_dense_q16_18": ["multi_crop_q16", "multi_crop_q18", "dense_q16", "dense_q18"],
+}
+
+
+def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
+    """Of every picture whose long side keeps this test short."""
+    params = jax.device_get(state.params)
+    chosen = [i for i, size in enumerate(SIZES) if max(size) < 4 * min(size)]
+    by_hand = {}
+    for name, of in PROTOCOLS.items():
+        parts = evaluate.parts(name, DATA, None, net.model, batch_norm=False)
+        for part in parts:
+            evaluate.run(net, part, state, photos, tmp_path, examples=len(SIZES), classes=CLASSES)
+        if len(parts) > 1:
+            evaluate.average(tmp_path, name, [part.name for part in parts])
+        for one in set(of) - set(by_hand):
+            images = [decode.decode(record.data) for record in photos(chosen)]
+            by_hand[one] = np.array([literal(one, params, image, net.mean) for image in images])
+        probs, record = (
+            np.load(tmp_path / f"probs.{name}.npy"),
+            json.loads((tmp_path / f"eval.{name}.json").read_text()),
+        )
+        np.testing.assert_allclose(probs[chosen], np.mean([by_hand[one] for one in of], 0), atol=1e-5)
+        labels = np.arange(len(SIZES)) % CLASSES
+        assert (np.load(tmp_path / "labels.npy") == labels).all() and record["examples"] == len(SIZES)
+        assert record["top1_error"] == pytest.approx(100 * (probs.argmax(1) != labels).mean())
+        places = np.argsort(-probs)[:, :5]
+        assert record["top5_error"] == pytest.approx(100 - 100 * (places == labels[:, None]).any(1).mean())
+        assert set(record) >= {"views", "seconds", "images_per_second", "commit", "devices", "step", "protocol"}
+    assert np.std([probs for probs in by_hand.values()]) > 0.02  # not all alike
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def outputs(net, state, photos, name, **changes):
+    (part,) = evaluate.parts(name, DATA, None, net.model, batch_norm=False)
+    net = dataclasses.replace(net, **changes)
+    table = evaluate.new_table(len(SIZES), CLASSES)
+    shapes = evaluate.probabilities(net, part, evaluate.jit(net, part), state, photos, table)
+    return table["output"], shapes
+
+
+@pytest.mark.parametrize("name", ["center", "ten_crop", "multi_crop_q20", "dense"])
+def test_nothing_depends_on_batches_and_devices(net, state, photos, name):
+    expected, _ = outputs(net, state, photos, name)
+    one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("data",))
+    for changes in ({"batch_size": 1}, {"batch_size": 300}, {"mesh": one, "batch_size": 7}):
+        np.testing.assert_allclose(outputs(net, state, photos, name, **changes)[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_dense_test_of_a_square_as_large_as_a_crop_is_the_central_crop_and_its_mirror(net, state):
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
+    dense = evaluate.see_whole(state, {"image": image, "extent": jnp.array([[16, 16]])}, net=net, posteriors=False)
+    crops = evaluate.see_crops(state, {"image": image[:, None]}, net=net, mirrored=True)
+    np.testing.assert_allclose(dense, crops, atol=1e-6)
+
+
+def test_ten_crops_are_ten_forwards(net, state, photos):
+    (image,) = [decode.rescale(decode.decode(record.data), 18) for record in photos([2])]
+    right = image.shape[1] - 16
+    probs = []
+    for top, left in [(0, 0), (0, right), (2, 0), (2, right), (1, right // 2)]:
+        for flip in (1, -1):
+            crop = image[None, top : top + 16, left : left + 16][:, :, ::flip]
+            scores = net.model.apply({"params": state.params}, crop - net.mean, train=False)
+            probs.append(jax.nn.softmax(scores)[0])
+    np.testing.assert_allclose(outputs(net, state, photos, "ten_crop")[0][2], np.mean(probs, 0), atol=1e-6)
+
+
+def test_few_shapes_hold_all_images_with_less_than_an_eighth_added():
+    for shorter in (224, 256, 640, 16):
+        shapes = set()
+        for longer in range(shorter, 8 * shorter + 1):
+            height, width = evaluate.bucket(shorter, longer)
+            assert height == shorter and longer <= width < longer * 1.126 + 1
+            assert evaluate.bucket(longer, shorter) == (width, height)
+            shapes |= {(height, width), (width, height)}
+        assert len(shapes) == 49 and (shorter, 8 * shorter) in shapes
+
+
+def test_images_without_end_are_cut_and_shapes_are_counted(net, state, photos):
+    _, shapes = outputs(net, state, photos, "dense")
+    seen = [decode.rescale(decode.decode(record.data), 18).shape[:2] for record in photos(range(len(SIZES)))]
+    assert max(max(shape) for shape in seen) == 8 * 18 and shapes == len({evaluate.bucket(*shape) for shape in seen})
+
+
+def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypatch):
+    (part,) = evaluate.parts("dense", DATA, None, net.model, batch_norm=False)
+    size = dict(examples=len(SIZES), classes=CLASSES)
+    put, rows = sharding.put_batch, []
+
+    def stop_at_the_fourth(batch, mesh):
+        rows.append(len(batch["image"]))
+        if len(rows) == 4:
+            raise preemption.Preempted("SIGTERM")
+        return put(batch, mesh)
+
+    monkeypatch.setattr(sharding, "put_batch", stop_at_the_fourth)
+    with pytest.raises(preemption.Preempted):
+        evaluate.run(net, part, state, photos, tmp_path, **size)
+    (partial,) = tmp_path.glob("probs.dense.partial.npy")
+    left = np.load(partial)
+    assert 0 < left["done"].sum() < len(SIZES) and not (tmp_path / "eval.dense.json").exists()
+    asked = []
+
+    def counted(indices):
+        asked.extend(map(int, indices))
+        return photos(indices)
+
+    evaluate.run(net, part, state, counted, tmp_path, **size)
+    assert sorted(asked) == np.flatnonzero(~left["done"]).tolist()
+    np.testing.assert_array_equal(np.load(tmp_path / "probs.dense.npy"), outputs(net, state, photos, "dense")[0])
+    assert not partial.exists()
+
+
+def test_an_image_that_was_not_tested_and_a_number_that_is_none_are_noticed(net, state, photos, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "_crops", lambda *args: iter(()))
+        with pytest.raises(RuntimeError, match="10 of 10 images were not tested"):
+            outputs(net, state, photos, "center")
+    broken = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
+    probs, _ = outputs(net, broken, photos, "center")
+    with pytest.raises(FloatingPointError, match="center"):
+        evaluate.write(tmp_path, "center", probs, np.zeros(len(SIZES), np.int32), 0, {})
+
+
+def test_an_image_that_cannot_be_decoded_is_named(net, state, photos):
+    def damaged(indices):
+        return [
+            record if i else record._replace(data=record.data[:40])
+            for i, record in zip(indices, photos(indices), strict=True)
+        ]
+
+    with pytest.raises(sources.DataError, match=r"record 0 \(photo 0\) cannot be decoded.*no other image"):
+        outputs(net, state, damaged, "dense")
+
+
+NAMES = {
+    "center": ["center None"],
+    "ten_crop_q384": ["ten_crop_q384 384"],
+    "dense_q256_384_512": ["dense_q256 256", "dense_q384 384", "dense_q512 512"],
+    "dense_posteriors_precise_batch_stats": ["dense_posteriors_precise_batch_stats None"],
+    "multi_crop": ["multi_crop_q256 256", "multi_crop_q384 384", "multi_crop_q512 512"],
+    "multi_crop_dense_q300_posteriors": ["multi_crop_q300 300", "dense_q300_posteriors 300"],
+    "dense_q224_256_precise_batch_stats": ["dense_q224_precise_batch_stats 224", "dense_q256_precise_batch_stats 256"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_protocols(name):
+    data = ConfigDict(dict(name="photos", image_size=224, test_scale=None))
+    parts = evaluate.parts(name, data, None, models.create(ConfigDict(dict(name="resnet")), 10), batch_norm=True)
+    assert [f"{part.name} {part.scale}" for part in parts] == NAMES[name]
+    assert all(part.precise == ("precise" in name) for part in parts)
+    assert [part.posteriors for part in parts] == ["posteriors" in part.name for part in parts]
+    views = {"center": 1, "ten_crop": 10, "dense": 2, "multi_crop": 50}
+    assert [part.views for part in parts] == [views[part.kind] for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"),
+    [
+        ("tencrop", "tencrop is not a protocol; choose from center, ten_crop"),
+        ("dense_q256_q384", "not a protocol"),
+        ("dense_precise_batch_stats", "no BatchNorm"),
+        ("ten_crop_posteriors", "ten_crop does not have"),
+        ("dense_q15", "15 is less than config.data.image_size=16"),
+        ("dense_q18_18", "a scale twice"),
+    ],
+)
+def test_names_that_are_no_protocol_of_a_net(net, name, mistake):
+    with pytest.raises(ValueError, match=mistake):
+        evaluate.parts(name, DATA, None, net.model, batch_norm=False)
+
+
+def test_images_of_one_size_are_tested_as_they_are(net):
+    (part,) = evaluate.parts("ten_crop_q32", DATA, (32, 32), net.model, batch_norm=False)
+    assert part.scale is None and [p.name for p in evaluate.parts("multi_crop", DATA, (32, 32), net.model, False)] == [
+        "multi_crop"
+    ]
+    with pytest.raises(ValueError, match="have 32 x 32 pixels and are tested so, not at 40"):
+        evaluate.parts("ten_crop_q40", DATA, (32, 32), net.model, batch_norm=False)
+    alexnet = models.create(ConfigDict(dict(name="alexnet")), 10)
+    with pytest.raises(ValueError, match="AlexNet has no dense form"):
+        evaluate.parts("multi_crop_dense", DATA, None, alexnet, batch_norm=False)
+
+
+def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_path):
+    task = tiny_task(model__bn_group=8, data__train_split="train[:50]")
+    data = task.train_source.open()
+    computed, state = train.statistics_for(task, data), train.initial_state(task)()
+    exact = batch_stats.precise(task, computed, state, data, tmp_path / "stats.npz")
+    prepare, key = augment.for_training(task.config.data, computed, None), jax.random.fold_in(jax.random.key(0), 1)
+    moments = {"bn1": [], "stage2_first": []}
+    for count, batch in zip(range(50 // 16), train.batches(task, data, 0), strict=False):
+        images = prepare(jax.random.fold_in(key, count), 0, batch["image"])
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        options = dict(train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True)
+        _, found = task.model.apply(variables, images, **options)
+        for layer in moments:
+            module = found["intermediates"]
+            module = module["conv1"] if layer == "bn1" else module[layer]["conv2"]
+            groups = np.asarray(module["__call__"][0], np.float64).reshape(2, -1, module["__call__"][0].shape[-1])
+            moments[layer].append((groups.mean(1), groups.var(1)))
+    for layer, measured in moments.items():
+        stats = exact.batch_stats["bn1"] if layer == "bn1" else exact.batch_stats[layer]["bn2"]
+        assert len(measured) == 3
+        for name, arrays in zip(("mean", "var"), zip(*measured, strict=True), strict=True):
+            np.testing.assert_allclose(stats[name], np.mean(arrays, (0, 1)), rtol=1e-4, atol=1e-5)
+    again = batch_stats.precise(task, computed, state, None, tmp_path / "stats.npz")  # from the file
+    for a, b in zip(jax.tree.leaves(again.batch_stats), jax.tree.leaves(exact.batch_stats), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(jax.tree.leaves(exact.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_windows_are_counted_as_they_are_taken():
+    for size, stride, padding in [(2, 2, layers.CEIL), (3, 2, layers.CEIL), (3, 2, 1), (7, 2, 3), (1, 2, 0)]:
+        for side in range(7, 20):
+            x = jnp.zeros((1, side, side, 1))
+            pooled = layers.max_pool(x, size, stride, padding).shape[1]
+            assert layers.windows(side, size, stride, padding) == pooled
+            assert layers.windows(jnp.array([side]), size, stride, padding)[0] == pooled

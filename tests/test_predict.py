@@ -1,0 +1,171 @@
+"""Predictions on files, features, and means of saved probabilities."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import CACHE, ROOT, tiny_task
+from PIL import Image
+
+from deepconv import ensemble, predict, runlog, train, weights
+from deepconv.data import decode, sources, statistics
+
+PHOTOS = [(40, 40), (31, 50), (60, 20)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A trained run with what main leaves in its directory, and photographs beside it."""
+    folder = tmp_path_factory.mktemp("predict")
+    task, workdir = tiny_task(), folder / "run"
+    state, computed = train.train(task, workdir)
+    runlog.write_json(workdir / "config.json", json.loads(task.config.to_json()))
+    runlog.write_json(workdir / "classes.json", task.eval_source.classes)
+    statistics.save(workdir / "statistics.npz", computed, "")
+    for i, size in enumerate(PHOTOS):
+        small = np.random.default_rng(i).integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    (folder / "bad.jpg").write_text("no picture")
+    return folder, task, state, computed
+
+
+def by_hand(run, **options):
+    """The net on the photographs' central squares, without anything of evaluate."""
+    folder, task, state, computed = run
+    images = [decode.decode((folder / f"{i}.png").read_bytes()) for i in range(len(PHOTOS))]
+    crops = np.stack([decode.rescale(image, 16, square=True) for image in images])
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    mean = computed.mean(task.config.data.mean, 16)
+    return task.model.apply(variables, crops.astype(np.float32) - mean, train=False, **options)
+
+
+def call(folder, *arguments, module="predict"):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE}
+    command = [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_five_likeliest_classes_are_printed_and_drawn(run):
+    folder, task, *_ = run
+    expected = np.asarray(jax.nn.softmax(by_hand(run)))
+    trained = predict.load(folder / "run")
+    probs = predict.predict(trained, [str(folder / f"{i}.png") for i in range(3)], "center")
+    np.testing.assert_allclose(probs, expected, rtol=1e-4, atol=1e-5)
+    code, out, err = call(folder, "--run=run", "0.png", "bad.jpg", "1.png", "2.png", "none.jpg", "--plot=top5.png")
+    assert code == 1 and "bad.jpg cannot be decoded" in err and "none.jpg cannot be read: No such file" in err
+    lines = out.splitlines()
+    assert [line for line in lines if line.endswith(".png")][:3] == ["0.png", "1.png", "2.png"] and len(lines) == 19
+    for i in range(3):
+        for line, number in zip(lines[6 * i + 1 : 6 * i + 6], np.argsort(-expected[i])[:5], strict=True):
+            assert line.endswith(f"  {task.eval_source.classes[number]}")
+            assert float(line.split()[0]) == pytest.approx(expected[i, number], abs=0.0051)
+            assert line.count("█") == pytest.approx(30 * expected[i, number], abs=0.51)
+    with Image.open(folder / "top5.png") as image:
+        assert image.width > 500
+
+
+def test_ten_crops_of_a_photograph_are_another_mean(run):
+    trained = predict.load(run[0] / "run")
+    trained.data.test_scale = 20
+    center, ten, both = (
+        predict.predict(trained, [str(run[0] / "1.png")], name) for name in ("center", "ten_crop", "multi_crop_q16_20")
+    )
+    assert ten.sum() == pytest.approx(1, abs=1e-5) and not np.allclose(ten, center, atol=1e-3)
+    parts = [predict.predict(trained, [str(run[0] / "1.png")], f"multi_crop_q{scale}") for scale in (16, 20)]
+    np.testing.assert_allclose(both, np.mean(parts, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["conv1", "stage2_first", "fc"])
+def test_features_are_what_a_layer_puts_out(run, layer):
+    folder = run[0]
+    capture = lambda module, method: module.path == (layer,) and method == "__call__"  # noqa: E731
+    _, found = by_hand(run, capture_intermediates=capture, mutable=["intermediates"])
+    expected = np.asarray(jax.tree.leaves(found)[0])
+    photos = [folder / f"{i}.png" for i in range(3)]
+    code, _, err = call(folder, "--run=run", f"--features={layer}", f"--out={layer}.npy", *photos)
+    assert code == 0, err
+    features = np.load(folder / f"{layer}.npy")
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-3)
+    if layer == "fc":
+        np.testing.assert_allclose(features, by_hand(run), rtol=1e-3, atol=1e-3)
+
+
+def test_features_of_a_split_come_with_its_labels(run):
+    folder, task, *_ = run
+    code, out, err = call(
+        folder, "--run=run", "--features=conv1", "--rectify", "--out=split.npy", "--split=test[10:40]"
+    )
+    assert code == 0 and "[30, 16, 16, 16]" in out, err
+    features, labels = np.load(folder / "split.npy"), np.load(folder / "split.labels.npy")
+    source = sources.find("shapes", "test[10:40]", None, 16)
+    assert (labels == source.open().labels).all() and features.min() == 0 < features.max()
+    assert not list(folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--run=RUN_DIR is missing"),
+        (["--run=run"], "give the files of photographs"),
+        (["--run=nowhere", "0.png"], "nowhere is not the directory of a run"),
+        (["--run=run", "--features=fc9", "--out=x.npy", "0.png"], "--features=fc9 is not a layer of this net; it has"),
+        (["--run=run", "--features=fc", "0.png"], "--features=LAYER and --out=FILE.npy belong together"),
+        (["--run=run", "--protocol=dense", "0.png"], "CifarResNet has no dense form"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(run, arguments, named):
+    code, out, err = call(run[0], *arguments)
+    assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
+
+
+def test_imported_weights_of_imagenet_need_no_data(tmp_path):
+    """1000 classes and a mean colour are published."""
+    config = json.loads((tiny_task().config).to_json())
+    config["data"]["mean"] = "channel"
+    task = tiny_task(data__mean="channel")
+    model = type(task.model)(classes=1000, depth=8)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), np.zeros((1, 16, 16, 3)), train=False))()
+    import safetensors.numpy
+
+    safetensors.numpy.save_file(weights.to_torch(variables, model), tmp_path / "net.safetensors")
+    weights.import_file(task.config, tmp_path / "net.safetensors", tmp_path / "run")
+    trained = predict.load(tmp_path / "run")
+    assert (trained.net.mean == statistics.PUBLISHED.channel_mean).all()
+    assert trained.classes[:2] == ["n01440764", "n01443537"] and len(trained.classes) == 1000
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Two runs' probabilities of three classes, of the same four images, and one of others."""
+    rng = np.random.default_rng(0)
+    for name, labels in (("a", [0, 1, 2, 0]), ("b", [0, 1, 2, 0]), ("c", [0, 1, 2, 1])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "probs.center.npy", rng.dirichlet([1] * 3, 4).astype(np.float32))
+        np.save(tmp_path / name / "labels.npy", np.array(labels, np.int32))
+    return tmp_path
+
+
+def test_ensembles_are_weighted_means(saved):
+    files = [f"{name}/probs.center.npy" for name in "ab"]
+    code, out, err = call(saved, *files, "--weights=3,1", "--out=ensemble", module="ensemble")
+    assert code == 0, err
+    a, b = (np.load(saved / file) for file in files)
+    mean = np.load(saved / "ensemble" / "probs.ensemble.npy")
+    np.testing.assert_allclose(mean, (3 * a + b) / 4, rtol=1e-6)
+    error = 100 * (mean.argmax(1) != [0, 1, 2, 0]).mean()
+    record = json.loads((saved / "ensemble" / "eval.ensemble.json").read_text())
+    assert record["top1_error"] == error and f"{error:.2f} %" in out and record["weights"] == [3, 1]
+    code, _, err = call(saved, *files, "c/probs.center.npy", module="ensemble")
+    assert code == 2 and "c/probs.center.npy and a/probs.center.npy were not computed from the same test images" in err
+
+
+@pytest.mark.parametrize(("weights", "count"), [(["1"], 2), (["1", "x"], 2), (["1", "-1"], 2), (["0", "0"], 2)])
+def test_weights_that_are_none(weights, count):
+    with pytest.raises(ValueError, match="2 numbers of 0 or more"):
+        ensemble._numbers(weights, count)
