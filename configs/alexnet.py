@@ -13,7 +13,7 @@ The ablations, by --config.model and:
     .dropout=0.0 (4.2)   .activation=tanh (3.1)   .grouped=False: one tower of full width
     .lrn_alpha=2e-5 .lrn_in_towers=True: as the authors' code normalises
 
-The paper's errors in percent, top-1 and top-5, mean of ten crops: 40.7 and 18.2 on ILSVRC-2012's validation set.
+The paper's errors in percent, top-1 and top-5, --evals=ten_crop: 40.7 and 18.2 on ILSVRC-2012's validation set.
 ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`
 (or take the published mean colour: --config.data.mean=channel). The
 paper's fixed 256x256 images, which need no decoding, are made by `... prepare pack`:

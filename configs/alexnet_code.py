@@ -7,7 +7,7 @@ and its windows, which end at a tower's border, in the spread of the initial wei
 biases, in lowering conv1's rate before the others' and then freezing it, and in the size of the colours' shifts, which
 end when conv1's rate is lowered.
 DIFFERS: the authors' code shared a crop and its reflection among 32 images; here each has its own.
-The run's errors in percent, top-1 and top-5, mean of ten crops: 40.66 and 18.21 on ILSVRC-2012's validation set.
+The run's errors in percent, top-1 and top-5, --evals=ten_crop: 40.66 and 18.21 on ILSVRC-2012's validation set.
 """
 
 from alexnet import get_config as text

@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/resnet101.py
 
-The paper's errors in percent, top-1 and top-5, mean of ten crops: 21.75 and 6.05.
+The paper's errors in percent, top-1 and top-5, --evals=ten_crop: 21.75 and 6.05.
 """
 
 from ml_collections import ConfigDict

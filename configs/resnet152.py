@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/resnet152.py
 
-The paper's errors in percent, top-1 and top-5, mean of ten crops: 21.43 and 5.71.
+The paper's errors in percent, top-1 and top-5, --evals=ten_crop: 21.43 and 5.71.
 """
 
 from ml_collections import ConfigDict

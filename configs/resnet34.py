@@ -3,7 +3,7 @@
     python -m deepconv.main --config=configs/resnet34.py --config.model.shortcut=A (B, C)
     python -m deepconv.main --config=configs/resnet34.py --config.model.residual=False
 
-The paper's top-1 errors in percent, mean of ten crops: 25.03 (A), 24.52 (B), 24.19 (C), 28.54 (plain).
+The paper's top-1 errors in percent, --evals=ten_crop: 25.03 (A), 24.52 (B), 24.19 (C), 28.54 (plain).
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,10 @@ Other rows and curves of the paper; `...` stands for --config.model:
     resnet18.py ...residual=False    resnet34.py ...residual=False      the plain nets of Table 2 and Fig. 4
 What torchvision calls resnet50: ...stride_on=3x3 ...pool1=symmetric (its resnet18 and 34: and ...shortcut=B)
 
-The paper's errors in percent, top-1 and top-5, mean of ten crops: 22.85 and 6.71 on the validation set.
+The paper's errors in percent, top-1 and top-5, on the validation set:
+    --evals=ten_crop                          22.85 and 6.71 (Table 3)
+    --evals=dense_q224_256_384_480_640        20.74 and 5.25 (Table 4)
+both with _precise_batch_stats behind it, if BatchNorm's averages are to be as the authors'.
 ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`
 (or take the published mean colour: --config.data.mean=channel).
 """

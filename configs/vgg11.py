@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/vgg11.py
 
-The paper's errors in percent, top-1 and top-5, dense evaluation at 256 pixels: 29.6 and 10.4.
+The paper's errors in percent, top-1 and top-5, --evals=dense_q256: 29.6 and 10.4.
 """
 
 from ml_collections import ConfigDict

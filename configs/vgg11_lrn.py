@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/vgg11_lrn.py
 
-The paper's errors in percent, top-1 and top-5, dense evaluation at 256 pixels: 29.7 and 10.5.
+The paper's errors in percent, top-1 and top-5, --evals=dense_q256: 29.7 and 10.5.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/vgg13.py
 
-The paper's errors in percent, top-1 and top-5, dense evaluation at 256 pixels: 28.7 and 9.9.
+The paper's errors in percent, top-1 and top-5, --evals=dense_q256: 28.7 and 9.9.
 """
 
 from ml_collections import ConfigDict

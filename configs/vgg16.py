@@ -10,8 +10,12 @@ The first is Glorot & Bengio's initialisation, which the paper found later to do
 From the net trained at S=256 to that at S=384: --init_from=RUN_OF_VGG16 --config.optimizer.learning_rate=1e-3
 
 Siblings: vgg11 (A), vgg11_lrn (A-LRN), vgg13 (B), vgg16_1x1 (C), vgg19 (E), vgg13_5x5 (the shallow net of section 4).
-The paper's errors in percent, top-1 and top-5, one scale, dense evaluation: 27.0 and 8.8 on the validation set.
+The paper's errors in percent, top-1 and top-5, on the validation set:
+    --evals=dense_q256             27.0 and 8.8 (Table 3)
+    --evals=dense_q224_256_288     26.6 and 8.6 (Table 4)
 S, the shorter side in training: --config.data.train_scale=384,384 or 256,512, tested at --config.data.test_scale=384.
+Of the net trained at 256,512 (Tables 4 and 5):
+    --evals=dense_q256_384_512     24.8 and 7.5        --evals=multi_crop_dense     24.4 and 7.2
 ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`.
 """
 

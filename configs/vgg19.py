@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/vgg19.py
 
-The paper's errors in percent, top-1 and top-5, dense evaluation at 256 pixels: 27.3 and 9.0.
+The paper's errors in percent, top-1 and top-5, --evals=dense_q256: 27.3 and 9.0.
 """
 
 from ml_collections import ConfigDict

@@ -8,15 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepconv import preemption, runlog, sharding, train
-from deepconv.data import augment, sources
+from deepconv.data import augment, pipeline
 from deepconv.data.statistics import Statistics
 from deepconv.models.layers import BatchNorm
 from deepconv.state import TrainState
 
 
-def precise(
-    task: train.Task, computed: Statistics, state: TrainState, data: sources.Arrays | sources.Records, file: Path
-) -> TrainState:
+def precise(task: train.Task, computed: Statistics, state: TrainState, file: Path) -> TrainState:
     """The state with means over one epoch of what BatchNorm measures in each batch; the file keeps them for later.
 
     The images are augmented, and normalised batch by batch, as in training. ResNet's authors computed the averages of
@@ -24,7 +22,8 @@ def precise(
     """
     leaves, tree = jax.tree.flatten(state.batch_stats)
     if not file.exists():
-        averages = jax.tree.leaves(_averages(task, computed, state, data))
+        report = train.replacements(task, file.parent)
+        averages = jax.tree.leaves(_averages(task, computed, state, report))
         temporary = file.with_name(file.name + ".tmp")
         with temporary.open("wb") as out:
             np.savez(out, *map(np.asarray, averages))
@@ -34,7 +33,7 @@ def precise(
     return state.replace(batch_stats=jax.device_put(stored, sharding.replicated(task.mesh)))
 
 
-def _averages(task: train.Task, computed: Statistics, state: TrainState, data: sources.Arrays | sources.Records) -> Any:
+def _averages(task: train.Task, computed: Statistics, state: TrainState, report: pipeline.Report | None) -> Any:
     prepare_images = augment.for_training(task.config.data, computed, task.lit_steps)
     key = jax.random.fold_in(jax.random.key(task.config.seed), 1)
     zeros = jax.tree.map(jnp.zeros_like, state.batch_stats)
@@ -51,7 +50,7 @@ def _averages(task: train.Task, computed: Statistics, state: TrainState, data: s
     options = sharding.compiler_options()
     add = jax.jit(add, in_shardings=(whole, whole, split), out_shardings=whole, compiler_options=options)
     means, total = zeros, max(1, task.train_source.examples // task.config.batch_size)
-    loader = train.batches(task, data, 0)
+    loader = train.batches(task, task.train_source.open(), 0, report)
     with runlog.progress("precise batch stats", total) as show:
         for count in range(total):
             with preemption.waiting():

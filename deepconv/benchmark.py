@@ -6,12 +6,17 @@ Four measurements: start to first step, the input pipeline alone, the step alone
 
 measures the input pipeline only, beside what it could reach at best and, where torch is installed, beside torch's
 DataLoader with Pillow doing the same work; the three take turns.
+
+    python -m deepconv.benchmark --dense=256 --config=configs/resnet50.py --smoke --config.data.image_size=224
+
+measures dense tests of images of many shapes with that shorter side, beside central crops, as parts of their pixels.
 """
 
 import time
 
 START = time.perf_counter()  # before the imports, which are part of what a user waits for
 
+import functools
 import io
 import itertools
 import random
@@ -27,10 +32,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from deepconv import cli, runlog, train
+from deepconv import cli, evaluate, runlog, sharding, train
 from deepconv.data import decode, pipeline, sources
 
 _INPUT = flags.DEFINE_bool("input", False, "Measure the input pipeline only, beside others.")
+_DENSE = flags.DEFINE_integer("dense", None, "Measure dense tests at this scale only, beside central crops.")
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps a measurement; the first five are not counted.", lower_bound=10)
 
 
@@ -43,6 +49,8 @@ def main(arguments: list[str]) -> int:
         return cli.refuse(str(error), code=2)
     if _INPUT.value:
         return show_input(task)
+    if _DENSE.value:
+        return show_dense(task)
     data = task.train_source.open()
     step_fn = train.jit_step(task, train.statistics_for(task, data))
     state = train.initial_state(task)()
@@ -141,6 +149,36 @@ def show_input(task: train.Task) -> int:
     best = statistics.median(rates[ours])
     for name, values in rates.items():
         table.add_row(name, f"{statistics.median(values):,.0f}", f"{best / statistics.median(values):.2f}")
+    Console().print(table)
+    return 0
+
+
+def show_dense(task: train.Task) -> int:
+    """Seconds for the pixels of a central crop, in crops and in whole images of some shapes, in turns; medians."""
+    size, scale, rng = task.config.data.image_size, _DENSE.value, np.random.default_rng(0)
+    net = train.net_for(task, train.statistics_for(task, task.train_source.open()))
+    state = train.initial_state(task)()
+    crops = evaluate.jit(net, evaluate.Protocol("center", "center", None, posteriors=False, precise=False))
+    dense = evaluate.jit(net, evaluate.Protocol("dense", "dense", scale, posteriors=False, precise=False))
+    batch = sharding.put_batch({"image": rng.integers(0, 256, (net.batch_size, 1, size, size, 3), np.uint8)}, net.mesh)
+    ways, parts = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
+    for ratio in (1, 1.01, 4 / 3, 1.5, 1.78):
+        shape = scale, round(scale * ratio)
+        images = [(0, 0, rng.integers(0, 256, (*shape, 3), np.uint8))] * evaluate.room(net, evaluate.bucket(*shape))
+        _, _, whole = evaluate.together(images, evaluate.bucket(*shape), len(images))
+        name = f"{len(images)} x [{shape[0]}, {shape[1]}]"
+        ways[name] = functools.partial(dense, state, sharding.put_batch(whole, net.mesh))
+        parts[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images
+    seconds = {name: [] for name in ways}
+    for turn, (name, way) in itertools.product(range(_STEPS.value // 5 + 1), ways.items()):
+        start = time.perf_counter()
+        jax.block_until_ready(way())
+        if turn:  # the first compiles
+            seconds[name].append((time.perf_counter() - start) / parts[name])
+    best = statistics.median(seconds["central crops"])
+    table = Table("", "ms for the pixels of a crop", "times central crops")
+    for name, values in seconds.items():
+        table.add_row(name, f"{1000 * statistics.median(values):.1f}", f"{statistics.median(values) / best:.2f}")
     Console().print(table)
     return 0
 

@@ -255,10 +255,10 @@ def _whole(net: Net, protocol: Protocol, data: Arrays | Records, missing: np.nda
         for index, label, image in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
             shape = bucket(*image.shape[:2])
             waiting[shape].append((index, label, image))
-            if len(waiting[shape]) == _room(net, shape):
-                yield _together(waiting.pop(shape), shape, _room(net, shape))
+            if len(waiting[shape]) == room(net, shape):
+                yield together(waiting.pop(shape), shape, room(net, shape))
     for shape, images in waiting.items():
-        yield _together(images, shape, _room(net, shape))
+        yield together(images, shape, room(net, shape))
 
 
 def bucket(height: int, width: int) -> tuple[int, int]:
@@ -273,11 +273,13 @@ def bucket(height: int, width: int) -> tuple[int, int]:
     return (longest, shorter) if height > width else (shorter, longest)
 
 
-def _room(net: Net, shape: tuple[int, int]) -> int:
+def room(net: Net, shape: tuple[int, int]) -> int:
+    """How many images of a shape are tested densely at a time."""
     return _divisible(net.batch_size * net.size**2 // (WAITING * shape[0] * shape[1]), net.mesh)
 
 
-def _together(images: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int], count: int) -> Step:
+def together(images: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int], count: int) -> Step:
+    """Images by number, label and pixels -> one batch of `count`, each at the top left of its place."""
     batch = np.zeros((count, *shape, 3), np.uint8)
     extent = np.full((count, 2), shape, np.int32)
     for i, (_, _, image) in enumerate(images):

@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> int:
             _claim(workdir, json.loads(config.to_json()) | origin | data)
             for change in runlog.record_start(workdir):
                 print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
+            runlog.write_json(workdir / "classes.json", task.train_source.classes)
             print(f"run directory: {workdir}", flush=True)
             if untrained:
                 print(f"the net of {_INIT_FROM.value} is tested as it is; --train would train it first", flush=True)
@@ -91,23 +92,18 @@ def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:
 
 
 def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
-    from deepconv import batch_stats, curves, evaluate, runlog, train
-    from deepconv.data import statistics
+    from deepconv import batch_stats, curves, evaluate, train
 
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
     if missing := [name for name, file in evals.items() if not file.exists()]:
         state, computed = (train.train if task.total_steps else train.leave_untrained)(task, workdir, start)
-        statistics.save(
-            workdir / "statistics.npz", computed, fingerprint=""
-        )  # so that the run can be used without data
-        runlog.write_json(workdir / "classes.json", task.eval_source.classes)
         net, data = train.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}
         exact = state
         if any(part.precise for part in tests.values()):
             file = workdir / "precise_batch_stats.npz"
-            exact = batch_stats.precise(task, computed, state, task.train_source.open(), file)
+            exact = batch_stats.precise(task, computed, state, file)
         for part in tests.values():
             evaluate.run(net, part, exact if part.precise else state, data, workdir, **size)
         for name in set(missing) - set(tests):

@@ -119,9 +119,7 @@ def _statistics(run: Path, data: ConfigDict, classes: int) -> statistics.Statist
         return statistics.load(run / "statistics.npz", "")
     if data.mean == "channel" and classes == 1000:  # imported weights of ImageNet
         return statistics.PUBLISHED
-    raise FileNotFoundError(
-        f"{run} has no statistics.npz, and the mean is needed; it is written when training is done and tests begin"
-    )
+    raise FileNotFoundError(f"{run} has no statistics.npz, and the mean is needed; a run of deepconv.main writes it")
 
 
 def _classes(run: Path, count: int) -> Sequence[str]:

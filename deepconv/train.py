@@ -69,9 +69,10 @@ def prepare(
             raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
     find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
     eval_source = find(data.name, data.eval_split)
-    alone = untrained and eval_source.is_imagenet and data.mean == "channel"
+    published = eval_source.is_imagenet and data.mean == "channel"
+    alone = untrained and published and not any(name.endswith("_precise_batch_stats") for name in evals)
     train_source = eval_source if alone else find(data.name, data.train_split)
-    if not untrained:
+    if not alone:
         config_lib.check_together(config, train_source.examples, jax.device_count())
     steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
     model = models.create(config.model, len(train_source.classes))
@@ -218,6 +219,12 @@ def batches(
             yield ahead.popleft()
 
 
+def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
+    """Where images that are replaced are listed; None where none may be."""
+    replace = task.config.data.get("on_corrupt", "fail") == "replace"
+    return runlog.corrupt_list(workdir / "corrupt.txt") if replace else None
+
+
 def net_for(task: Task, computed: Statistics) -> evaluate.Net:
     """What tests need to know of a task."""
     data = task.config.data
@@ -239,6 +246,7 @@ def leave_untrained(task: Task, workdir: Path, start: weights.Variables | None) 
     """The state of step 0, saved, so that it is there when the weights that it was made from are not."""
     computed = statistics_for(task, task.train_source.open())
     manager = checkpoint.open_manager(workdir / "checkpoints", 0)
+    statistics.save(workdir / "statistics.npz", computed, fingerprint="")
     state = begin(task, manager, start)
     checkpoint.save(manager, state)
     checkpoint.wait(manager)
@@ -257,6 +265,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     data, eval_data = task.train_source.open(), task.eval_source.open()
     computed = statistics_for(task, data)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
+    statistics.save(workdir / "statistics.npz", computed, fingerprint="")  # so that the net can be used without data
     state = begin(task, manager, start)
     step = first_step = int(state.step)
     net, (center,) = net_for(task, computed), task.protocols["center"]
@@ -265,8 +274,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     eval_every = config_lib.steps(config, "eval_every", examples, config.batch_size)
     steps_per_epoch = examples / config.batch_size
     step_fn = jit_step(task, computed)
-    replace = config.data.get("on_corrupt", "fail") == "replace"
-    loader = batches(task, data, step, runlog.corrupt_list(workdir / "corrupt.txt") if replace else None)
+    loader = batches(task, data, step, replacements(task, workdir))
     evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
     window: list[dict[str, jax.Array]] = []  # of the steps not yet logged
     clock = time.perf_counter()

@@ -44,15 +44,15 @@ LAYERS = {
     "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "sharding", "state", "weights"}
     | {"data.decode", "data.sources", "data.statistics"},
     "batch_stats": {"models.layers", "preemption", "runlog", "sharding", "state", "train"}
-    | {"data.augment", "data.sources", "data.statistics"},
+    | {"data.augment", "data.pipeline", "data.statistics"},
     "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "runlog", "sharding"}
     | {"state", "weights", "data.augment", "data.decode", "data.pipeline", "data.sources", "data.statistics"},
     "cli": {"config"},
     "weights": {"checkpoint", "cli", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
     | {"runlog", "state"},
     "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "runlog", "train"}
-    | {"weights", "data.statistics"},
-    "benchmark": {"cli", "runlog", "train", "data.decode", "data.pipeline", "data.sources"},
+    | {"weights"},
+    "benchmark": {"cli", "evaluate", "runlog", "sharding", "train", "data.decode", "data.pipeline", "data.sources"},
 }
 
 

@@ -244,14 +244,14 @@ def photos(tmp_path):
     return tmp_path
 
 
-def photo_task(photos, **overrides):
+def photo_task(photos, evals=(), untrained=False, **overrides):
     """Six small steps on them, by a recipe that rescales as those of ImageNet do."""
     config = config_lib.load(ROOT / "configs" / "resnet_cifar.py", TINY, smoke=True).unlock()
     config.data = ConfigDict(dict(name="photos", train_split="train", eval_split="val", image_size=32, mean="channel"))
     config.data.update(train_scale=(32, 48), test_scale=32, central_square=False, augment="crop_flip")
     config.data.update(lighting="eigenvalue", on_corrupt="fail")
     config.update_from_flattened_dict(overrides)
-    return train.prepare(config.lock(), str(photos))
+    return train.prepare(config.lock(), str(photos), evals=evals, untrained=untrained)
 
 
 def store_statistics(photos):
@@ -307,6 +307,11 @@ def test_imagenet_has_published_statistics_but_no_mean_image(tmp_path):
     assert photo_task(tmp_path, **settings).statistics is statistics.PUBLISHED
     with pytest.raises(FileNotFoundError, match="prepare statistics photos.*--config.data.mean=channel"):
         photo_task(tmp_path, **settings, **{"data.mean": "pixel"})
+    # a net that is tested as it is given needs test images only, as long as nothing is averaged over others
+    settings |= {"data.train_split": "nothing"}
+    assert photo_task(tmp_path, untrained=True, **settings).train_source.examples == 9
+    with pytest.raises(ValueError, match="'nothing' is not to be had"):
+        photo_task(tmp_path, untrained=True, evals=["center_precise_batch_stats"], **settings)
 
 
 # What config.data says of ImageNet, from the papers: AlexNet 4.1, VGG 3.1 and 4, ResNet 3.4
