@@ -17,8 +17,9 @@ from deepconv.state import TrainState
 def precise(task: train.Task, computed: Statistics, state: TrainState, file: Path) -> TrainState:
     """The state with means over one epoch of what BatchNorm measures in each batch; the file keeps them for later.
 
-    The images are augmented, and normalised batch by batch, as in training. ResNet's authors computed the averages of
-    the nets they released "on a sufficiently large training batch after the training procedure".
+    The images are augmented, and normalised group by group, as in training; variances are those within groups. A last
+    batch that is not full is left out. ResNet's authors computed the averages of the nets they released "on a
+    sufficiently large training batch after the training procedure".
     """
     leaves, tree = jax.tree.flatten(state.batch_stats)
     if not file.exists():
@@ -38,7 +39,7 @@ def _averages(task: train.Task, computed: Statistics, state: TrainState, report:
     key = jax.random.fold_in(jax.random.key(task.config.seed), 1)
     zeros = jax.tree.map(jnp.zeros_like, state.batch_stats)
 
-    def add(means: Any, count: jax.Array, batch: dict[str, jax.Array]) -> Any:
+    def add(means: Any, state: TrainState, count: jax.Array, batch: dict[str, jax.Array]) -> Any:
         images = prepare_images(jax.random.fold_in(key, count), state.step, batch["image"])
         variables = {"params": state.params, "batch_stats": zeros}
         _, updated = task.model.apply(variables, images, train=True, mutable=["batch_stats"])
@@ -48,15 +49,15 @@ def _averages(task: train.Task, computed: Statistics, state: TrainState, report:
 
     whole, split = sharding.replicated(task.mesh), sharding.split(task.mesh)
     options = sharding.compiler_options()
-    add = jax.jit(add, in_shardings=(whole, whole, split), out_shardings=whole, compiler_options=options)
+    add = jax.jit(add, in_shardings=(whole, whole, whole, split), out_shardings=whole, compiler_options=options)
     means, total = zeros, max(1, task.train_source.examples // task.config.batch_size)
     loader = train.batches(task, task.train_source.open(), 0, report)
     with runlog.progress("precise batch stats", total) as show:
         for count in range(total):
             with preemption.waiting():
                 batch = next(loader)
-            means = add(means, jnp.asarray(count), batch)
+            means = add(means, state, jnp.asarray(count), batch)
             if count % 10 == 0:  # at most so many batches ahead of the device
                 jax.block_until_ready(means)
-            show(count + 1, "batches", 10 * count // total != 10 * (count + 1) // total)
+            show(count + 1)
     return means

@@ -32,7 +32,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from deepconv import cli, evaluate, runlog, sharding, train
+from deepconv import cli, evaluate, protocols, runlog, sharding, train
 from deepconv.data import decode, pipeline, sources
 
 _INPUT = flags.DEFINE_bool("input", False, "Measure the input pipeline only, beside others.")
@@ -158,8 +158,8 @@ def show_dense(task: train.Task) -> int:
     size, scale, rng = task.config.data.image_size, _DENSE.value, np.random.default_rng(0)
     net = train.net_for(task, train.statistics_for(task, task.train_source.open()))
     state = train.initial_state(task)()
-    crops = evaluate.jit(net, evaluate.Protocol("center", "center", None, posteriors=False, precise=False))
-    dense = evaluate.jit(net, evaluate.Protocol("dense", "dense", scale, posteriors=False, precise=False))
+    crops = evaluate.jit(net, protocols.Protocol("center", "center", None, posteriors=False, precise=False))
+    dense = evaluate.jit(net, protocols.Protocol("dense", "dense", scale, posteriors=False, precise=False))
     batch = sharding.put_batch({"image": rng.integers(0, 256, (net.batch_size, 1, size, size, 3), np.uint8)}, net.mesh)
     ways, parts = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
     for ratio in (1, 1.01, 4 / 3, 1.5, 1.78):

@@ -1,11 +1,8 @@
 """Test protocols: a trained net and a data set -> class probabilities -> errors."""
 
 import functools
-import inspect
-import itertools
 import json
 import os
-import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,48 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from deepconv import metrics, preemption, runlog, sharding
-from deepconv.data import augment, pipeline
+from deepconv.data import augment, decode, pipeline
 from deepconv.data.sources import Arrays, Records
 from deepconv.models.layers import Dense, inside
+from deepconv.protocols import PLACES, Protocol
 from deepconv.state import TrainState
 
 Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
 Step = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]  # numbers of images, their labels, a batch
 
-# Where crops begin, in quarters of the way down and to the right; all but "center" add the mirror images.
-PLACES = {
-    "center": ((2, 2),),
-    "ten_crop": ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),  # Krizhevsky et al. 2012, 4.1
-    "multi_crop": tuple(itertools.product(range(5), repeat=2)),  # Simonyan & Zisserman 2015, 3.2
-}
-NAME = re.compile(
-    r"(center|ten_crop|dense|multi_crop|multi_crop_dense)(?:_q(\d+(?:_\d+)*))?(_posteriors)?(_precise_batch_stats)?"
-)
-KNOWN = (
-    "center, ten_crop, dense, multi_crop or multi_crop_dense; behind it, scales as in dense_q256_384_512, then "
-    "_posteriors (of dense), then _precise_batch_stats"
-)
-MULTI_CROP_SCALES = (256, 384, 512)  # Table 5; the paper has it at no others
-WAITING = 4  # of the pixels of a batch of crops, one part is tested densely at a time: images wait for others like them
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A test at one scale. The papers' tests at several are means of such."""
-
-    name: str
-    kind: str  # of PLACES, or "dense"
-    scale: int | None  # pixels of the shorter side; None: images as they are
-    posteriors: bool  # of dense: probabilities are averaged over the image, and not scores
-    precise: bool  # with averages over the training set in BatchNorm
-
-    @property
-    def views(self) -> int:
-        """Of one image. Seen densely, it and its mirror image are two."""
-        return {"center": 1, "dense": 2}.get(self.kind) or 2 * len(PLACES[self.kind])
+DENSE_SHARE = 4  # a dense batch has this part of the pixels of a batch of crops: so fewer images wait for their like
 
 
 @dataclass(frozen=True)
@@ -72,47 +39,6 @@ class Net:
     square: bool  # whether central squares are all that is seen of images
     batch_size: int  # crops at a time
     mesh: Mesh
-
-
-def parts(
-    name: str, data: ConfigDict, size: tuple[int, int] | None, model: nn.Module, batch_norm: bool
-) -> tuple[Protocol, ...]:
-    """The tests whose mean a protocol is, such as those at 256, 384 and 512 pixels for "dense_q256_384_512".
-
-    data is config.data; size that of the test images, None where they have many. Raises ValueError.
-    """
-    if not (found := NAME.fullmatch(name)):
-        raise ValueError(f"--evals={name} is not a protocol; choose from {KNOWN}")
-    kind, numbers, posteriors, precise = found.groups()
-    kinds = ("multi_crop", "dense") if kind == "multi_crop_dense" else (kind,)
-    if posteriors and "dense" not in kinds:
-        raise ValueError(f"--evals={name}: _posteriors is about averaging over a dense map, which {kind} does not have")
-    if "dense" in kinds and "dense" not in inspect.signature(type(model).__call__).parameters:
-        raise ValueError(f"--evals={name}: {type(model).__name__} has no dense form; VGG and ResNet have")
-    if precise and not batch_norm:
-        raise ValueError(f"--evals={name}: the net has no BatchNorm whose averages could be precise")
-    scales = tuple(map(int, numbers.split("_"))) if numbers else ()
-    if size:
-        if wrong := set(scales) - {min(size)}:
-            raise ValueError(
-                f"--evals={name}: the images of {data.name} have {size[0]} x {size[1]} pixels and are tested so, not "
-                f"at {min(wrong)}"
-            )
-        scales = (None,)
-    elif not scales:
-        scales = MULTI_CROP_SCALES if kind.startswith("multi_crop") else (data.test_scale,)
-    if len({*scales}) < len(scales):
-        raise ValueError(f"--evals={name} has a scale twice")
-    if too_small := [scale for scale in scales if scale and scale < data.image_size]:
-        raise ValueError(f"--evals={name}: {too_small[0]} is less than config.data.image_size={data.image_size}")
-    if len(kinds) * len(scales) == 1:
-        return (Protocol(name, kind, scales[0], bool(posteriors), bool(precise)),)
-    tests = []
-    for one, scale in itertools.product(kinds, scales):
-        averaged = posteriors if one == "dense" else None
-        own = one + (f"_q{scale}" if scale else "") + (averaged or "") + (precise or "")
-        tests.append(Protocol(own, one, scale, bool(averaged), bool(precise)))
-    return tuple(tests)
 
 
 def see_crops(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirrored: bool) -> jax.Array:
@@ -178,11 +104,12 @@ def jit(net: Net, protocol: Protocol) -> Predict:
 
 
 def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray:
-    """A row an image: "output" float32 [width], such as the probability of each class, "label", and whether "done".
+    """A row an image: "output" float32 [width], such as the probability of each class; "label", "seconds", and "done".
 
-    With a file, the table is on disk, and is what an earlier start has left there.
+    With a file, the table is on disk, and is what an earlier start has left there. Raises OSError.
     """
-    row = np.dtype([("output", np.float32, (width,)), ("label", np.int32), ("done", np.bool_)])
+    fields = [("output", np.float32, (width,)), ("label", np.int32), ("seconds", np.float32), ("done", np.bool_)]
+    row = np.dtype(fields)
     if file is None:
         return np.zeros(examples, row)
     if not file.exists():
@@ -191,7 +118,10 @@ def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray
         with new.open("r+b") as out:  # a mapped file on a full disk would be the end of the process
             os.posix_fallocate(out.fileno(), 0, new.stat().st_size)
         new.replace(file)
-    return np.lib.format.open_memmap(file, "r+")
+    table = np.lib.format.open_memmap(file, "r+")
+    if (table.dtype, table.shape) != (row, (examples,)):
+        raise OSError(f"{file} was left by another test; remove it")
+    return table
 
 
 def probabilities(
@@ -207,12 +137,14 @@ def probabilities(
     missing = np.flatnonzero(~table["done"])
     done = len(table) - len(missing)
     steps = (_whole if protocol.kind == "dense" else _crops)(net, protocol, data, missing)
-    shapes, running = set(), deque()
+    shapes, running, clock = set(), deque(), time.perf_counter()
 
     def finish() -> None:
-        nonlocal done
+        nonlocal done, clock
         rows, labels, output = running.popleft()
         table["output"][rows], table["label"][rows] = np.asarray(output)[: len(rows)], labels
+        before, clock = clock, time.perf_counter()
+        table["seconds"][rows] = (clock - before) / len(rows)
         table["done"][rows] = True  # last: whenever the process ends, a row that is done is whole
         done += len(rows)
         show(done)
@@ -238,20 +170,21 @@ def cut(image: np.ndarray, size: int, kind: str) -> np.ndarray:
 
 
 def _crops(net: Net, protocol: Protocol, data: Arrays | Records, missing: np.ndarray) -> Iterator[Step]:
+    def look(image: np.ndarray) -> np.ndarray:
+        return cut(decode.rescale(image, protocol.scale, net.square), net.size, protocol.kind)
+
     count = _divisible(net.batch_size // len(PLACES[protocol.kind]), net.mesh)
-    for chunk in pipeline.test_images(data, missing, count, protocol.scale, net.square):
+    for chunk in pipeline.test_images(data, missing, count, look):
         images = chunk["image"]
-        if isinstance(images, np.ndarray):
-            crops = cut(images, net.size, protocol.kind)
-        else:
-            crops = np.stack([cut(image, net.size, protocol.kind) for image in images])
+        crops = np.stack(images) if isinstance(images, list) else cut(images, net.size, protocol.kind)
         padding = ((0, count - len(crops)), *[(0, 0)] * 4)
         yield chunk["index"], chunk["label"], {"image": np.pad(crops, padding)}
 
 
 def _whole(net: Net, protocol: Protocol, data: Arrays | Records, missing: np.ndarray) -> Iterator[Step]:
     waiting = defaultdict(list)  # images by the shape of the batch that they will be in
-    for chunk in pipeline.test_images(data, missing, 32, protocol.scale, net.square):
+    look = functools.partial(decode.rescale, shorter=protocol.scale, square=net.square)
+    for chunk in pipeline.test_images(data, missing, 32, look):
         for index, label, image in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
             shape = bucket(*image.shape[:2])
             waiting[shape].append((index, label, image))
@@ -275,7 +208,7 @@ def bucket(height: int, width: int) -> tuple[int, int]:
 
 def room(net: Net, shape: tuple[int, int]) -> int:
     """How many images of a shape are tested densely at a time."""
-    return _divisible(net.batch_size * net.size**2 // (WAITING * shape[0] * shape[1]), net.mesh)
+    return _divisible(net.batch_size * net.size**2 // (DENSE_SHARE * shape[0] * shape[1]), net.mesh)
 
 
 def together(images: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int], count: int) -> Step:
@@ -326,23 +259,19 @@ def run(
     classes: int,
 ) -> None:
     """Test and write, with a progress bar; a test that was stopped goes on, and one that is there is left alone."""
-    if (workdir / f"eval.{protocol.name}.json").exists():
-        return
     file = workdir / f"probs.{protocol.name}.partial.npy"
+    if (workdir / f"eval.{protocol.name}.json").exists():
+        file.unlink(missing_ok=True)
+        return
     table = new_table(examples, classes, file=file)
-    before, start, tenth = int(table["done"].sum()), time.perf_counter(), -1
-    with runlog.progress(protocol.name, examples, before) as show_progress:
-
-        def show(done: int) -> None:
-            nonlocal tenth
-            log, tenth = 10 * done // examples != tenth, 10 * done // examples
-            show_progress(done, "images", log)
-
+    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # of a machine that failed, any part may be on disk
+    before = int(table["done"].sum())
+    with runlog.progress(protocol.name, examples, before) as show:
         shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)
-    seconds = time.perf_counter() - start
-    print(f"{protocol.name}: {examples - before} images in {seconds:.1f} s; shapes compiled for: {shapes}", flush=True)
+    seconds = float(table["seconds"].sum(dtype=np.float64))  # of all starts
+    print(f"{protocol.name}: {examples - before} images were tested; shapes compiled for: {shapes}", flush=True)
     how = {"scales": [protocol.scale], "views": protocol.views, "compiled_shapes": shapes, "seconds": seconds}
-    how["images_per_second"] = (examples - before) / seconds  # of this start, as are the seconds
+    how["images_per_second"] = examples / seconds
     write(workdir, protocol.name, table["output"], table["label"], int(state.step), how)
     file.unlink()
 

@@ -10,6 +10,7 @@ import numpy as np
 from deepconv import evaluate, runlog, sharding
 from deepconv.data import augment
 from deepconv.data.sources import Arrays, Records
+from deepconv.protocols import Protocol
 from deepconv.state import TrainState
 
 
@@ -18,7 +19,7 @@ def fill(
     state: TrainState,
     data: Arrays | Records,
     examples: int,
-    center: evaluate.Protocol,
+    center: Protocol,
     layer: str,
     rectify: bool,
     file: Path,
@@ -37,7 +38,7 @@ def fill(
     table = evaluate.new_table(examples, int(np.prod(shape)), file)
     done = int(table["done"].sum())
     with runlog.progress(layer, examples, done) as show:
-        evaluate.probabilities(net, center, predict, state, data, table, lambda done: show(done, "images", False))
+        evaluate.probabilities(net, center, predict, state, data, table, show)
     return table, tuple(side for side in shape if side > 1)
 
 
@@ -47,12 +48,9 @@ def output(
     """Of a layer, by the name it has among the parameters: float32 [B, ...] of crops, uint8 [B, 1, S, S, 3]."""
     images = augment.subtract_mean(batch["image"][:, 0], net.mean)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    _, found = net.model.apply(
-        variables,
-        images,
-        train=False,
-        capture_intermediates=lambda module, method: module.path == (layer,) and method == "__call__",
-        mutable=["intermediates"],
-    )
-    first = jax.tree.leaves(found)[0].astype(jnp.float32)  # the blocks of a scan give a pair
-    return jax.nn.relu(first) if rectify else first
+    captured = dict(capture_intermediates=lambda module, method: module.path == (layer,) and method == "__call__")
+    _, found = net.model.apply(variables, images, train=False, **captured, mutable=["intermediates"])
+    last = jax.tree.leaves(found)[0].astype(jnp.float32)
+    if layer.endswith("_rest"):
+        last = last[-1]  # of a scan over blocks
+    return jax.nn.relu(last) if rectify else last

@@ -3,6 +3,7 @@
 Running the same command again goes on where it stopped, and does nothing where all is done.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -31,18 +32,18 @@ _TRAIN = flags.DEFINE_bool(
 def main(arguments: list[str]) -> int:
     """Flags -> claim the directory -> train -> evaluate."""
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
-    from deepconv import checkpoint, evaluate, preemption, runlog, train, weights
+    from deepconv import checkpoint, preemption, protocols, runlog, train, weights
 
     preemption.install()
     try:
         config, name = cli.load_config(arguments)
-        origin = {"init_from": _INIT_FROM.value, "init_layers": _INIT_LAYERS.value} if _INIT_FROM.value else {}
-        name += f",init_from={Path(_INIT_FROM.value).name}" if origin else ""
+        name += f",init_from={Path(_INIT_FROM.value).name}" if _INIT_FROM.value else ""
         workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
+        origin = _origin() if _INIT_FROM.value else {}
         if _INIT_LAYERS.value and not origin:
             raise ValueError("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
         if not _EVALS.value:
-            raise ValueError(f"--evals is empty; choose from {evaluate.KNOWN}")
+            raise ValueError(f"--evals is empty; choose from {protocols.KNOWN}")
         untrained = _is_untrained(workdir, origin)
         if untrained:
             workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
@@ -72,6 +73,16 @@ def main(arguments: list[str]) -> int:
     except (OSError, FloatingPointError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error))
     return 0
+
+
+def _origin() -> dict[str, Any]:
+    """What config.json says of the weights that a run starts from; a file may have changed under its name."""
+    origin = {"init_from": _INIT_FROM.value, "init_layers": _INIT_LAYERS.value}
+    file = Path(_INIT_FROM.value).expanduser()
+    if file.is_file():
+        with file.open("rb") as content:
+            origin["init_sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
+    return origin
 
 
 def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:
@@ -106,8 +117,9 @@ def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
             exact = batch_stats.precise(task, computed, state, file)
         for part in tests.values():
             evaluate.run(net, part, exact if part.precise else state, data, workdir, **size)
-        for name in set(missing) - set(tests):
-            evaluate.average(workdir, name, [part.name for part in task.protocols[name]])
+        for name in missing:
+            if name not in tests:
+                evaluate.average(workdir, name, [part.name for part in task.protocols[name]])
         if task.total_steps:
             curves.draw(workdir)
     _summary(task, workdir, [json.loads(file.read_text()) for file in evals.values()])
@@ -122,9 +134,12 @@ def _claim(workdir: Path, new: dict[str, Any]) -> None:
     from deepconv import runlog
 
     path = workdir / "config.json"
+    old = json.loads(path.read_text()) if path.exists() else new
+    if "init_from" in new and "init_sha256" not in new:  # the file is gone, and not needed any more
+        new |= {key: old[key] for key in ("init_sha256",) if key in old}
     if not path.exists():
         runlog.write_json(path, new)
-    elif changes := config_lib.differences(json.loads(path.read_text()), new):
+    elif changes := config_lib.differences(old, new):
         lines = "\n  ".join(changes)
         raise FileExistsError(
             f"{workdir} holds a run of another config, or on other data; give another --workdir.\n  {lines}"

@@ -7,6 +7,7 @@ python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy 
 """
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
+from PIL import ExifTags, Image, ImageOps
 
-from deepconv import checkpoint, cli, evaluate, features, models, preemption, sharding, weights
+from deepconv import checkpoint, cli, evaluate, features, models, preemption, protocols, sharding
 from deepconv.data import decode, sources, statistics
 from deepconv.state import TrainState
 
@@ -38,12 +40,22 @@ class Trained:
 
 @dataclass(frozen=True)
 class Files:
-    """Photographs as records; the label is 0."""
+    """Photographs as records, upright; the label is 0."""
 
     paths: Sequence[str]
 
     def __call__(self, indices: Sequence[int]) -> list[sources.Record]:
-        return [sources.Record(Path(self.paths[i]).read_bytes(), 0, self.paths[i]) for i in indices]
+        return [sources.Record(upright(self.paths[i]), 0, self.paths[i]) for i in indices]
+
+
+def upright(photo: str) -> bytes:
+    """A readable image file's bytes or, where the camera was held sideways (EXIF), those of it turned upright."""
+    data, turned = Path(photo).read_bytes(), io.BytesIO()
+    with Image.open(io.BytesIO(data), formats=("JPEG", *decode.FORMATS)) as image:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return data
+        ImageOps.exif_transpose(image).convert("RGB").save(turned, "BMP")
+    return turned.getvalue()
 
 
 def main(arguments: list[str]) -> int:
@@ -58,6 +70,8 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"--features={FLAGS.features} is not a layer of this net; it has {layers}")
         readable = [photo for photo in photos if _is_readable(photo)]
         if FLAGS.features:
+            if readable != photos:
+                raise ValueError(f"no features were written: {len(photos) - len(readable)} files cannot be read")
             write_features(trained, readable)
         elif readable:
             probs = predict(trained, readable, FLAGS.protocol)
@@ -66,7 +80,7 @@ def main(arguments: list[str]) -> int:
                 draw(readable, probs, trained.classes).savefig(FLAGS.plot)
                 print(f"drawn to {FLAGS.plot}")
     except preemption.Preempted as signal:
-        print(f"\nstopped by {signal}; the same command goes on from here", flush=True)
+        print(f"\nstopped by {signal}; features go on from here when the same command is given", flush=True)
         return preemption.EXIT_CODE
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
@@ -102,41 +116,32 @@ def load(run: Path) -> Trained:
         raise FileNotFoundError(f"{run} is not the directory of a run: it has no config.json")
     config = ConfigDict(json.loads((run / "config.json").read_text()))
     found = checkpoint.read(run / "checkpoints")
-    (last,) = set(weights.LAST_LAYERS) & set(found["params"])
-    count = len(found["params"][last]["bias"])
+    missing = [name for name in ("classes.json", "statistics.npz") if not (run / name).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{run} has no {missing[0]}. A run of deepconv.main leaves it when training begins; an import does so for "
+            f"ImageNet's 1000 classes and published mean only: --config.data.mean=channel"
+        )
+    classes = json.loads((run / "classes.json").read_text())
     data, mesh = config.data, sharding.make_mesh()
     # recipes for data sets with one size do not say these; photographs are made so small
     data = ConfigDict({"test_scale": data.image_size, "central_square": True} | data.to_dict())
-    mean = _statistics(run, data, count).mean(data.mean, data.image_size)
-    model = models.create(config.model, count)
+    mean = statistics.load(run / "statistics.npz", "").mean(data.mean, data.image_size)
+    model = models.create(config.model, len(classes))
     net = evaluate.Net(model, mean, data.image_size, data.central_square, config.batch_size, mesh)
     state = TrainState(found["step"], found["params"], found.get("batch_stats", {}), ())
-    return Trained(data, net, jax.device_put(state, sharding.replicated(mesh)), _classes(run, count))
-
-
-def _statistics(run: Path, data: ConfigDict, classes: int) -> statistics.Statistics:
-    if (run / "statistics.npz").exists():
-        return statistics.load(run / "statistics.npz", "")
-    if data.mean == "channel" and classes == 1000:  # imported weights of ImageNet
-        return statistics.PUBLISHED
-    raise FileNotFoundError(f"{run} has no statistics.npz, and the mean is needed; a run of deepconv.main writes it")
-
-
-def _classes(run: Path, count: int) -> Sequence[str]:
-    if (run / "classes.json").exists():
-        return json.loads((run / "classes.json").read_text())
-    return sources.imagenet_synsets() if count == 1000 else [str(number) for number in range(count)]
+    return Trained(data, net, jax.device_put(state, sharding.replicated(mesh)), classes)
 
 
 def predict(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarray:
     """Class probabilities, float32 [N, classes]. Raises ValueError for a protocol that the net does not have."""
     net = trained.net
-    parts = evaluate.parts(protocol, trained.data, None, net.model, bool(trained.state.batch_stats))
+    parts = protocols.parts(protocol, trained.data, None, net.model, bool(trained.state.batch_stats))
     if any(part.precise for part in parts):
         raise ValueError(f"--protocol={protocol}: precise batch stats are for whole tests, by main")
     total = np.zeros((len(photos), len(trained.classes)), np.float32)
     for part in parts:
-        few = replace(net, batch_size=min(net.batch_size, len(photos) * part.views))
+        few = replace(net, batch_size=min(net.batch_size, len(photos) * part.views))  # not all of a batch for one
         table = evaluate.new_table(*total.shape)
         evaluate.probabilities(few, part, evaluate.jit(few, part), trained.state, Files(photos), table)
         total += table["output"] / len(parts)
@@ -161,7 +166,7 @@ def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Fi
         place.set_axis_off()
     for i, (photo, row) in enumerate(zip(photos, probs, strict=True)):
         above, below = axes[2 * (i // columns) :, i % columns][:2]
-        above.imshow(decode.decode(Path(photo).read_bytes()))
+        above.imshow(decode.decode(upright(photo)))
         above.set_title(Path(photo).name, fontsize=8)
         best = np.argsort(-row, kind="stable")[:5]
         below.barh(range(len(best)), row[best], height=0.9, color="lightsteelblue")
@@ -182,12 +187,11 @@ def write_features(trained: Trained, photos: Sequence[str]) -> None:
     else:
         images, examples, size = Files(photos), len(photos), None
         content = [(photo, Path(photo).stat().st_mtime_ns) for photo in photos]
-    (center,) = evaluate.parts("center", data, size, trained.net.model, batch_norm=False)
+    (center,) = protocols.parts("center", data, size, trained.net.model, batch_norm=False)
     content += [FLAGS.run, int(trained.state.step), FLAGS.features, FLAGS.rectify]
     partial = out.with_name(f"{out.name}.{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}.partial")
-    table, shape = features.fill(
-        trained.net, trained.state, images, examples, center, FLAGS.features, FLAGS.rectify, partial
-    )
+    net = replace(trained.net, batch_size=min(trained.net.batch_size, examples))
+    table, shape = features.fill(net, trained.state, images, examples, center, FLAGS.features, FLAGS.rectify, partial)
     with out.open("wb") as file:
         np.save(file, table["output"].reshape(examples, *shape))
     if FLAGS.split:

@@ -145,7 +145,10 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """Gives show(done, text, log): moves a line in a terminal; elsewhere prints a line where log is true."""
+    """Gives show(done, text, log): moves a line in a terminal; elsewhere prints a line where log is true.
+
+    Where log is not given, it is so for each tenth of the total.
+    """
     console, first, start = Console(), done, time.monotonic()
 
     def time_left(done: int) -> str:
@@ -153,9 +156,12 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., No
         return f"{datetime.timedelta(seconds=round(seconds))} left"
 
     if not console.is_terminal:
+        shown = 10 * done // max(total, 1)
 
-        def show_plain(done: int, text: str = "", log: bool = True) -> None:
-            if log:
+        def show_plain(done: int, text: str | None = "", log: bool | None = None) -> None:
+            nonlocal shown
+            before, shown = shown, 10 * done // max(total, 1)
+            if shown > before if log is None else log:
                 print(f"{title} {done}/{total}  {text}  {time_left(done)}", flush=True)
 
         yield show_plain
@@ -164,7 +170,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., No
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
         task = bar.add_task(title, total=total, completed=done, text="", left="")
 
-        def show(done: int, text: str | None = None, log: bool = True) -> None:
+        def show(done: int, text: str | None = None, log: bool | None = None) -> None:
             bar.update(task, completed=done, left=time_left(done), **({} if text is None else {"text": text}))
 
         yield show

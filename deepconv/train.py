@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, runlog, sharding, weights
+from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, protocols, runlog, sharding, weights
 from deepconv import config as config_lib
 from deepconv import state as state_lib
 from deepconv.data import augment, decode, pipeline, sources, statistics
@@ -43,7 +43,7 @@ class Task:
     lit_steps: int | None  # as long as colours are shifted; None: always
     mesh: Mesh
     workers: int  # loader processes; batches are the same for any number
-    protocols: Mapping[str, tuple[evaluate.Protocol, ...]]  # by name: the tests whose mean each is; center is one
+    protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # by name: the tests whose mean each is; center is one
 
 
 def prepare(
@@ -84,7 +84,7 @@ def prepare(
         raise ValueError(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(shapes['params'])}")
     geometry = pipeline.geometry(data, train_source.size)
     parts = functools.partial(
-        evaluate.parts, data=data, size=eval_source.size, model=model, batch_norm="batch_stats" in shapes
+        protocols.parts, data=data, size=eval_source.size, model=model, batch_norm="batch_stats" in shapes
     )
     return Task(
         config=config,

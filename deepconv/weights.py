@@ -26,6 +26,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from deepconv import checkpoint, models, optim, runlog
+from deepconv.data import sources, statistics
 from deepconv.models.alexnet import AlexNet
 from deepconv.models.resnet import CifarResNet, ResNet
 from deepconv.models.vgg import CONFIGURATIONS, VGG
@@ -202,7 +203,10 @@ def _known_name(name: str, model: nn.Module) -> str:
 
 
 def import_file(config: ConfigDict, source: Path, out: Path) -> None:
-    """A safetensors file -> a run directory at step 0. Raises ValueError, OSError; then nothing is written."""
+    """A safetensors file -> a run directory at step 0. Raises ValueError, OSError; then nothing is written.
+
+    A net of 1000 classes is taken to be ImageNet's, whose names and mean colour are left beside it.
+    """
     tensors, size = load_file(source), config.data.image_size
     model = models.create(config.model, 1)
     biases = [entry for entry in _entries(model, shapes_of(model, size)) if entry.path[-1] == "bias"]
@@ -217,6 +221,10 @@ def import_file(config: ConfigDict, source: Path, out: Path) -> None:
     tx = optim.create(config.optimizer, lambda node, what: 0, optim.warms_up(config))  # it starts alike for all drops
     out.mkdir(parents=True)
     runlog.write_json(out / "config.json", json.loads(config.to_json()))
+    names = sources.imagenet_synsets() if known[last] == 1000 else [str(number) for number in range(known[last])]
+    runlog.write_json(out / "classes.json", names)
+    if known[last] == 1000 and config.data.mean == "channel":
+        statistics.save(out / "statistics.npz", statistics.PUBLISHED, fingerprint="")
     manager = checkpoint.open_manager(out / "checkpoints", 0)
     checkpoint.save(manager, TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(tx.init)(params)))
     checkpoint.wait(manager)

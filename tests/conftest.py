@@ -1,7 +1,10 @@
 """Strict by default: two devices, no silent broadcasting between ranks, the compiled steps shared between tests."""
 
 import dataclasses
+import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -49,3 +52,36 @@ def real_data(folder):
 def cifar_dir():
     """The directory with CIFAR-10 as TFDS lays it out."""
     return str(real_data("tfds/cifar10").parent)
+
+
+# A process that has imported everything, and a child of it for each command: imports take longer than answers.
+ANSWER = """
+import importlib, json, os, sys, warnings
+from absl import app
+from deepconv import checkpoint, cli, evaluate, preemption, runlog, train, weights
+module, commands = importlib.import_module(sys.argv[1]), json.loads(sys.argv[2])
+getattr(module, "define_flags", lambda: None)()
+warnings.simplefilter("ignore")  # JAX warns of forks; none of its threads runs yet
+codes = []
+for i, arguments in enumerate(commands):
+    child = os.fork()
+    if not child:
+        for stream in (1, 2):
+            os.dup2(os.open(f"{i}.{stream}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
+        sys.argv = [module.__name__, *arguments]
+        app.run(module.main, flags_parser=cli.parse)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+json.dump(codes, open("codes.json", "w"))
+"""
+
+
+def answers(folder, module, mistakes):
+    """(exit code, output, errors, what was expected of them) of each command."""
+    commands = json.dumps([arguments for arguments, _ in mistakes])
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    subprocess.run(
+        [sys.executable, "-c", ANSWER, f"deepconv.{module}", commands], cwd=folder, env=environment, check=True
+    )
+    codes = json.loads((folder / "codes.json").read_text())
+    streams = [[(folder / f"{i}.{stream}").read_text() for stream in (1, 2)] for i in range(len(mistakes))]
+    return [(code, *texts, named) for code, texts, (_, named) in zip(codes, streams, mistakes, strict=True)]

@@ -13,12 +13,12 @@ from conftest import tiny_task
 from ml_collections import ConfigDict
 from PIL import Image
 
-from deepconv import batch_stats, evaluate, models, preemption, sharding, train
+from deepconv import batch_stats, evaluate, models, preemption, protocols, sharding, train
 from deepconv.data import augment, decode, sources
 from deepconv.models import layers, vgg
 from deepconv.state import TrainState
 
-SIZES = [(30, 30), (37, 30), (30, 61), (200, 33), (17, 16), (9, 25), (40, 40), (64, 31), (12, 3), (1, 30)]
+SIZES = [(30, 30), (37, 30), (9, 25), (200, 20), (31, 64), (1, 30)]
 CLASSES = 6
 DATA = ConfigDict(dict(name="photos", image_size=16, test_scale=18))
 
@@ -150,12 +150,12 @@ PROTOCOLS = {
 
 
 def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
-    """Of every picture whose long side keeps this test short."""
+    """Of a tall picture, a wide one and one that is smaller than a crop."""
     params = jax.device_get(state.params)
-    chosen = [i for i, size in enumerate(SIZES) if max(size) < 4 * min(size)]
+    chosen = [1, 2, 4]
     by_hand = {}
     for name, of in PROTOCOLS.items():
-        parts = evaluate.parts(name, DATA, None, net.model, batch_norm=False)
+        parts = protocols.parts(name, DATA, None, net.model, batch_norm=False)
         for part in parts:
             evaluate.run(net, part, state, photos, tmp_path, examples=len(SIZES), classes=CLASSES)
         if len(parts) > 1:
@@ -179,7 +179,7 @@ def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
 
 
 def outputs(net, state, photos, name, **changes):
-    (part,) = evaluate.parts(name, DATA, None, net.model, batch_norm=False)
+    (part,) = protocols.parts(name, DATA, None, net.model, batch_norm=False)
     net = dataclasses.replace(net, **changes)
     table = evaluate.new_table(len(SIZES), CLASSES)
     shapes = evaluate.probabilities(net, part, evaluate.jit(net, part), state, photos, table)
@@ -190,7 +190,7 @@ def outputs(net, state, photos, name, **changes):
 def test_nothing_depends_on_batches_and_devices(net, state, photos, name):
     expected, _ = outputs(net, state, photos, name)
     one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("data",))
-    for changes in ({"batch_size": 1}, {"batch_size": 300}, {"mesh": one, "batch_size": 7}):
+    for changes in ({"batch_size": 1}, {"mesh": one, "batch_size": 300}):
         np.testing.assert_allclose(outputs(net, state, photos, name, **changes)[0], expected, rtol=1e-4, atol=1e-6)
 
 
@@ -225,13 +225,14 @@ def test_few_shapes_hold_all_images_with_less_than_an_eighth_added():
 
 
 def test_images_without_end_are_cut_and_shapes_are_counted(net, state, photos):
-    _, shapes = outputs(net, state, photos, "dense")
+    probs, shapes = outputs(net, state, photos, "dense")
+    assert np.isfinite(probs).all()
     seen = [decode.rescale(decode.decode(record.data), 18).shape[:2] for record in photos(range(len(SIZES)))]
     assert max(max(shape) for shape in seen) == 8 * 18 and shapes == len({evaluate.bucket(*shape) for shape in seen})
 
 
 def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypatch):
-    (part,) = evaluate.parts("dense", DATA, None, net.model, batch_norm=False)
+    (part,) = protocols.parts("dense", DATA, None, net.model, batch_norm=False)
     size = dict(examples=len(SIZES), classes=CLASSES)
     put, rows = sharding.put_batch, []
 
@@ -253,16 +254,21 @@ def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypat
         asked.extend(map(int, indices))
         return photos(indices)
 
+    left["output"][np.flatnonzero(left["done"])[0]] = 0  # a page that never reached the disk
+    np.save(partial, left)
+    left["done"] &= left["output"].any(1)
     evaluate.run(net, part, state, counted, tmp_path, **size)
     assert sorted(asked) == np.flatnonzero(~left["done"]).tolist()
     np.testing.assert_array_equal(np.load(tmp_path / "probs.dense.npy"), outputs(net, state, photos, "dense")[0])
-    assert not partial.exists()
+    record = json.loads((tmp_path / "eval.dense.json").read_text())
+    assert not partial.exists() and record["seconds"] > left["seconds"][left["done"]].sum() > 0
+    assert record["images_per_second"] == pytest.approx(len(SIZES) / record["seconds"])
 
 
 def test_an_image_that_was_not_tested_and_a_number_that_is_none_are_noticed(net, state, photos, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "_crops", lambda *args: iter(()))
-        with pytest.raises(RuntimeError, match="10 of 10 images were not tested"):
+        with pytest.raises(RuntimeError, match="6 of 6 images were not tested"):
             outputs(net, state, photos, "center")
     broken = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
     probs, _ = outputs(net, broken, photos, "center")
@@ -295,7 +301,7 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_protocols(name):
     data = ConfigDict(dict(name="photos", image_size=224, test_scale=None))
-    parts = evaluate.parts(name, data, None, models.create(ConfigDict(dict(name="resnet")), 10), batch_norm=True)
+    parts = protocols.parts(name, data, None, models.create(ConfigDict(dict(name="resnet")), 10), batch_norm=True)
     assert [f"{part.name} {part.scale}" for part in parts] == NAMES[name]
     assert all(part.precise == ("precise" in name) for part in parts)
     assert [part.posteriors for part in parts] == ["posteriors" in part.name for part in parts]
@@ -312,23 +318,24 @@ def test_names_of_protocols(name):
         ("ten_crop_posteriors", "ten_crop does not have"),
         ("dense_q15", "15 is less than config.data.image_size=16"),
         ("dense_q18_18", "a scale twice"),
+        ("dense_q018", "not a protocol"),
     ],
 )
 def test_names_that_are_no_protocol_of_a_net(net, name, mistake):
     with pytest.raises(ValueError, match=mistake):
-        evaluate.parts(name, DATA, None, net.model, batch_norm=False)
+        protocols.parts(name, DATA, None, net.model, batch_norm=False)
 
 
 def test_images_of_one_size_are_tested_as_they_are(net):
-    (part,) = evaluate.parts("ten_crop_q32", DATA, (32, 32), net.model, batch_norm=False)
-    assert part.scale is None and [p.name for p in evaluate.parts("multi_crop", DATA, (32, 32), net.model, False)] == [
+    (part,) = protocols.parts("ten_crop_q32", DATA, (32, 32), net.model, batch_norm=False)
+    assert part.scale is None and [p.name for p in protocols.parts("multi_crop", DATA, (32, 32), net.model, False)] == [
         "multi_crop"
     ]
     with pytest.raises(ValueError, match="have 32 x 32 pixels and are tested so, not at 40"):
-        evaluate.parts("ten_crop_q40", DATA, (32, 32), net.model, batch_norm=False)
+        protocols.parts("ten_crop_q40", DATA, (32, 32), net.model, batch_norm=False)
     alexnet = models.create(ConfigDict(dict(name="alexnet")), 10)
     with pytest.raises(ValueError, match="AlexNet has no dense form"):
-        evaluate.parts("multi_crop_dense", DATA, None, alexnet, batch_norm=False)
+        protocols.parts("multi_crop_dense", DATA, None, alexnet, batch_norm=False)
 
 
 def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_path, monkeypatch):
@@ -365,6 +372,6 @@ def test_windows_are_counted_as_they_are_taken():
     for size, stride, padding in [(2, 2, layers.CEIL), (3, 2, layers.CEIL), (3, 2, 1), (7, 2, 3), (1, 2, 0)]:
         for side in range(7, 20):
             x = jnp.zeros((1, side, side, 1))
-            pooled = layers.max_pool(x, size, stride, padding).shape[1]
+            pooled = jax.eval_shape(lambda x: layers.max_pool(x, size, stride, padding), x).shape[1]  # noqa: B023
             assert layers.windows(side, size, stride, padding) == pooled
-            assert layers.windows(jnp.array([side]), size, stride, padding)[0] == pooled
+            assert layers.windows(np.array([side]), size, stride, padding)[0] == pooled

@@ -37,22 +37,33 @@ LAYERS = {
     "models.vgg": {"models.layers"},
     "models.resnet": {"models.layers"},
     "models": {"models.alexnet", "models.resnet", "models.vgg"},
-    "evaluate": {"metrics", "models.layers", "preemption", "runlog", "sharding", "state"}
-    | {"data.augment", "data.pipeline", "data.sources"},
+    "protocols": set(),
+    "evaluate": {"metrics", "models.layers", "preemption", "protocols", "runlog", "sharding", "state"}
+    | {"data.augment", "data.decode", "data.pipeline", "data.sources"},
     "ensemble": {"cli", "evaluate", "metrics"},
-    "features": {"evaluate", "runlog", "sharding", "state", "data.augment", "data.sources"},
-    "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "sharding", "state", "weights"}
+    "features": {"evaluate", "protocols", "runlog", "sharding", "state", "data.augment", "data.sources"},
+    "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "protocols", "sharding", "state"}
     | {"data.decode", "data.sources", "data.statistics"},
     "batch_stats": {"models.layers", "preemption", "runlog", "sharding", "state", "train"}
     | {"data.augment", "data.pipeline", "data.statistics"},
-    "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "runlog", "sharding"}
-    | {"state", "weights", "data.augment", "data.decode", "data.pipeline", "data.sources", "data.statistics"},
+    "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "protocols", "runlog"}
+    | {
+        "sharding",
+        "state",
+        "weights",
+        "data.augment",
+        "data.decode",
+        "data.pipeline",
+        "data.sources",
+        "data.statistics",
+    },
     "cli": {"config"},
     "weights": {"checkpoint", "cli", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
-    | {"runlog", "state"},
-    "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "runlog", "train"}
-    | {"weights"},
-    "benchmark": {"cli", "evaluate", "runlog", "sharding", "train", "data.decode", "data.pipeline", "data.sources"},
+    | {"runlog", "state", "data.sources", "data.statistics"},
+    "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "protocols", "runlog"}
+    | {"train", "weights"},
+    "benchmark": {"cli", "evaluate", "protocols", "runlog", "sharding", "train"}
+    | {"data.decode", "data.pipeline", "data.sources"},
 }
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from conftest import CACHE, ROOT
+from conftest import CACHE, ROOT, answers
 
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
@@ -65,7 +65,7 @@ MISTAKES = [
     ([CIFAR, "--config.model.dept=20"], 'the config has no field \'dept\' Did you mean "depth" instead of "dept"?'),
     ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
     ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
-    ([CIFAR, "--smoke", "--evals=center,tencrop"], "--evals=tencrop"),
+    ([CIFAR, "--smoke", "--evals=center,tencrop"], "tencrop is not a protocol"),
     ([CIFAR, "--smoke", "--evals=center,dense"], "CifarResNet has no dense form"),
     ([QUICK, "--notrain"], "--notrain tests the net of --init_from=FILE"),
     ([CIFAR, "--wrokdir=x"], "wrokdir"),
@@ -91,42 +91,20 @@ MISTAKES = [
     ([QUICK, "--config.total_epochs=3"], "'--config.optimizer.drop_at_epochs=()'"),
     ([QUICK, "--config.optimizer.drop_at_epochs=a,b"], "config.optimizer.drop_at_epochs=('a,b',)"),
 ]
-# A process that has imported everything, and a child of it for each mistake: imports take longer than answers.
-ANSWER = """
-import json, os, sys, warnings
-from absl import app
-from deepconv import checkpoint, cli, evaluate, main, preemption, runlog, train, weights
-warnings.simplefilter("ignore")  # JAX warns of forks; none of its threads runs yet
-codes = []
-for i, arguments in enumerate(json.loads(sys.argv[1])):
-    child = os.fork()
-    if not child:
-        os.mkdir(f"cwd{i}")
-        os.chdir(f"cwd{i}")
-        for stream in (1, 2):
-            os.dup2(os.open(f"../{i}.{stream}", os.O_CREAT | os.O_WRONLY), stream)
-        sys.argv = ["deepconv.main", *arguments]
-        app.run(main.main, flags_parser=cli.parse)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-json.dump(codes, open("codes.json", "w"))
-"""
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def answered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
-    arguments = json.dumps([arguments for arguments, _ in MISTAKES])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    subprocess.run([sys.executable, "-c", ANSWER, arguments], cwd=folder, env=environment, check=True)
-    return folder
+    return answers(folder, "main", MISTAKES), folder
 
 
 @pytest.mark.parametrize("case", range(len(MISTAKES)), ids=[named for _, named in MISTAKES])
-def test_a_mistake_is_answered_in_one_line(case, answers):
-    code = json.loads((answers / "codes.json").read_text())[case]
-    out, err = ((answers / f"{case}.{stream}").read_text() for stream in (1, 2))
-    assert code == 2 and MISTAKES[case][1] in err and len(err.strip().splitlines()) == 1, err
-    assert not out and not list((answers / f"cwd{case}").iterdir())
+def test_a_mistake_is_answered_in_one_line(case, answered):
+    results, folder = answered
+    code, out, err, named = results[case]
+    assert code == 2 and named in err and len(err.strip().splitlines()) == 1, err
+    assert not out and not [path for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json")]
 
 
 def test_killed_twice_and_resumed_is_bit_identical(tmp_path):
@@ -225,13 +203,21 @@ def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     assert last_checkpoint(workdir)[0] == 0
     a, b = (np.load(folder / "probs.center.npy") for folder in (workdir, tmp_path / "run"))
     np.testing.assert_allclose(a, b, atol=1e-5)
+    # of another file under the name, no results are there
+    whole = (tmp_path / "net.safetensors").read_bytes()
+    (tmp_path / "net.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    code, _, err = finish(start([*given, "--evals=ten_crop", "--config.batch_size=32"], tmp_path))
+    assert code == 1 and "init_sha256" in err
     # later, neither the file nor a look at it is needed, and only what is new is tested
     (tmp_path / "net.safetensors").unlink()
     code, out, err = finish(start([*given, "--evals=center,ten_crop", "--config.batch_size=32"], tmp_path))
     assert code == 0 and "ten_crop 50/50" in out and "center 50/50" not in out, err
-    # a run that was begun from the file is meant, where there is one
-    code, out, err = finish(start([*quick, "--init_from=run", "--evals=ten_crop", "--workdir=more"], tmp_path))
-    assert code == 0 and "train 10/10" in out and "ten_crop 50/50" in out, err
+    # where a run was begun from a file, its own tests are meant
+    (tmp_path / "net.safetensors").write_bytes(whole)
+    code, _, err = finish(start([*given, "--workdir=more"], tmp_path))
+    assert code == 0, err
+    code, out, err = finish(start([*given, "--workdir=more", "--evals=ten_crop"], tmp_path))
+    assert code == 0 and "tested as it is" not in out and "after 10 steps" in out, err
 
 
 def test_a_test_that_is_killed_goes_on(tmp_path):
@@ -249,8 +235,11 @@ def test_a_test_that_is_killed_goes_on(tmp_path):
     process.communicate()
     done = int(np.load(partial)["done"].sum())
     code, out, err = finish(start([*quick, "--evals=multi_crop"], tmp_path))
-    assert code == 0 and f"multi_crop: {2000 - done} images in" in out and not partial.exists(), err
+    assert code == 0 and f"multi_crop: {2000 - done} images were tested" in out and not partial.exists(), err
     record = json.loads((tmp_path / "run" / "eval.multi_crop.json").read_text())
     assert record["examples"] == 2000 and record["views"] == 50
-    # all crops of a picture as large as a crop are the same, so this is the mean of it and its mirror image
-    assert abs(np.load(tmp_path / "run" / "probs.multi_crop.npy").sum(1) - 1).max() < 1e-4
+    # all crops of a picture as large as a crop are the same, and so are those of ten: means of it and its mirror image
+    code, _, err = finish(start([*quick, "--evals=ten_crop"], tmp_path))
+    assert code == 0, err
+    a, b = (np.load(tmp_path / "run" / f"probs.{name}.npy") for name in ("multi_crop", "ten_crop"))
+    np.testing.assert_allclose(a, b, atol=1e-5)

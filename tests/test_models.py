@@ -404,19 +404,16 @@ def test_dropout_is_for_training(text):
     assert (first == again).all() and (first != other).any() and (first != ordinary).any()
 
 
-DENSE = ["vgg configuration=A", "resnet depth=18 shortcut=A", "resnet depth=50", "resnet depth=18 pool1=symmetric"]
-
-
-@pytest.mark.parametrize("text", DENSE)
-def test_dense_scores_are_those_of_every_view_of_each_image(text):
+def test_dense_scores_are_those_of_every_view_of_each_image():
     """Images of different sizes in one batch, each as if it were alone; by the very parameters of ordinary scores."""
-    model, keys = create(text), jax.random.split(jax.random.key(0), 6)
-    sizes = [(64, 64), (64, 77), (97, 64), (64, 127), (128, 65)]
+    # VGG is in test_evaluate.py, bottlenecks are in test_parity.py
+    model, keys = create("resnet depth=18 shortcut=A"), jax.random.split(jax.random.key(0), 4)
+    sizes = [(64, 64), (64, 77), (97, 64)]
     images = [jax.random.normal(key, (*size, 3)) for key, size in zip(keys, sizes, strict=False)]
     variables = jax.jit(functools.partial(model.init, train=False))(keys[-1], images[0][None])
-    if "batch_stats" in variables:  # not those of a net that was never trained, which do not normalise at all
-        variables["batch_stats"] = jax.tree.map(lambda x: 3 * x + 0.1, variables["batch_stats"])
-    batch = np.full((5, 128, 128, 3), 99, np.float32)
+    # not those of a net that was never trained, which do not normalise at all
+    variables["batch_stats"] = jax.tree.map(lambda x: 3 * x + 0.1, variables["batch_stats"])
+    batch = np.full((3, 97, 80, 3), 99, np.float32)
     for place, image in zip(batch, images, strict=True):
         place[: image.shape[0], : image.shape[1]] = image
     dense = jax.jit(lambda x, extent: model.apply(variables, x, train=False, dense=layers.Dense(extent, 64)))
@@ -426,7 +423,7 @@ def test_dense_scores_are_those_of_every_view_of_each_image(text):
         height, width = views[i]
         assert (whole[0] == views[i]).all() and alone.shape[1:3] == (height, width)
         np.testing.assert_allclose(scores[i, :height, :width], alone[0], rtol=1e-5, atol=1e-5)
-    assert views[0].tolist() == [1, 1] and (views[1:] > 1).any(1).all()
+    assert np.isfinite(scores).all() and views.tolist() == [[1, 1], [1, 2], [2, 1]]  # maps of 97: 49, 24, 12, 6, 3
     ordinary = jax.jit(functools.partial(model.apply, train=False))(variables, images[0][None])
     np.testing.assert_allclose(scores[:1, 0, 0], ordinary, rtol=1e-5, atol=1e-5)
 

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from deepconv import config as config_lib
-from deepconv import evaluate, metrics, models, optim, sharding, train, weights
+from deepconv import evaluate, metrics, models, optim, protocols, sharding, train, weights
 from deepconv.models import alexnet as alexnet_module
 from deepconv.state import TrainState
 
@@ -248,7 +248,7 @@ def test_dense_evaluation(name):
     for place, image in zip(batch["image"], images, strict=True):
         place[: image.shape[0], : image.shape[1]] = image
     for posteriors in (False, True):
-        predict = evaluate.jit(ours, evaluate.Protocol("dense", "dense", 64, posteriors, precise=False))
+        predict = evaluate.jit(ours, protocols.Protocol("dense", "dense", 64, posteriors, precise=False))
         probs = predict(state, batch)
         for row, image in zip(probs, images, strict=True):
             expected = their_dense(net, image.astype(np.float32), mean, posteriors)

@@ -120,19 +120,16 @@ def _reported(batches: grain.IterDataset, report: Report | None) -> Iterator[Bat
 
 
 def test_images(
-    data: Arrays | Records, indices: np.ndarray, batch_size: int, scale: int | None, square: bool
+    data: Arrays | Records, indices: np.ndarray, batch_size: int, look: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[dict[str, Any]]:
-    """{"index": [B], "image": B whole images, uint8 [H, W, 3] each, "label": int32 [B]} in the order of the indices.
+    """{"index": [B], "image", "label": int32 [B]} in the order of the indices.
 
-    Images of many sizes have the shorter side rescaled to `scale`, or their central squares. Raises DataError.
+    Images are uint8 [B, H, W, 3] where all have one size, else a list of what `look` makes of uint8 [H, W, 3]. Raises
+    DataError.
     """
     if not len(indices):
         return iter(())
-    load = (
-        functools.partial(_gather, data, 0)
-        if isinstance(data, Arrays)
-        else functools.partial(_whole, data, scale, square)
-    )
+    load = functools.partial(_gather, data, 0) if isinstance(data, Arrays) else functools.partial(_look, data, look)
     batches = grain.MapDataset.source(indices).batch(batch_size).map(lambda batch: {"index": batch} | load(batch))
     return iter(batches.to_iter_dataset(_options(data)))
 
@@ -149,12 +146,12 @@ def _gather(data: Arrays, step: int, indices: np.ndarray) -> Batch:
     return {"image": data.images[indices], "label": data.labels[indices]}
 
 
-def _whole(records: Records, scale: int, square: bool, indices: np.ndarray) -> dict[str, Any]:
+def _look(records: Records, look: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> dict[str, Any]:
     found = records(indices)
     images = []
     for index, record in zip(indices, found, strict=True):
         try:
-            images.append(decode.rescale(decode.decode(record.data), scale, square))
+            images.append(look(decode.decode(record.data)))
         except decode.CorruptImage as error:
             raise DataError(
                 f"record {index} ({record.name}) cannot be decoded: {error}. Repair it: in a test, no other image may "

@@ -157,7 +157,7 @@ def max_pool(
         x = functools.reduce(
             jnp.maximum, [lax.slice_in_dim(x, start, end, stride, axis) for start, end in enumerate(ends)]
         )
-    return x
+    return inside(x, windows(extent, size, stride, padding))
 
 
 def average_pool(x: jax.Array, size: int, stride: int, padding: Padding = CEIL) -> jax.Array:

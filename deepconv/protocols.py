@@ -1,0 +1,86 @@
+"""Names of test protocols -> what is looked at."""
+
+import inspect
+import itertools
+import re
+from dataclasses import dataclass
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+# Where crops begin, in quarters of the way down and to the right; all but "center" add the mirror images. How far VGG's
+# grid goes is not said; that it goes from edge to edge of the whole image is our reading.
+PLACES = {
+    "center": ((2, 2),),
+    "ten_crop": ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),  # Krizhevsky et al. 2012, 4.1
+    "multi_crop": tuple(itertools.product(range(5), repeat=2)),  # Simonyan & Zisserman 2015, 3.2
+}
+NAME = re.compile(
+    r"(center|ten_crop|dense|multi_crop|multi_crop_dense)(?:_q([1-9]\d*(?:_[1-9]\d*)*))?(_posteriors)?(_precise_batch_stats)?"
+)
+KNOWN = (
+    "center, ten_crop, dense, multi_crop or multi_crop_dense; behind it, scales as in dense_q256_384_512, then "
+    "_posteriors (of dense), then _precise_batch_stats"
+)
+MULTI_CROP_SCALES = (256, 384, 512)  # Table 5; the paper has it at no others
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A test at one scale. The papers' tests at several are means of its probabilities.
+
+    VGG's paper says so (3.2). ResNet's says "average the scores at multiple scales" (3.4) and nothing of mirror images;
+    that it means the same test is our reading.
+    """
+
+    name: str
+    kind: str  # of PLACES, or "dense"
+    scale: int | None  # pixels of the shorter side; None: images as they are
+    posteriors: bool  # of dense: probabilities are averaged over the image, and not scores
+    precise: bool  # with averages over the training set in BatchNorm
+
+    @property
+    def views(self) -> int:
+        """Of one image. Seen densely, it and its mirror image are two."""
+        return {"center": 1, "dense": 2}.get(self.kind) or 2 * len(PLACES[self.kind])
+
+
+def parts(
+    name: str, data: ConfigDict, size: tuple[int, int] | None, model: nn.Module, batch_norm: bool
+) -> tuple[Protocol, ...]:
+    """The tests whose mean a protocol is, such as those at 256, 384 and 512 pixels for "dense_q256_384_512".
+
+    data is config.data; size that of the test images, None where they have many. Raises ValueError.
+    """
+    if not (found := NAME.fullmatch(name)):
+        raise ValueError(f"{name} is not a protocol; choose from {KNOWN}")
+    kind, numbers, posteriors, precise = found.groups()
+    kinds = ("multi_crop", "dense") if kind == "multi_crop_dense" else (kind,)
+    if posteriors and "dense" not in kinds:
+        raise ValueError(f"{name}: _posteriors is about averaging over a dense map, which {kind} does not have")
+    if "dense" in kinds and "dense" not in inspect.signature(type(model).__call__).parameters:
+        raise ValueError(f"{name}: {type(model).__name__} has no dense form; VGG and ResNet have")
+    if precise and not batch_norm:
+        raise ValueError(f"{name}: the net has no BatchNorm whose averages could be precise")
+    scales = tuple(map(int, numbers.split("_"))) if numbers else ()
+    if size:
+        if wrong := set(scales) - {min(size)}:
+            raise ValueError(
+                f"{name}: the images of {data.name} have {size[0]} x {size[1]} pixels and are tested so, not "
+                f"at {min(wrong)}"
+            )
+        scales = (None,)
+    elif not scales:
+        scales = MULTI_CROP_SCALES if kind.startswith("multi_crop") else (data.test_scale,)
+    if len({*scales}) < len(scales):
+        raise ValueError(f"{name} has a scale twice")
+    if too_small := [scale for scale in scales if scale and scale < data.image_size]:
+        raise ValueError(f"{name}: {too_small[0]} is less than config.data.image_size={data.image_size}")
+    if len(kinds) * len(scales) == 1:
+        return (Protocol(name, kind, scales[0], bool(posteriors), bool(precise)),)
+    tests = []
+    for one, scale in itertools.product(kinds, scales):
+        averaged = posteriors if one == "dense" else None
+        own = one + (f"_q{scale}" if scale else "") + (averaged or "") + (precise or "")
+        tests.append(Protocol(own, one, scale, bool(averaged), bool(precise)))
+    return tuple(tests)
