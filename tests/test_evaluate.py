@@ -143,9 +143,9 @@ PROTOCOLS = {
     "dense_q16": ["dense_q16"],
     "dense_q21": ["dense_q21"],
     "dense_q18_posteriors": ["dense_q18_posteriors"],
-    "dense_q16_18_21": ["dense_q16", "dense_q18", "dense_q21"],
-    "multi_crop_q16_19": ["multi_crop_q16", "multi_crop_q19"],
-    "multi_crop_dense_q16_18": ["multi_crop_q16", "multi_crop_q18", "dense_q16", "dense_q18"],
+    "dense_q16_21": ["dense_q16", "dense_q21"],
+    "multi_crop_q16_21": ["multi_crop_q16", "multi_crop_q21"],
+    "multi_crop_dense_q16_21": ["multi_crop_q16", "multi_crop_q21", "dense_q16", "dense_q21"],
 }
 
 

@@ -144,7 +144,7 @@ def test_maps(text):
     seen = {}
     for name, caught in variables["intermediates"].items():
         if name not in ("__call__", "fc", "bn1") and "Dropout" not in name:
-            batch, height, width, channels = jax.tree.leaves(caught["__call__"])[0].shape
+            *_, batch, height, width, channels = jax.tree.leaves(caught["__call__"])[0].shape  # a scan's are stacked
             assert batch == 2 and height == width
             seen[name.split("_")[0] if "resnet" in text else name] = (height, channels)  # conv3_first and conv3_rest
     assert seen == SHAPES[text]
