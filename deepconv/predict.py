@@ -141,7 +141,8 @@ def predict(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarra
         raise ValueError(f"--protocol={protocol}: precise batch stats are for whole tests, by main")
     total = np.zeros((len(photos), len(trained.classes)), np.float32)
     for part in parts:
-        few = replace(net, batch_size=min(net.batch_size, len(photos) * part.views))  # not all of a batch for one
+        crops = len(photos) * max(1, part.views // 2)  # without their mirror images
+        few = replace(net, batch_size=min(net.batch_size, crops))  # not a whole batch for one photograph
         table = evaluate.new_table(*total.shape)
         evaluate.probabilities(few, part, evaluate.jit(few, part), trained.state, Files(photos), table)
         total += table["output"] / len(parts)
