@@ -51,6 +51,11 @@ def common_labels(files: Sequence[Path]) -> np.ndarray:
     """labels.npy beside the files. Raises ValueError where they are not the same, OSError where there are none."""
     if not files:
         raise ValueError("no files; give probs.<protocol>.npy of the directories of runs")
+    for file in files:
+        if missing := [path for path in (file, file.with_name("labels.npy")) if not path.is_file()]:
+            raise FileNotFoundError(
+                f"{missing[0]} is missing; tests leave probs.<protocol>.npy and labels.npy in a run"
+            )
     labels = [np.load(file.with_name("labels.npy")) for file in files]
     for file, others in zip(files, labels, strict=True):
         if not np.array_equal(others, labels[0]):

@@ -226,7 +226,9 @@ def _divisible(count: int, mesh: Mesh) -> int:
     return max(1, count // mesh.size) * mesh.size
 
 
-def write(workdir: Path, name: str, probs: np.ndarray, labels: np.ndarray, step: int, how: dict[str, Any]) -> None:
+def write(
+    workdir: Path, name: str, probs: np.ndarray, labels: np.ndarray, step: int | None, how: dict[str, Any]
+) -> None:
     """probs.<name>.npy, labels.npy and, last, eval.<name>.json. Raises FloatingPointError.
 
     float32: in float16, classes below 6e-8 are all the same, and errors of means of them are not those of the net.

@@ -5,6 +5,7 @@ Running the same command again goes on where it stopped, and does nothing where 
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
     print(f"run directory: {workdir}")
     if task.total_steps:
         print(f"curves:        {workdir / 'curves.png'}")
-    print(f"next:          python -m deepconv.predict --run={workdir} PHOTO.jpg;")
+    print(f"next:          python -m deepconv.predict --run={shlex.quote(str(workdir))} PHOTO.jpg;")
     print("               the same command with a change, such as --config.seed=1 or --config.optimizer.momentum=0.8;")
     print("               tensorboard --logdir=runs (after pip install tensorboard); configs/ for the papers' recipes")
 

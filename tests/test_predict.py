@@ -200,6 +200,8 @@ def test_ensembles_are_weighted_means(saved):
     error = 100 * (mean.argmax(1) != [0, 1, 2, 0]).mean()
     record = json.loads((saved / "ensemble" / "eval.ensemble.json").read_text())
     assert record["top1_error"] == error and f"{error:.2f} %" in out and record["weights"] == [3, 1]
+    code, _, err = call(saved, "a/probs.dense.npy", module="ensemble")
+    assert code == 2 and "a/probs.dense.npy is missing" in err and len(err.splitlines()) == 1
     code, _, err = call(saved, *files, "c/probs.center.npy", module="ensemble")
     assert code == 2 and "c/probs.center.npy and a/probs.center.npy were not computed from the same test images" in err
 
