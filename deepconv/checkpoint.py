@@ -121,7 +121,12 @@ def read(directory: Path) -> dict[str, Any]:
     if reason := damage(newest):
         raise CheckpointError(f"{newest} is damaged ({reason})")
     with ocp.PyTreeCheckpointer() as checkpointer:
-        shapes = dict(checkpointer.metadata(newest / "default").item_metadata.tree)
+        metadata = checkpointer.metadata(newest / "default").item_metadata
+        if metadata is None:
+            raise CheckpointError(
+                f"{newest} cannot be read under this name; rename the directory, without any of [ ] * ?"
+            )
+        shapes = dict(metadata.tree)
         del shapes["opt_state"]
         to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         args = ocp.args.PyTreeRestore(shapes, restore_args=to_host, partial_restore=True)

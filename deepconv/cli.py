@@ -15,7 +15,7 @@ _SMOKE = flags.DEFINE_bool(
 )
 
 
-def load_config(arguments: list[str]) -> tuple[ConfigDict, str]:
+def load_config(arguments: list[str], init_from: str | None = None) -> tuple[ConfigDict, str]:
     """The config that the flags describe, and its run's name. Raises ValueError."""
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
@@ -23,7 +23,7 @@ def load_config(arguments: list[str]) -> tuple[ConfigDict, str]:
     if not flag.present:
         raise ValueError("--config is missing; try --config=configs/quickstart.py")
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
-    return config_lib.load(path, overrides, smoke), config_lib.run_name(path, overrides, smoke)
+    return config_lib.load(path, overrides, smoke), config_lib.run_name(path, overrides, smoke, init_from)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -51,10 +51,16 @@ def siblings(path: str | Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def run_name(path: str | Path, overrides: Mapping[str, Any], smoke: bool = False) -> str:
-    """ "resnet_cifar,model.depth=56,seed=3": the recipe and what was changed in it, in the order of the alphabet."""
+def run_name(
+    path: str | Path, overrides: Mapping[str, Any], smoke: bool = False, init_from: str | Path | None = None
+) -> str:
+    """ "resnet_cifar,model.depth=56,seed=3": the recipe and what was changed in it, in the order of the alphabet.
+
+    Of the run whose weights it begins with there is the recipe only, or a chain of runs would become too long a name.
+    """
     changes = [f"{field}={_plain(value)}" for field, value in sorted(overrides.items())]
-    return ",".join([Path(path).stem, *["smoke"] * smoke, *changes])
+    source = [f"init_from={Path(init_from).name.split(',')[0]}"] if init_from else []
+    return ",".join([Path(path).stem, *["smoke"] * smoke, *changes, *source])
 
 
 def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int | tuple[int, ...]:
@@ -126,7 +132,7 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     """Turn a recipe into one of seconds on the built-in data, in place: the same model, units and code paths.
 
     Images have at most 64 pixels, which makes the first fully connected layer of AlexNet and VGG smaller.
-    Durations that overrides leave alone are made to fit those that they change.
+    Durations and scales that overrides leave alone are made to fit those that they change.
     """
     total, every = _unit(config, "total"), _unit(config, "eval_every")
     few = overrides.get(total, 6 if total == "total_steps" else 1)
@@ -140,14 +146,15 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
             times = node[field] if field in DROPS else (node[field],)
             scaled = [few * time / config[total] for time in times]
             distinct = {round(time * per_unit): round(time) if in_steps else time for time in scaled}
-            kept = tuple(time for step, time in distinct.items() if 0 < step < round(few * per_unit))
+            first = 0 if field in FREEZES else 1
+            kept = tuple(time for step, time in distinct.items() if first <= step < round(few * per_unit))
             if field in DROPS:
                 node[field] = kept
             elif kept:
                 node[field] = kept[0]
             else:
                 del node[field]
-    data, size = config.data, min(config.data.image_size, 64)
+    data, size = config.data, overrides.get("data.image_size", min(config.data.image_size, 64))
     data.update(name="shapes", train_split=f"train[:{examples}]", eval_split="test[:50]")
     if "train_scale" in data:
         data.train_scale = tuple(side * size // data.image_size for side in data.train_scale)
@@ -223,4 +230,5 @@ def _override(config: ConfigDict, field: str, value: Any) -> None:
 
 
 def _plain(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, tuple | list) else str(value).replace("/", "_")
+    text = "+".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return text.translate({ord("/"): "_", ord("["): "_", ord("]"): None})  # orbax does not find folders with brackets

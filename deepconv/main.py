@@ -37,8 +37,7 @@ def main(arguments: list[str]) -> int:
 
     preemption.install()
     try:
-        config, name = cli.load_config(arguments)
-        name += f",init_from={Path(_INIT_FROM.value).name}" if _INIT_FROM.value else ""
+        config, name = cli.load_config(arguments, _INIT_FROM.value)
         workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
         origin = _origin() if _INIT_FROM.value else {}
         if _INIT_LAYERS.value and not origin:

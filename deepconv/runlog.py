@@ -13,12 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.summary import scalar
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -71,6 +67,8 @@ def record_start(workdir: Path) -> list[str]:
 
 def environment() -> dict[str, Any]:
     """Where, when and with what this process runs."""
+    import jax  # here, so that reading what a run has written down does not wait for it
+
     commit = _git("rev-parse", "HEAD")
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -90,6 +88,10 @@ def environment() -> dict[str, Any]:
 @contextlib.contextmanager
 def tensorboard(workdir: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Gives write(record); a disk that is full is an OSError there, and not the end of a thread."""
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
     writer = EventsWriter(str(workdir / "events"))
 
     def write(record: dict[str, Any]) -> None:

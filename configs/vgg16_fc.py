@@ -1,0 +1,19 @@
+"""VGG's net D with only its fully connected layers trained further: a member of the ILSVRC submission (Table 6).
+
+    python -m deepconv.main --config=configs/vgg16_fc.py --init_from=RUN_OF_D_AT_384
+
+"The multi-scale net of the submission was made by fine-tuning only the fully-connected layers"; S from 256 to 512.
+"""
+
+from ml_collections import ConfigDict
+from vgg16 import get_config as vgg16
+
+CONVOLUTIONS = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}  # in each block
+
+
+def get_config() -> ConfigDict:
+    """The recipe of vgg16.py, its convolutions frozen."""
+    config = vgg16()
+    layers = [f"conv{block}_{number}" for block, count in CONVOLUTIONS.items() for number in range(1, count + 1)]
+    config.optimizer.layers = ConfigDict({layer: dict(freeze_at_steps=0) for layer in layers})
+    return config
