@@ -1,6 +1,6 @@
 """What a layer of a net puts out for each image."""
 
-import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,15 +20,14 @@ def fill(
     data: Arrays | Records,
     examples: int,
     center: Protocol,
-    layer: str,
-    rectify: bool,
-    file: Path,
+    see: Callable[..., jax.Array],
+    title: str,
+    file: Path | None = None,
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """A table as of evaluate, on disk, of the layer's outputs for the central crop, and the shape of each output.
+    """A table as of evaluate, on disk if there is a file, of see(state, batch) [B, ...] and the shape of one output.
 
-    Outputs are those before the nonlinearity that follows the layer, or, rectified, with zero for what is negative.
+    It sees the central crops, uint8 [B, 1, S, S, 3].
     """
-    see = functools.partial(output, net=net, layer=layer, rectify=rectify)
     one = jax.ShapeDtypeStruct((1, 1, net.size, net.size, 3), np.uint8)
     _, *shape = jax.eval_shape(see, state, {"image": one}).shape
     whole, split = sharding.replicated(net.mesh), sharding.split(net.mesh)
@@ -37,7 +36,7 @@ def fill(
     predict = jax.jit(flat, in_shardings=(whole, split), out_shardings=whole, compiler_options=options)
     table = evaluate.new_table(examples, int(np.prod(shape)), file)
     done = int(table["done"].sum())
-    with runlog.progress(layer, examples, done) as show:
+    with runlog.progress(title, examples, done) as show:
         evaluate.probabilities(net, center, predict, state, data, table, show)
     return table, tuple(side for side in shape if side > 1)
 
@@ -45,7 +44,10 @@ def fill(
 def output(
     state: TrainState, batch: dict[str, jax.Array], *, net: evaluate.Net, layer: str, rectify: bool
 ) -> jax.Array:
-    """Of a layer, by the name it has among the parameters: float32 [B, ...] of crops, uint8 [B, 1, S, S, 3]."""
+    """Of a layer, by the name it has among the parameters: float32 [B, ...].
+
+    Before the nonlinearity that follows the layer or, rectified, with zero for what is negative.
+    """
     images = augment.subtract_mean(batch["image"][:, 0], net.mean)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     captured = dict(capture_intermediates=lambda module, method: module.path == (layer,) and method == "__call__")

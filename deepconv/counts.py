@@ -1,0 +1,29 @@
+"""What is counted of a run's net without training it, for columns of the papers' tables. JAX is imported when asked."""
+
+from typing import Any
+
+from deepconv.tables import DATA, Run
+
+
+def net(run: Run) -> tuple[Any, Any]:
+    """The model of a run, and the shapes of its variables."""
+    from deepconv import models, weights
+
+    config = run.load()
+    model = models.create(config.model, DATA[config.data.name].classes)
+    return model, weights.shapes_of(model, config.data.image_size)
+
+
+def parameters(run: Run) -> float:
+    """In millions, biases and BatchNorm's scales and shifts included."""
+    from deepconv import state
+
+    return state.count_parameters(net(run)[1]["params"]) / 1e6
+
+
+def multiply_adds(run: Run) -> float:
+    """In 1e9, of one image; what the papers call FLOPs."""
+    from deepconv import state
+
+    size = run.load().data.image_size
+    return state.count_multiply_adds(net(run)[0], (size, size, 3)) / 1e9

@@ -1,0 +1,96 @@
+"""Standard deviations of a net's layer responses, as in Fig. 7 of He et al. 2015.
+
+    python -m deepconv.responses --run=RUN_DIR --data_dir=DIR
+
+writes responses.json to the run's directory: {"layers": [...], "std": [...]}, the convolutions of a net for CIFAR-10
+in order. "The responses are the outputs of each 3x3 layer, after BN and before other nonlinearity (ReLU/addition)." On
+which images is not said; here it is the recipe's test split, over images, places and channels, BatchNorm as in tests.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from deepconv import cli, evaluate, features, predict, preemption, protocols, runlog
+from deepconv.data import augment, sources
+from deepconv.models.layers import BatchNorm
+from deepconv.state import TrainState
+
+
+def main(arguments: list[str]) -> int:
+    """A run -> responses.json in its directory."""
+    preemption.install()
+    try:
+        if len(arguments) > 1 or not flags.FLAGS.run:
+            raise ValueError("--run=RUN_DIR is what is needed, and nothing else but --data_dir=DIR")
+        run = Path(flags.FLAGS.run).expanduser()
+        trained = predict.load(run)
+        data = trained.data
+        if not trained.state.batch_stats or "train_scale" in data:
+            raise ValueError(f"{run}: responses are for nets with BatchNorm on images of one size, those of Fig. 7")
+        source = sources.find(data.name, data.eval_split, cli.DATA_DIR.value, data.image_size)
+        write(trained, source, run / "responses.json")
+    except preemption.Preempted as signal:
+        return cli.refuse(f"stopped by {signal}; the same command goes on", preemption.EXIT_CODE)
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+    return 0
+
+
+def write(trained: predict.Trained, source: sources.Source, file: Path) -> None:
+    """Go over the images of a source."""
+    (center,) = protocols.parts("center", trained.data, source.size, trained.net.model, batch_norm=True)
+    see = functools.partial(moments, net=trained.net)
+    table, _ = features.fill(trained.net, trained.state, source.open(), source.examples, center, see, "responses")
+    mean, of_squares = np.moveaxis(table["output"].astype(np.float64).mean(0).reshape(-1, 2), 1, 0)
+    names = [*in_order(trained.state.batch_stats, lambda of_layer: of_layer["mean"][..., None])]
+    content = {"layers": names, "std": np.sqrt(of_squares - mean**2).tolist()}
+    runlog.write_json(file, content | {"examples": source.examples, "step": int(trained.state.step)})
+    print(f"{file} holds the standard deviations of {len(names)} layers' responses to {source.examples} images")
+
+
+def moments(state: TrainState, batch: Mapping[str, jax.Array], net: evaluate.Net) -> jax.Array:
+    """Mean and mean square of each layer's responses to each image, float32 [B, layers, 2]."""
+    images = augment.subtract_mean(batch["image"][:, 0], net.mean)
+    _, found = net.model.apply(
+        {"params": state.params, "batch_stats": state.batch_stats},
+        images,
+        train=False,
+        capture_intermediates=lambda module, method: isinstance(module, BatchNorm) and method == "__call__",
+        mutable=["intermediates"],
+    )
+
+    def of_images(of_layer: Mapping[str, Any]) -> jax.Array:
+        x = of_layer["__call__"][0].astype(jnp.float32)
+        return jnp.stack([x.mean((-3, -2, -1)), jnp.square(x).mean((-3, -2, -1))], -1)
+
+    return jnp.stack([*in_order(found["intermediates"], of_images).values()], 1)
+
+
+def in_order(tree: Mapping[str, Any], of: Callable[[Any], jax.Array]) -> dict[str, jax.Array]:
+    """What belongs to each BatchNorm of a net for CIFAR-10, from the first to the last."""
+    found = {"conv1": of(tree["bn1"])}
+    for stage in ("stage1", "stage2", "stage3"):
+        blocks = [{bn: of(tree[f"{stage}_first"][bn]) for bn in ("bn1", "bn2")}]
+        if rest := tree.get(f"{stage}_rest"):  # of a scan: stacked
+            stacked = {bn: of(rest[bn]) for bn in ("bn1", "bn2")}
+            blocks += [{bn: x[block] for bn, x in stacked.items()} for block in range(len(stacked["bn1"]))]
+        for number, block in enumerate(blocks, 1):
+            found |= {f"{stage}.{number}.conv{bn[-1]}": x for bn, x in block.items()}
+    return found
+
+
+def define_flags() -> None:
+    """The flags of this command alone."""
+    flags.DEFINE_string("run", None, "The run's directory.")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=cli.parse)

@@ -1,0 +1,214 @@
+"""The papers' tables and figures as data: rows -> runs -> tests, and what is done of them. No JAX."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from deepconv import config as config_lib
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+Cell = float | str | None  # None: the paper has nothing there
+Values = dict[str, Any]  # what a run gives: a number for each column, and what a figure draws
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What the papers trained and tested on."""
+
+    train: int  # examples
+    test: int
+    classes: int
+    exact: bool = True  # whether the numbers are known to the last image
+
+
+DATA = {
+    "cifar10": DataSet(50_000, 10_000, 10),
+    "imagenet2012": DataSet(1_281_167, 50_000, 1000),
+    "ilsvrc2010": DataSet(1_200_000, 150_000, 1000, exact=False),
+    "imagenet_fall2009": DataSet(8_900_000, 8_900_000, 10_184, exact=False),
+    "imagenet_fall2011": DataSet(15_000_000, 50_000, 22_000, exact=False),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe and what is changed in it, and the run whose weights it begins with."""
+
+    config: str  # "vgg16" of configs/vgg16.py
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    init_from: "Run | None" = None
+    init_layers: Sequence[str] = ()
+    smoke: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its directory."""
+        return config_lib.run_name(self.config, self.overrides, self.smoke, self.init_from and self.init_from.name)
+
+    @property
+    def path(self) -> Path:
+        """Of the recipe."""
+        return CONFIGS / f"{self.config}.py"
+
+    def load(self) -> ConfigDict:
+        """The recipe with the changes. Raises ValueError."""
+        return config_lib.load(self.path, self.overrides, self.smoke)
+
+    def arguments(self, tests: Sequence[str], runs: str = "runs") -> list[str]:
+        """Of python -m deepconv.main."""
+        fields = {name: written(value) for name, value in self.overrides.items()}
+        source = [f"--init_from={runs}/{self.init_from.name}"] if self.init_from else []
+        layers = [f"--init_layers={','.join(self.init_layers)}"] if self.init_layers else []
+        changes = [f"--config.{name}={value}" for name, value in fields.items()]
+        start = [f"--config=configs/{self.config}.py", *["--smoke"] * self.smoke]
+        evals = [f"--evals={','.join(tests)}"] if tests else []
+        return [*start, *changes, *source, *layers, *evals]
+
+    def shrunk(self, changes: Mapping[str, Any]) -> "Run":
+        """The same as a run of seconds on the built-in data, with further changes.
+
+        Of its own changes are left those of the net and the images; the others are seeds, durations and rates.
+        """
+        config = self.load().copy_and_resolve_references().unlock()
+        config_lib.shrink(config, changes)
+        mine = flatten(config.to_dict())
+        base = flatten(config_lib.load(self.path, changes, smoke=True).to_dict())
+        kept = {name: mine[name] for name in self.overrides if mine.get(name) != base.get(name)}
+        kept = {name: value for name, value in kept.items() if name.startswith(("model.", "data."))}
+        kept.pop("data.lighting_until_epochs", None)
+        before = self.init_from and self.init_from.shrunk(changes)
+        return replace(self, overrides=kept | changes, init_from=before, smoke=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table, or a curve of a figure: what the paper has, and how it is measured here."""
+
+    label: str
+    paper: Sequence[Cell]  # one for each column
+    runs: Sequence[Run] = ()
+    tests: Sequence[str] = ("center",)  # for all runs, or one for each
+    combine: str = "mean"  # "mean" or "best" of the runs' numbers; "ratio" of two; "ensemble": of mean probabilities
+    less: Run | None = None  # numbers are differences from those of this run
+    quoted: str = ""  # whose number it is, where it is not the paper's own
+    needs: str = ""  # what is not built yet, or not to be had
+    note: str = ""
+
+    def pairs(self) -> list[tuple[Run, str]]:
+        """The runs with their tests."""
+        tests = self.tests if len(self.tests) > 1 else [*self.tests] * len(self.runs)
+        return list(zip(self.runs, tests, strict=True))
+
+    def everything(self) -> list[tuple[Run, str]]:
+        """Those, and the run that the others are compared with."""
+        return [*self.pairs(), *([(self.less, self.tests[0])] if self.less else [])]
+
+
+WITHHELD = "needs ILSVRC's test server: the test set's labels are not public"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure. Columns are {what the paper calls it: the name of ours}.
+
+    counts: columns that are counted from a run's config, without training it. measure(directory, test) gives the other
+    columns' numbers of a run, and what is to be drawn, or None where they are not there yet. draw(results) gives a
+    matplotlib Figure of them. after: commands that measure needs to have been given, with {run} for the directory.
+    """
+
+    title: str
+    columns: Mapping[str, str]
+    rows: Sequence[Row]
+    counts: Mapping[str, Callable[[Run], Cell]] = field(default_factory=dict)
+    measure: Callable[[Path, str], Values | None] | None = None
+    draw: Callable[[Mapping[str, Any]], Any] | None = None
+    after: Sequence[str] = ()
+    note: str = ""
+
+    def trained(self) -> list[str]:
+        """The names of columns for which a run has to be trained."""
+        return [name for name in self.columns.values() if name not in self.counts and name != WITHHELD]
+
+    def jobs(self, rows: Iterable[Row] | None = None) -> dict[str, tuple[Run, list[str]]]:
+        """Runs by name, each with its tests, those before others that others begin with."""
+        found: dict[str, tuple[Run, list[str]]] = {}
+
+        def add(run: Run, tests: list[str]) -> None:
+            if run.init_from:
+                add(run.init_from, [])
+            known = found.setdefault(run.name, (run, []))[1]
+            known += [test for test in tests if test not in known]
+
+        if self.trained():
+            for row in self.rows if rows is None else rows:
+                for run, test in () if row.needs or row.quoted else row.everything():
+                    add(run, [test])
+        return found
+
+
+def state(table: Table, row: Row, results: Values) -> str:
+    """ "done", "missing", "out of reach" or "quoted"."""
+    if row.quoted or row.needs:
+        return "quoted" if row.quoted else "out of reach"
+    counted = not table.counts or row.label in results.get("counted", {})
+    trained = not table.trained() or ours(table, row, results) is not None
+    return "done" if counted and trained else "missing"
+
+
+def ours(table: Table, row: Row, results: Values) -> list[Values] | None:
+    """Records of exactly what the paper did, one for each run, or one of an ensemble; None where one is missing."""
+    records = [record for record in results.get("rows", {}).get(row.label, []) if not record["departs"]]
+    if row.combine == "ensemble":
+        return records or None
+    found = [
+        record
+        for run, test in row.everything()
+        for record in records
+        if record["run"] == run.name and record["test"] == test
+    ]
+    return found if len(found) == len(row.everything()) and found else None
+
+
+def numbers(table: Table, row: Row, results: Values) -> dict[str, tuple[Cell, float | None]]:
+    """For each column, ours and the spread over seeds (None of one); only where all that the paper did was done."""
+    cells = {name: (value, None) for name, value in results.get("counted", {}).get(row.label, {}).items()}
+    records = ours(table, row, results) if row.runs and table.trained() else None
+    for name in table.trained() if records else ():
+        values = [record["values"].get(name) for record in records]
+        if any(value is None or isinstance(value, str) for value in values):
+            cells[name] = (values[0] if len(values) == 1 else None, None)
+            continue
+        if row.less:
+            *values, base = values
+            values = [value - base for value in values]
+        if row.combine == "ratio":
+            values = [values[0] / values[1]]
+        mean = sum(values) / len(values)
+        many = len(values) > 1 and row.combine == "mean"
+        spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if many else None
+        cells[name] = (min(values) if row.combine == "best" else mean, spread)
+    return cells
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Values:
+    """{"model": {"depth": 20}} -> {"model.depth": 20}."""
+    flat: Values = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def shrink_test(name: str, before: int, after: int) -> str:
+    """The name of a test, its scales made to fit crops of `after` pixels instead of `before`."""
+    return re.sub(r"(?<=[q_])[0-9]+", lambda scale: str(int(scale[0]) * after // before), name)
+
+
+def written(value: Any) -> str:
+    """As a flag has it."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value)) or "()"
+    return str(value)
