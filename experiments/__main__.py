@@ -1,0 +1,54 @@
+"""Every table and figure of the papers: what is done, what is missing, and how to do it.
+
+python -m experiments [status]
+python -m experiments show resnet/table6
+python -m experiments collect [entry ...]
+python -m experiments render
+python -m experiments smoke [entry ...]
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from deepconv import results as results_lib
+from experiments import commands, entries
+
+COMMANDS = ("status", "show", "collect", "render", "smoke")
+
+
+def main(arguments: list[str]) -> int:
+    """Parse and do."""
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__.split("\n")[0])
+    parser.add_argument("command", nargs="?", default="status", choices=COMMANDS, help="what to do [status]")
+    parser.add_argument("entry", nargs="*", help="alexnet/table1, ..., or a paper: alexnet, vgg, resnet [all]")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the directories of runs lie [runs]")
+    flags = parser.parse_args(arguments)
+    try:
+        chosen = entries.load(flags.entry)
+    except ValueError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 2
+    if flags.command == "status":
+        commands.status(chosen, entries.RESULTS)
+    elif flags.command == "show":
+        for name, table in chosen.items():
+            commands.show(name, table, results_lib.read(entries.RESULTS / f"{name}.json"))
+    elif flags.command == "collect":
+        if not flags.runs.is_dir():
+            print(f"experiments: there is no folder {flags.runs}; --runs=DIR says where runs lie", file=sys.stderr)
+            return 2
+        commands.collect(chosen, flags.runs, entries.RESULTS)
+    elif flags.command == "render":
+        commands.render(entries.load(), entries.RESULTS, entries.HERE / "README.md")
+    else:
+        from experiments import smoke  # which is not needed to show a table
+
+        with tempfile.TemporaryDirectory(prefix="deepconv-smoke-") as folder:
+            return smoke.run(chosen, Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

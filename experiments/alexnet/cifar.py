@@ -1,0 +1,31 @@
+"""Section 3.3: response normalisation on CIFAR-10, "a four-layer CNN achieved a test error rate of 13% without
+normalization and 11% with normalization".
+"""
+
+from deepconv.tables import Row, Run, Table
+
+FIRST = {"data.train_split": "train[:40000]", "total_epochs": 350, "optimizer.drop_at_epochs": ()}
+LAST = {"total_epochs": 170, "optimizer.drop_at_epochs": (150, 160)}
+
+
+def net(recipe: str, **changes: bool) -> Run:
+    """Trained on 40,000 images, then on all, then with a smaller rate (cuda-convnet's methodology)."""
+    changes = {f"model.{name}": value for name, value in changes.items()}
+    return Run(recipe, changes | LAST, init_from=Run(recipe, changes | FIRST))
+
+
+TABLE = Table(
+    "Text (3.3). CIFAR-10 with and without response normalisation",
+    {"test error, %": "top1_error"},
+    [
+        Row("without: cuda-convnet's 13pct", (13.0,), [net("alexnet_cifar_13pct")], ["ten_crop"]),
+        Row("with: cuda-convnet's 11pct", (11.0,), [net("alexnet_cifar_11pct")], ["ten_crop"]),
+        Row(
+            "11pct with nothing changed but normalisation",
+            (None,),
+            [net("alexnet_cifar_11pct", lrn=False)],
+            ["ten_crop"],
+            note="not in the paper, whose two nets differ in local3's width and fc10's weight decay, too",
+        ),
+    ],
+)

@@ -1,0 +1,108 @@
+"""Fig. 4: eight test images with their five likeliest classes; five with their nearest training images by fc7.
+
+Which images the paper shows is not known but for their classes, and they are of ILSVRC-2010. Here they are the first
+test images of as many classes.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepconv.tables import Row, Table, Values
+from experiments.alexnet import TEXT, TEXT_2010
+
+BARS, QUERIES, NEAREST = 8, 5, 6
+IMAGES = {
+    "mite": "mite .16, black widow .06, cockroach .05, tick .04, starfish .03",
+    "container ship": "container ship .86, lifeboat .12, amphibian, fireboat, drilling platform below .01",
+    "motor scooter": "motor scooter .53, go-kart .13, moped .12, bumper car .10, golfcart .03",
+    "leopard": "leopard .75, jaguar .20, cheetah .04, snow leopard .01, Egyptian cat below .01",
+    "grille": "convertible .59, grille .22, pickup .16, beach wagon, fire engine below .01",
+    "mushroom": "agaric .42, mushroom .41, jelly fungus .04, gill fungus .03, dead-man's-fingers .02",
+    "cherry": "dalmatian .93, grape, elderberry, Staffordshire bullterrier, currant below .01",
+    "Madagascar cat": "squirrel monkey .46, spider monkey .25, titi .12, indri .03, howler monkey .03",
+}
+
+
+def likeliest(workdir: Path, test: str) -> Values | None:
+    """The five likeliest classes of the first test image of each of eight classes; their nearest training images."""
+    files = [workdir / f"probs.{test}.npy", workdir / "fc7.test.npy", workdir / "fc7.train.npy"]
+    if not all(file.exists() for file in files):
+        return None
+    probs, features, others = (np.load(file, mmap_mode="r") for file in files)
+    labels, known = np.load(workdir / "labels.npy"), np.load(workdir / "fc7.train.labels.npy")
+    names = json.loads((workdir / "classes.json").read_text())
+    shown = np.unique(labels, return_index=True)[1][:BARS]
+    bars = []
+    for image in shown:
+        best = np.argsort(-probs[image], kind="stable")[:5]
+        likely = [[names[label], round(float(probs[image, label]), 4)] for label in best]
+        bars.append({"image": int(image), "class": names[labels[image]], "likeliest": likely})
+    neighbours = []
+    for image in shown[:QUERIES]:
+        near = nearest(features[image], others)
+        classes = [names[known[other]] for other in near]
+        neighbours.append({"image": int(image), "class": names[labels[image]], "nearest": near, "classes": classes})
+    right = [bar["class"] == bar["likeliest"][0][0] for bar in bars]
+    same = [found["class"] == name for found in neighbours for name in found["classes"]]
+    return {"right": sum(right), "same": sum(same), "bars": bars, "neighbours": neighbours}
+
+
+def nearest(query: np.ndarray, features: np.ndarray) -> list[int]:
+    """The indices of the rows with the smallest Euclidean distance, nearest first."""
+    block = 10_000  # rows at a time: of ImageNet, all are 21 GB
+    starts = range(0, len(features), block)
+    distances = np.concatenate([np.square(features[start : start + block] - query).sum(1) for start in starts])
+    return [int(row) for row in np.argsort(distances, kind="stable")[:NEAREST]]
+
+
+def draw(results: Mapping[str, Any]) -> Any:
+    """The bars, the true class in pink as in the paper, and the classes of the nearest images."""
+    from matplotlib.figure import Figure
+
+    records = [(row.label, record) for row in TABLE.rows for record in results.get("rows", {}).get(row.label, [])]
+    figure = Figure(figsize=(14, 0.8 + 4.2 * max(1, len(records))), layout="constrained")
+    if not records:
+        figure.suptitle("not measured yet")
+    for part, (label, record) in zip(np.atleast_1d(figure.subfigures(max(1, len(records)))), records, strict=False):
+        part.suptitle(", ".join([label, *record["departs"]]), fontsize=9)
+        plots = part.subplots(2, BARS // 2 + 1)
+        for plot, bar in zip(plots[:, :-1].flat, record["values"]["bars"], strict=False):
+            names, values = zip(*bar["likeliest"], strict=True)
+            colors = ["hotpink" if name == bar["class"] else "tab:blue" for name in names]
+            plot.barh(range(len(names)), values, color=colors)
+            plot.set_yticks(range(len(names)), names, fontsize=7)
+            plot.invert_yaxis()
+            plot.set_xlim(0, 1)
+            plot.set_title(f"{bar['class']} (image {bar['image']})", fontsize=8)
+        lines = [f"{found['class']}: {', '.join(found['classes'])}" for found in record["values"]["neighbours"]]
+        plots[0, -1].text(0, 1, "\n\n".join(["nearest by fc7", *lines]), va="top", fontsize=7, wrap=True)
+        for plot in [*plots[:, -1], *plots[:, :-1].flat[len(record["values"]["bars"]) :]]:
+            plot.set_axis_off()
+    return figure
+
+
+PREDICT = "python -m deepconv.predict --run={run} --features=fc7 --rectify --data_dir=DIR"
+TABLE = Table(
+    "Fig. 4. Five likeliest classes of eight test images; nearest training images of five by fc7",
+    {"of 8 images, right": "right", "of 30 neighbours, of the image's class": "same"},
+    [
+        *(
+            Row(f"{name}: {text}", (None, None), quoted="the figure's own images, not in any data set by themselves")
+            for name, text in IMAGES.items()
+        ),
+        Row("CNN, first images of the first classes", (5, None), [TEXT_2010], ["ten_crop"]),
+        Row("CNN on ILSVRC-2012, first images of the first classes", (5, None), [TEXT], ["ten_crop"]),
+    ],
+    measure=likeliest,
+    draw=draw,
+    after=(
+        f"{PREDICT} --split={{train}} --out={{run}}/fc7.train.npy",
+        f"{PREDICT} --split={{eval}} --out={{run}}/fc7.test.npy",
+    ),
+    note="Of the paper's own eight images, five are right. Distances are Euclidean, after fc7's rectifier, as in the "
+    "authors' findsimilar.py.",
+)

@@ -1,0 +1,19 @@
+"""Table 1: results on the test set of ILSVRC-2010."""
+
+from deepconv.tables import Row, Table
+from experiments.alexnet import CODE_2010, ERRORS, TEXT_2010
+
+QUOTED = "as cited by the paper"
+TABLE = Table(
+    "Table 1. ILSVRC-2010, test set",
+    ERRORS,
+    [
+        Row("sparse coding, mean of six", (47.1, 28.2), quoted=QUOTED),
+        Row("SIFT and Fisher vectors, mean of two", (45.7, 25.7), quoted=QUOTED),
+        Row("CNN, ten crops", (37.5, 17.0), [TEXT_2010], ["ten_crop"]),
+        Row("CNN as the authors' code has it, ten crops", (37.5, 17.0), [CODE_2010], ["ten_crop"]),
+        Row("CNN, central crop (footnote 5)", (39.0, 18.3), [TEXT_2010]),
+        Row("CNN as the authors' code has it, central crop", (39.0, 18.3), [CODE_2010]),
+    ],
+    note="The paper's text and the code behind its numbers are two nets: configs/alexnet.py, configs/alexnet_code.py.",
+)

@@ -1,0 +1,80 @@
+"""The commands but the smoke test: what they show and write."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column
+from rich.table import Table as Grid
+
+from deepconv import results as results_lib
+from deepconv.tables import Table
+from experiments import entries, pages
+
+
+def read(chosen: Mapping[str, Table], folder: Path) -> dict[str, dict[str, Any]]:
+    """The results of entries, empty where there are none."""
+    return {name: results_lib.read(folder / f"{name}.json") for name in chosen}
+
+
+def status(chosen: Mapping[str, Table], folder: Path) -> None:
+    """A line for each entry, and the sums."""
+    states = (Column(state.replace("out of", "out of\n"), justify="right") for state in pages.STATES)
+    title = Column("", no_wrap=True, overflow="ellipsis", max_width=72)
+    grid = Grid(Column("entry", no_wrap=True, min_width=18), title, *states, box=SIMPLE_HEAD, pad_edge=False)
+    total = dict.fromkeys(pages.STATES, 0)
+    for name, table in chosen.items():
+        counts = pages.counts(table, results_lib.read(folder / f"{name}.json"))
+        total = {state: total[state] + count for state, count in counts.items()}
+        grid.add_row(name, table.title.split(". ", 1)[-1], *(str(count or "") for count in counts.values()))
+    grid.add_section()
+    grid.add_row("rows", "", *map(str, total.values()))
+    Console().print(grid)
+    print("python -m experiments show <entry>: the paper's numbers beside ours, and the commands of what is missing")
+
+
+def show(name: str, table: Table, results: Mapping[str, Any]) -> None:
+    """The table, and the commands of what is missing."""
+    grid = Grid(*pages.headings(table, results), title=f"{name}: {table.title}", title_justify="left")
+    for row in table.rows:
+        grid.add_row(*pages.cells(table, row, results))
+    Console().print(grid)
+    for note in pages.notes(table):
+        print(note)
+    if commands := pages.commands(table, results):
+        print("\nmissing; the same commands go on where they were stopped, then: python -m experiments collect")
+        print("\n".join(commands))
+
+
+def collect(chosen: Mapping[str, Table], runs: Path, folder: Path) -> None:
+    """Read the directories of runs, and write what they have given beside what is known already."""
+    directories = results_lib.directories(runs)
+    for name, table in chosen.items():
+        file = folder / f"{name}.json"
+        before = results_lib.read(file)
+        after = results_lib.collect(table, directories, before)
+        if after != before and (after["rows"] or "counted" in after):
+            results_lib.write(file, after)
+            print(f"written: {file}")
+    print(f"{len(directories)} runs in {runs} were looked at; python -m experiments render writes the page")
+
+
+def render(chosen: Mapping[str, Table], folder: Path, page: Path) -> None:
+    """The page of all tables, and the pictures that are not what the results say."""
+    results = read(chosen, folder)
+    for name, table in chosen.items():
+        picture, mark = folder / f"{name}.png", stamp(name, table, results[name])
+        if table.draw and pages.stamp_of(picture) != mark:
+            pages.draw(table, results[name], picture, mark)
+            print(f"drawn:   {picture}")
+    page.write_text(pages.page(chosen, results))
+    print(f"written: {page}")
+
+
+def stamp(name: str, table: Table, results: Mapping[str, Any]) -> str:
+    """Of an entry's picture."""
+    entry = entries.HERE / f"{name}.py"
+    files = [entries.HERE / "drawing.py", entry, entry.with_suffix(".csv")]
+    return pages.stamp(table, results, [file for file in files if file.exists()])

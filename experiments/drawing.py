@@ -1,0 +1,67 @@
+"""Pictures of figures: the paper's curves, as digitised, and ours in one plot."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Curve = tuple[list[float], list[float]]
+COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+
+
+def read(file: Path, x: str, y: str, *names: str) -> dict[tuple[str, ...], Curve]:
+    """Digitised curves by their names, the other columns of a CSV file."""
+    curves: dict[tuple[str, ...], Curve] = {}
+    with file.open(newline="") as lines:
+        for line in csv.DictReader(lines):
+            xs, ys = curves.setdefault(tuple(line[name] for name in names), ([], []))
+            xs.append(float(line[x]))
+            ys.append(float(line[y]))
+    return curves
+
+
+def records(results: Mapping[str, Any], label: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """What was measured of a row, with how it is called: by what it did otherwise than the paper, if anything."""
+    found = results.get("rows", {}).get(label, [])
+    return [(", ".join(["ours", *record["departs"]]), record["values"]) for record in found]
+
+
+def panels(count: int, xlabel: str, ylabel: str, titles: Sequence[str]) -> tuple[Any, Sequence[Any]]:
+    """A matplotlib Figure with plots side by side."""
+    from matplotlib.figure import Figure  # here, since the status of tables need not wait for it
+
+    figure = Figure(figsize=(1.5 + 5 * count, 4.5), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    for plot, title in zip(axes, titles, strict=True):
+        plot.set(xlabel=xlabel, title=title)
+        plot.grid(alpha=0.3)
+    axes[0].set_ylabel(ylabel)
+    return figure, axes
+
+
+def errors(
+    results: Mapping[str, Any],
+    *,
+    file: Path,
+    plots: Mapping[str, Sequence[str]],
+    splits: Mapping[str, str],
+    of: Callable[[str], str] = str.lower,
+    limits: tuple[float, float] = (0, 20),
+) -> Any:
+    """Errors over steps. plots: {title: rows}; splits: {ours: the file's}; of(row): what the file calls it."""
+    paper = read(file, "iter", "error_pct", "net", "split")
+    figure, axes = panels(len(plots), "step", "error, %", list(plots))
+    for plot, labels in zip(axes, plots.values(), strict=True):
+        for color, label in zip(COLORS, labels, strict=False):
+            for style, (split, theirs) in zip(("--", "-"), splits.items(), strict=True):
+                shared = dict(linestyle=style, color=color)
+                if (of(label), theirs) in paper:
+                    name = f"{label}, {split}, paper" if split == "test" else None
+                    plot.plot(*paper[of(label), theirs], **shared, alpha=0.35, linewidth=1, label=name)
+                for name, values in records(results, label):
+                    shown = f"{label}, {split}, {name}" if split == "test" else None
+                    plot.plot(*zip(*values[split], strict=True), **shared, linewidth=1.8, label=shown)
+        plot.set_ylim(*limits)
+        plot.legend(fontsize=7)
+    figure.supxlabel("dashed: training error; solid: test error; pale: the paper, as digitised", fontsize=8)
+    return figure

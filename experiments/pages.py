@@ -1,0 +1,157 @@
+"""What has been measured, as text: a table in the terminal, a page of Markdown, the pictures of figures."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deepconv import tables
+from deepconv.tables import WITHHELD, Cell, Row, Table
+
+STATES = ("done", "missing", "out of reach", "quoted")
+
+
+def counts(table: Table, results: Mapping[str, Any]) -> dict[str, int]:
+    """How many rows are in each state."""
+    states = [tables.state(table, row, results) for row in table.rows]
+    return {state: states.count(state) for state in STATES}
+
+
+def headings(table: Table, results: Mapping[str, Any]) -> list[str]:
+    """Of the columns of cells(); the last one only where something was done otherwise than in the paper."""
+    columns = [heading for name in table.columns for heading in (name, "ours")]
+    return ["", *columns, *["otherwise than in the paper"] * bool(_others(table, results))]
+
+
+def cells(table: Table, row: Row, results: Mapping[str, Any]) -> list[str]:
+    """A line: the label, the paper's numbers with ours beside them, and what else was measured, with how it departs."""
+    mine, line = tables.numbers(table, row, results), [row.label]
+    for paper, name in zip(row.paper, table.columns.values(), strict=True):
+        line += [text(paper), _ours(row, name, paper, *mine.get(name, (None, None)))]
+    return line + [_departing(table, row, results)] * bool(_others(table, results))
+
+
+def text(cell: Cell) -> str:
+    """A number of the paper as it stands there."""
+    return "" if cell is None else str(cell)
+
+
+def _ours(row: Row, name: str, paper: Cell, value: Cell, spread: float | None) -> str:
+    """Our number, its spread over seeds, and by how much it is above the paper's; else why there is none."""
+    if row.quoted:
+        return ""
+    if row.needs:
+        return f"needs {row.needs}"
+    if name == WITHHELD:
+        return "test server"
+    if value is None or isinstance(value, str):
+        return "–" if value is None else value + " (same)" * (value == paper)
+    difference = f" ({value - paper:+.2f})" if isinstance(paper, float | int) else ""
+    return f"{value:.2f}{'' if spread is None else f' ± {spread:.2f}'}{difference}"
+
+
+def _others(table: Table, results: Mapping[str, Any]) -> list[str]:
+    return [text for row in table.rows if (text := _departing(table, row, results))]
+
+
+def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
+    """Numbers of runs that did something otherwise, and of runs of a row whose others are missing."""
+    whole = tables.ours(table, row, results) is not None
+    found = []
+    for record in results.get("rows", {}).get(row.label, []):
+        if record["departs"] or not whole:
+            values = (record["values"].get(name) for name in table.trained())
+            shown = " / ".join(f"{value:.2f}" if isinstance(value, float | int) else "–" for value in values)
+            how = record["departs"] or [f"one of {len(row.runs)}, seed={record['seed']}"]
+            found.append(f"{shown}: {', '.join(how)}")
+    return "; ".join(found)
+
+
+def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
+    """Of the runs that are missing, in an order in which they can be given."""
+    missing = [row for row in table.rows if tables.state(table, row, results) == "missing"]
+    lines = []
+    for run, tests in table.jobs(missing).values():
+        arguments = [f"'{part}'" if any(sign in part for sign in "[()") else part for part in run.arguments(tests)]
+        lines.append(" ".join(["python -m deepconv.main", *arguments, "--data_dir=DIR"]))
+    for row in missing:
+        lines += [after(command, run) for run in row.runs for command in table.after]
+    return list(dict.fromkeys(lines))
+
+
+def after(command: str, run: tables.Run, runs: str = "runs") -> str:
+    """A command that a measure needs, for a run."""
+    data = run.load().data
+    return command.format(run=f"{runs}/{run.name}", train=data.train_split, eval=data.eval_split)
+
+
+def page(entries: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) -> str:
+    """README.md: every table, the paper's numbers beside ours."""
+    lines = [
+        "# Every table and figure",
+        "",
+        "Written by `python -m experiments render` from the entries and from `results/`; not by hand. In each table:",
+        "what the paper has, then ours, with the spread over seeds (±) and, in brackets, how far it is above the",
+        "paper's. Only what was done as in the paper stands there; the last column has what was done otherwise, and",
+        "how. `–`: not measured yet; `python -m experiments show <entry>` has the commands.",
+    ]
+    for name, table in entries.items():
+        found = results[name]
+        lines += ["", f"## {name}", "", f"**{table.title}**", ""]
+        heads = headings(table, found)
+        lines += [_line(heads), _line(["---"] * len(heads))]
+        lines += [_line(cells(table, row, found)) for row in table.rows]
+        lines += [""] + [f"{note}\n" for note in notes(table)] if notes(table) else []
+        if table.draw:
+            lines += ["", f"![{table.title}](results/{name}.png)"]
+        lines += _sources(found)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def notes(table: Table) -> list[str]:
+    """What there is to say of a table and of its rows."""
+    of_rows = [f"{row.label}: {row.note}." for row in table.rows if row.note]
+    quoted = [row.quoted for row in table.rows if row.quoted]
+    told = [f"Rows without a place for ours: {quoted[0]}."] if quoted else []
+    return ([" ".join([*([table.note] if table.note else []), *told])] if table.note or told else []) + of_rows
+
+
+def _sources(results: Mapping[str, Any]) -> list[str]:
+    """Where the numbers come from, a line a run."""
+    records = [record for of_row in results.get("rows", {}).values() for record in of_row]
+    lines = {
+        f"- `{record['directory'] or record['of']}`: {record['steps']} steps in {record['hours']:.2f} h on "
+        f"{record['device']}, commit {str(record['commit'])[:10]}{' (dirty)' if record['dirty'] else ''}, "
+        f"jax {record['versions']['jax']}, {record['started'][:10]}"
+        for record in records
+    }
+    return ["", *sorted(lines)] if lines else []
+
+
+def _line(parts: Iterable[str]) -> str:
+    return f"| {' | '.join(part.replace('|', '/') for part in parts)} |"
+
+
+def stamp(table: Table, results: Mapping[str, Any], sources: Iterable[Path]) -> str:
+    """What a picture was drawn from: results, the paper's curves, and the code that draws."""
+    digest = hashlib.sha256(json.dumps(results, sort_keys=True).encode())
+    for file in sources:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def stamp_of(picture: Path) -> str | None:
+    """That of a picture that is there."""
+    from PIL import Image
+
+    if not picture.exists():
+        return None
+    with Image.open(picture) as image:
+        return image.info.get("Source")
+
+
+def draw(table: Table, results: Mapping[str, Any], picture: Path, mark: str) -> None:
+    """A PNG file with its stamp."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    table.draw(results).savefig(picture, dpi=110, metadata={"Source": mark, "Software": None})

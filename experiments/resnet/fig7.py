@@ -1,0 +1,55 @@
+"""Fig. 7: standard deviations of layer responses on CIFAR-10."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepconv.tables import Row, Table, Values
+from experiments import drawing
+from experiments.resnet import CIFAR, CIFAR_PLAIN
+
+PLAIN = {20: (2.06, 2.32, 1.85), 56: (3.03, 1.66, 1.54)}
+RESIDUAL = {20: (1.71, 2.50, 1.54), 56: (2.98, 1.53, 1.08), 110: (3.41, 1.68, 0.91)}
+
+
+def responses(workdir: Path, test: str) -> Values | None:
+    """What deepconv.responses has left in a run's directory."""
+    file = workdir / "responses.json"
+    if not file.exists():
+        return None
+    std = [round(value, 4) for value in json.loads(file.read_text())["std"]]
+    return {"first": std[0], "last": std[-1], "median": statistics.median(std), "std": std}
+
+
+def draw(results: Mapping[str, Any]) -> Any:
+    """In the order of layers, and sorted."""
+    paper = drawing.read(Path(__file__).with_suffix(".csv"), "layer", "std", "net", "order")
+    titles = ("layers in their order", "sorted by size")
+    figure, axes = drawing.panels(2, "layer", "standard deviation", titles)
+    for color, row in zip(drawing.COLORS, TABLE.rows, strict=False):
+        shared = dict(color=color, linestyle="--" if row.label.startswith("plain") else "-")
+        for plot, order in zip(axes, ("original", "sorted"), strict=True):
+            theirs = paper[row.label.lower(), order]
+            plot.plot(*theirs, **shared, alpha=0.35, linewidth=1, label=f"{row.label}, paper")
+            for name, values in drawing.records(results, row.label):
+                std = values["std"] if order == "original" else sorted(values["std"], reverse=True)
+                plot.plot(range(1, len(std) + 1), std, **shared, linewidth=1.8, label=f"{row.label}, {name}")
+    axes[0].legend(fontsize=7)
+    figure.supxlabel("dashed: plain nets; solid: residual nets; pale: the paper, as digitised", fontsize=8)
+    return figure
+
+
+TABLE = Table(
+    "Fig. 7. CIFAR-10: residual nets have smaller responses than plain ones, deeper ones than shallower",
+    {"std of the first layer": "first", "std of the last layer": "last", "median": "median"},
+    [
+        *(Row(f"plain-{depth}", numbers, [CIFAR_PLAIN[depth]]) for depth, numbers in PLAIN.items()),
+        *(Row(f"ResNet-{depth}", numbers, [CIFAR[depth]]) for depth, numbers in RESIDUAL.items()),
+    ],
+    measure=responses,
+    draw=draw,
+    after=("python -m deepconv.responses --run={run} --data_dir=DIR",),
+    note="After BatchNorm, before the rectifier or the sum. The paper's numbers are read from the figure, within 0.03.",
+)

@@ -1,0 +1,17 @@
+"""Table 7: the baseline Faster R-CNN on PASCAL VOC."""
+
+from deepconv.tables import Row, Table
+
+SERVER = "VOC12 test is on a test server"
+TABLE = Table(
+    "Table 7. PASCAL VOC, baseline Faster R-CNN: ResNet-101 detects better than VGG-16",
+    {
+        "mAP on VOC07 test, trained on 07+12, %": "voc07_mean_average_precision",
+        "mAP on VOC12 test, trained on 07++12, %": "voc12_mean_average_precision",
+    },
+    [
+        Row("VGG-16", (73.2, 70.4), needs="detection", note=SERVER),
+        Row("ResNet-101", (76.4, 73.8), needs="detection", note=SERVER),
+    ],
+    note="07+12 is trainval of VOC07 and VOC12, 07++12 is trainval and test of VOC07 and trainval of VOC12.",
+)

@@ -1,0 +1,18 @@
+"""Table 10: comparison with the state of the art in ILSVRC localisation."""
+
+from deepconv.tables import WITHHELD, Row, Table
+
+QUOTED = "as cited by the paper"
+TABLE = Table(
+    "Table 10. ILSVRC localisation, comparison",
+    {
+        "top-5 localisation error, %": "top5_localisation_error",
+        "top-5 localisation error of the test set, %": WITHHELD,
+    },
+    [
+        Row("VGG", (26.9, 25.3), needs="localisation", note="the fusion of Table 9"),
+        Row("GoogLeNet", (None, 26.7), quoted=QUOTED),
+        Row("OverFeat", (30.0, 29.9), quoted=QUOTED),
+        Row("Krizhevsky et al.", (None, 34.2), quoted=QUOTED),
+    ],
+)

@@ -1,0 +1,15 @@
+"""Table 8: localisation with the true class given."""
+
+from deepconv.tables import Row, Table
+
+LOCALISATION = "localisation"
+TABLE = Table(
+    "Table 8. ILSVRC validation, localisation, centre crop: what is regressed and which layers are fine-tuned",
+    {"localisation error, %": "localisation_error"},
+    [
+        Row("first and second fully-connected layers, one box for all classes (SCR)", (36.4,), needs=LOCALISATION),
+        Row("first and second fully-connected layers, a box for each class (PCR)", (34.3,), needs=LOCALISATION),
+        Row("all layers, a box for each class (PCR)", (33.1,), needs=LOCALISATION),
+    ],
+    note="Net D with S=384; one box for each image, that of its true class.",
+)

@@ -1,0 +1,1 @@
+"""Ways to run what tables are missing."""

@@ -1,0 +1,338 @@
+"""What runs have given, put beside what the papers have: by hand-made directories of runs."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from deepconv import counts, results, tables
+from deepconv.tables import Row, Run, Table
+from experiments import commands, entries, pages
+from experiments.alexnet import fig1, fig3, fig4
+from experiments.resnet import fig7
+from launch import local
+
+CIFAR = {seed: Run("resnet_cifar", {"seed": seed}) for seed in (0, 1, 2)}
+ERROR = {"test error, %": "top1_error"}
+
+
+def make_run(root, run, errors, changes=None, name=None, metrics=(), examples=(50_000, 10_000), test="center"):
+    """The directory of a run that has ended with these errors; changes are made to its config."""
+    config = run.load().copy_and_resolve_references().unlock()
+    for field, value in (changes or {}).items():
+        node, _, last = ("." + field).rpartition(".")
+        parent = config
+        for part in filter(None, node.split(".")):
+            parent = parent[part]
+        parent[last] = value
+    folder = root / (name or run.name)
+    folder.mkdir(parents=True)
+    content = json.loads(config.to_json())
+    content |= {
+        f"{split}_data": f"{count} examples, 0123" for split, count in zip(("train", "eval"), examples, strict=True)
+    }
+    if run.init_from:
+        content |= {"init_from": f"/elsewhere/{run.init_from.name}", "init_layers": list(run.init_layers)}
+    (folder / "config.json").write_text(json.dumps(content))
+    start = {"time": "2026-11-21T00:00:00+00:00", "commit": "abc", "dirty": False, "devices": 2, "device_kind": "cpu"}
+    (folder / "environment.json").write_text(json.dumps([start | {"cpus": 2, "versions": {"jax": "0.10.2"}}]))
+    logged = metrics or [{"step": 1000, "images_per_second": 128.0}, {"step": 2000, "images_per_second": 256.0}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in logged))
+    if errors is not None:
+        record = {"top1_error": errors, "top5_error": errors / 2, "examples": 10_000}
+        (folder / f"eval.{test}.json").write_text(json.dumps(record))
+    return folder
+
+
+def collect(table, root, before=None):
+    return results.collect(table, results.directories(root), before or {})
+
+
+def test_a_run_fills_its_cell_with_where_it_comes_from(tmp_path):
+    row = Row("net", (8.75,), [CIFAR[0]])
+    table = Table("T. t", ERROR, [row])
+    assert tables.state(table, row, {}) == "missing"
+    make_run(tmp_path, CIFAR[0], 9.0)
+    found = collect(table, tmp_path)
+    (record,) = found["rows"]["net"]
+    assert record["departs"] == [] and record["values"]["top1_error"] == 9.0
+    assert record["hours"] == pytest.approx((1000 * 128 / 128 + 1000 * 128 / 256) / 3600, abs=1e-3)
+    assert (record["steps"], record["seed"], record["commit"], record["device"]) == (2000, 0, "abc", "2 x cpu, 2 cores")
+    assert tables.state(table, row, found) == "done"
+    assert pages.cells(table, row, found) == ["net", "8.75", "9.00 (+0.25)"]
+    assert pages.commands(table, found) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"total_steps": 800, "optimizer.drop_at_steps": (400, 600)}, ["drop_at_steps=400,600", "total_steps=800"]),
+        ({"seed": 7}, ["seed=7"]),
+        ({"data.train_split": "train[:45000]"}, ["train_split=train[:45000]"]),
+        ({"model.dtype": "bfloat16"}, ["model.dtype=bfloat16"]),
+    ],
+)
+def test_what_was_done_otherwise_is_told_and_fills_no_cell(tmp_path, changes, told):
+    row = Row("net", (8.75,), [CIFAR[0]])
+    table = Table("T. t", ERROR, [row])
+    make_run(tmp_path, CIFAR[0], 20.0, changes)
+    found = collect(table, tmp_path)
+    assert found["rows"]["net"][0]["departs"] == told
+    assert tables.state(table, row, found) == "missing"
+    assert pages.cells(table, row, found) == ["net", "8.75", "–", f"20.00: {', '.join(told)}"]
+    assert pages.headings(table, found)[-1] == "otherwise than in the paper"
+    assert pages.commands(table, found)
+
+
+def test_a_data_set_that_is_not_whole_is_told(tmp_path):
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
+    make_run(tmp_path, CIFAR[0], 20.0, examples=(500, 10_000))
+    assert collect(table, tmp_path)["rows"]["net"][0]["departs"] == ["500 instead of 50000 images in train"]
+
+
+def test_another_experiment_is_not_a_departure(tmp_path):
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
+    make_run(tmp_path, CIFAR[0], 20.0, {"model.depth": 32}, "a")
+    make_run(tmp_path, CIFAR[0], 20.0, {"optimizer.weight_decay": 0.0}, "b")
+    make_run(tmp_path, Run("resnet_cifar", {"model.residual": False}), 20.0, name="c")
+    assert collect(table, tmp_path)["rows"] == {}
+
+
+def test_how_often_it_is_logged_does_not_matter(tmp_path):
+    row = Row("net", (8.75,), [CIFAR[0]])
+    table = Table("T. t", ERROR, [row])
+    make_run(tmp_path, CIFAR[0], 9.0, {"log_every_steps": 7, "checkpoint_every_steps": 9}, "under/another/name")
+    found = results.collect(table, results.directories(tmp_path / "under" / "another"), {})
+    assert tables.state(table, row, found) == "done"
+
+
+def test_seeds_mean_spread_and_best_by_hand(tmp_path):
+    runs = [CIFAR[seed] for seed in (0, 1, 2)]
+    mean, best = Row("mean", (6.61,), runs), Row("best", (6.43,), runs, combine="best")
+    table = Table("T. t", ERROR, [mean, best])
+    for run, error in zip(runs[:2], (6.0, 7.0), strict=True):
+        make_run(tmp_path, run, error)
+    found = collect(table, tmp_path)
+    assert tables.state(table, mean, found) == "missing"
+    assert pages.cells(table, mean, found)[2:] == ["–", "6.00: one of 3, seed=0; 7.00: one of 3, seed=1"]
+    make_run(tmp_path, runs[2], 6.5)
+    found = collect(table, tmp_path)
+    assert tables.numbers(table, mean, found)["top1_error"] == pytest.approx((6.5, 0.5))
+    assert tables.numbers(table, best, found)["top1_error"] == (6.0, None)
+    assert pages.cells(table, mean, found)[2] == "6.50 ± 0.50 (-0.11)"
+
+
+def test_differences_and_ratios_by_hand(tmp_path):
+    less = Row("difference", (1.7,), [CIFAR[1]], less=CIFAR[0])
+    ratio = Row("ratio", (6,), [CIFAR[1], CIFAR[0]], combine="ratio")
+    table = Table("T. t", ERROR, [less, ratio])
+    make_run(tmp_path, CIFAR[1], 12.0)
+    assert {tables.state(table, row, collect(table, tmp_path)) for row in table.rows} == {"missing"}
+    make_run(tmp_path, CIFAR[0], 10.0)
+    found = collect(table, tmp_path)
+    assert tables.numbers(table, less, found)["top1_error"][0] == 2.0
+    assert tables.numbers(table, ratio, found)["top1_error"][0] == 1.2
+
+
+def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
+    row = Row("two", (20.0,), [CIFAR[0], CIFAR[1]], combine="ensemble")
+    table = Table("T. t", ERROR, [row])
+    labels = np.array([0, 1, 2, 1])
+    first = np.array([[0.6, 0.4, 0], [0.6, 0.4, 0], [0.1, 0.2, 0.7], [0.9, 0.1, 0]], np.float32)
+    second = np.array([[0.5, 0.3, 0.2], [0.1, 0.9, 0], [0.5, 0.2, 0.3], [0.4, 0.6, 0]], np.float32)
+    make_run(tmp_path, CIFAR[0], 50.0)
+    assert collect(table, tmp_path)["rows"] == {}
+    make_run(tmp_path, CIFAR[1], 25.0)
+    for seed, probs in enumerate((first, second)):
+        np.save(tmp_path / CIFAR[seed].name / "probs.center.npy", probs)
+        np.save(tmp_path / CIFAR[seed].name / "labels.npy", labels)
+    found = collect(table, tmp_path)
+    # the means are largest for classes 0, 1, 2, 0, and the last label is 1
+    assert tables.numbers(table, row, found)["top1_error"][0] == 25.0
+    assert found["rows"]["two"][0]["of"] == ["resnet_cifar,seed=0 center", "resnet_cifar,seed=1 center"]
+
+
+def test_weights_that_a_run_begins_with_have_to_be_the_entry_s(tmp_path):
+    run = Run("resnet_cifar", {"seed": 1}, init_from=CIFAR[0])
+    row = Row("net", (8.75,), [run])
+    table = Table("T. t", ERROR, [row])
+    folder = make_run(tmp_path, run, 9.0)
+    assert tables.state(table, row, collect(table, tmp_path)) == "done"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"init_from": "runs/another"}))
+    assert collect(table, tmp_path)["rows"]["net"][0]["departs"] == ["init_from=another"]
+
+
+def test_what_is_known_stays_when_its_run_is_not_there(tmp_path):
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
+    make_run(tmp_path / "here", CIFAR[0], 9.0)
+    known = collect(table, tmp_path / "here")
+    assert collect(table, tmp_path / "empty", known) == known
+    make_run(tmp_path / "there", CIFAR[0], 20.0, {"seed": 5}, "other")
+    both = collect(table, tmp_path / "there", known)
+    assert [record["values"]["top1_error"] for record in both["rows"]["net"]] == [9.0, 20.0]
+    results.write(tmp_path / "t.json", both)
+    assert results.read(tmp_path / "t.json") == both
+    again = collect(table, tmp_path / "here", both)
+    assert again == both
+
+
+def test_curves_are_means_since_the_last_test(tmp_path):
+    metrics = [
+        {"step": 500, "train_top1_error": 40.0, "images_per_second": 10.0},
+        {"step": 1000, "train_top1_error": 30.0, "images_per_second": 10.0},
+        {"step": 1000, "test_top1_error": 33.0},
+        {"step": 2000, "train_top1_error": 20.0, "test_top1_error": 25.0, "images_per_second": 10.0},
+        {"step": 2500, "train_top1_error": 10.0, "images_per_second": 10.0},
+    ]
+    folder = make_run(tmp_path, CIFAR[0], None, metrics=metrics)
+    values = results.curves(folder, "center")
+    assert values["train"] == [[1000, 35.0], [2000, 20.0]] and values["test"] == [[1000, 33.0], [2000, 25.0]]
+    assert (values["train_error"], values["test_error"]) == (20.0, 25.0)
+    assert values["departs"] == ["stopped at step 2000"]
+    (folder / "eval.center.json").write_text("{}")
+    assert results.curves(folder, "center")["departs"] == []
+
+
+def test_epochs_to_a_quarter_by_hand(tmp_path):
+    errors = {0.5: 60.0, 1.0: 50.0, 1.5: 40.0, 2.0: 30.0, 2.5: 26.0, 3.0: 22.0, 3.4: 10.0}
+    metrics = [
+        {"step": int(390 * epoch), "epoch": epoch, "train_top1_error": error, "images_per_second": 10.0}
+        for epoch, error in errors.items()
+    ]
+    run = fig1.net("18pct", "relu", 0.004)
+    folder = make_run(tmp_path, run, None, metrics=metrics)
+    assert fig1.by_epoch(folder) == [[1, 55.0], [2, 35.0], [3, 24.0]]  # the fourth epoch is not whole
+    values = fig1.epochs_to_goal(folder, "center")
+    assert values["epochs"] == 3 and values["departs"] == []
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics[:4]))
+    values = fig1.epochs_to_goal(folder, "center")
+    assert values["epochs"] is None and values["departs"] == ["stopped after epoch 2"]
+
+
+def test_the_share_of_colour_by_hand():
+    grey = np.random.default_rng(0).normal(size=(3, 3, 1, 2)).repeat(3, 2)
+    grey -= grey.mean((0, 1, 2))
+    assert fig3.saturation(grey) == 0
+    opposite = np.stack([grey[:, :, 0], -grey[:, :, 0], 0 * grey[:, :, 0]], 2)  # sums to zero: nothing but colour
+    assert fig3.saturation(opposite) == pytest.approx(1)
+    half = np.stack([grey[:, :, 0], 0 * grey[:, :, 0], 0 * grey[:, :, 0]], 2)  # a third is common to all
+    assert fig3.saturation(half) == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_kernels_are_drawn_in_rows():
+    pixels = np.arange(96)[:, None, None, None] * np.ones((1, 11, 11, 3))
+    sheet = fig3.sheet(pixels.astype(np.uint8))
+    assert sheet.shape == (6 * 12, 16 * 12, 3)
+    assert (sheet[12 + 5, 3 * 12 + 5] == 19).all() and (sheet[11] == 255).all()  # the second row's fourth is number 19
+
+
+def test_likeliest_classes_and_nearest_images_by_hand(tmp_path):
+    labels = np.array([2, 0, 2, 1])
+    probs = np.array([[0.1, 0.2, 0.7], [0.2, 0.5, 0.3], [1, 0, 0], [0.3, 0.4, 0.3]], np.float32)
+    train = np.random.default_rng(1).normal(size=(40, 5)).astype(np.float32)
+    test = train[[7, 3, 0, 11]] + 0.01
+    for name, array in {"probs.ten_crop": probs, "labels": labels, "fc7.test": test, "fc7.train": train}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    np.save(tmp_path / "fc7.train.labels.npy", np.arange(40) % 3)
+    (tmp_path / "classes.json").write_text('["a", "b", "c"]')
+    values = fig4.likeliest(tmp_path, "ten_crop")
+    assert [(bar["image"], bar["class"], bar["likeliest"][0]) for bar in values["bars"]] == [
+        (1, "a", ["b", 0.5]),
+        (3, "b", ["b", 0.4]),
+        (0, "c", ["c", 0.7]),
+    ]
+    assert values["right"] == 2
+    for found, image, itself in zip(values["neighbours"], (1, 3, 0), (3, 11, 7), strict=True):
+        distances = sorted((sum((test[image] - other) ** 2), number) for number, other in enumerate(train))
+        assert found["nearest"] == [number for _, number in distances[:6]] and found["nearest"][0] == itself
+        assert found["classes"] == ["abc"[number % 3] for number in found["nearest"]]
+
+
+def test_responses_are_read_from_a_run(tmp_path):
+    assert fig7.responses(tmp_path, "center") is None
+    (tmp_path / "responses.json").write_text(json.dumps({"std": [3.0, 1.0, 2.0]}))
+    assert fig7.responses(tmp_path, "center") == {"first": 3.0, "last": 2.0, "median": 2.0, "std": [3.0, 1.0, 2.0]}
+
+
+def test_jobs_follow_what_they_need(tmp_path):
+    def start(name, command):
+        code = f"open('log', 'a').write({name!r} + ' '); exit({command[0]})"
+        return subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path).poll
+
+    todo = {"child": local.Job([["0"]], "parent"), "parent": local.Job([["0"], ["0"]]), "bad": local.Job([["3"]])}
+    todo |= {"orphan": local.Job([["0"]], "bad"), "of_elsewhere": local.Job([["0"]], "not in the list")}
+    assert local.follow(todo, 2, start) == {"bad": 3, "orphan": 3}
+    order = (tmp_path / "log").read_text().split()
+    assert sorted(order) == ["bad", "child", "of_elsewhere", "parent", "parent"]
+    assert order.index("child") > max(place for place, name in enumerate(order) if name == "parent")
+    (tmp_path / "log").unlink()
+    stopped = {"first": local.Job([[str(local.STOPPED)]]), "second": local.Job([["0"]])}
+    assert local.follow(stopped, 1, start) == {"first": 75, "second": 75}
+    assert (tmp_path / "log").read_text().split() == ["first"]
+
+
+def test_jobs_are_those_that_are_missing():
+    table = entries.load(["vgg/table5"])
+    todo = local.jobs(table, {"vgg/table5": {}}, "runs", ["--data_dir=D"])
+    names = [*todo]
+    assert len(names) == 7 and names[0] == "vgg11"  # A; D and E at 256, 384 and from 256 to 512
+    assert {job.needs for job in todo.values()} <= {"", *names}
+    last = todo[table["vgg/table5"].rows[0].runs[0].name].commands[0]
+    assert "--data_dir=D" in last and f"--init_from=runs/{todo[last_name(last)].needs}" in last
+    assert any("multi_crop_dense_q256_384_512" in part for part in last)
+
+
+def last_name(command):
+    (workdir,) = [part for part in command if part.startswith("--workdir=")]
+    return workdir.removeprefix("--workdir=runs/")
+
+
+@pytest.mark.parametrize("name", entries.names())
+def test_what_was_counted_is_what_the_models_have(name):
+    (table,) = entries.load([name]).values()
+    known = results.read(entries.RESULTS / f"{name}.json")
+    assert set(known.get("counted", {})) == ({row.label for row in table.rows if row.runs} if table.counts else set())
+    for label, of_row in known.get("counted", {}).items():
+        (run,) = [row.runs[0] for row in table.rows if row.label == label]
+        assert of_row == {column: count(run) for column, count in table.counts.items()}
+
+
+def test_the_page_and_the_pictures_are_what_render_writes(tmp_path):
+    everything = entries.load()
+    found = commands.read(everything, entries.RESULTS)
+    assert (ROOT / "experiments" / "README.md").read_text() == pages.page(everything, found), "experiments render"
+    for name, table in everything.items():
+        picture = entries.RESULTS / f"{name}.png"
+        assert picture.exists() == bool(table.draw)
+        if table.draw:
+            assert pages.stamp_of(picture) == commands.stamp(name, table, found[name]), f"render again: {name}"
+    known = {file.relative_to(entries.RESULTS).with_suffix("").as_posix() for file in entries.RESULTS.rglob("*.*")}
+    assert known <= set(everything)
+
+
+def test_every_figure_can_be_drawn(tmp_path):
+    """With nothing measured, and the picture has its stamp."""
+    for name, table in entries.load().items():
+        if table.draw:
+            pages.draw(table, {}, tmp_path / f"{name}.png", "mark")
+            assert pages.stamp_of(tmp_path / f"{name}.png") == "mark"
+
+
+def test_mistakes_are_answered_in_a_line(capsys):
+    from experiments.__main__ import main
+
+    assert main(["show", "resnet/table99"]) == 2
+    error = capsys.readouterr().err
+    assert "resnet/table99 is not an entry" in error and "resnet/table6" in error and error.count("\n") == 1
+    assert main(["collect", "--runs=nowhere"]) == 2
+    assert "no folder nowhere" in capsys.readouterr().err
+    assert local.main(["vgg/tabel1"]) == 2
+    assert "vgg/tabel1 is not an entry" in capsys.readouterr().err
+
+
+def test_counts_need_no_results():
+    assert counts.parameters(Run("vgg16")) == 138.357544  # by hand: the sheet of the paper
