@@ -133,8 +133,11 @@ class Table:
         """The names of columns for which a run has to be trained."""
         return [name for name in self.columns.values() if name not in self.counts and name != WITHHELD]
 
-    def jobs(self, rows: Iterable[Row] | None = None) -> dict[str, tuple[Run, list[str]]]:
-        """Runs by name, each with its tests, those before others that others begin with."""
+    def jobs(self, pairs: Iterable[tuple[Run, str]] | None = None) -> dict[str, tuple[Run, list[str]]]:
+        """Of runs with a test each, all of the table if none are given: by name, with all their tests.
+
+        The runs that others begin with are before these.
+        """
         found: dict[str, tuple[Run, list[str]]] = {}
 
         def add(run: Run, tests: list[str]) -> None:
@@ -143,11 +146,19 @@ class Table:
             known = found.setdefault(run.name, (run, []))[1]
             known += [test for test in tests if test not in known]
 
-        if self.trained():
-            for row in self.rows if rows is None else rows:
-                for run, test in () if row.needs or row.quoted else row.everything():
-                    add(run, [test])
+        for run, test in missing(self, {}) if pairs is None else pairs:
+            add(run, [test])
         return found
+
+
+def missing(table: Table, results: Values) -> list[tuple[Run, str]]:
+    """Runs with tests that are still to be done; of an ensemble all, since their probabilities are needed together."""
+    pairs = []
+    for row in table.rows if table.trained() else ():
+        if not (row.quoted or row.needs) and ours(row, results) is None:
+            known = {(record["run"], record["test"]) for record in exact(row, results)}
+            pairs += [(run, test) for run, test in row.everything() if (run.name, test) not in known]
+    return pairs
 
 
 def state(table: Table, row: Row, results: Values) -> str:
@@ -155,28 +166,29 @@ def state(table: Table, row: Row, results: Values) -> str:
     if row.quoted or row.needs:
         return "quoted" if row.quoted else "out of reach"
     counted = not table.counts or row.label in results.get("counted", {})
-    trained = not table.trained() or ours(table, row, results) is not None
+    trained = not table.trained() or ours(row, results) is not None
     return "done" if counted and trained else "missing"
 
 
-def ours(table: Table, row: Row, results: Values) -> list[Values] | None:
-    """Records of exactly what the paper did, one for each run, or one of an ensemble; None where one is missing."""
-    records = [record for record in results.get("rows", {}).get(row.label, []) if not record["departs"]]
+def exact(row: Row, results: Values) -> list[Values]:
+    """Records of exactly what the paper did."""
+    return [record for record in results.get("rows", {}).get(row.label, []) if not record["departs"]]
+
+
+def ours(row: Row, results: Values) -> list[Values] | None:
+    """These, one for each run in order, or one of an ensemble; None where one is missing."""
+    records = exact(row, results)
     if row.combine == "ensemble":
         return records or None
-    found = [
-        record
-        for run, test in row.everything()
-        for record in records
-        if record["run"] == run.name and record["test"] == test
-    ]
-    return found if len(found) == len(row.everything()) and found else None
+    by_run = {(record["run"], record["test"]): record for record in reversed(records)}
+    found = [by_run.get((run.name, test)) for run, test in row.everything()]
+    return found if found and all(found) else None
 
 
 def numbers(table: Table, row: Row, results: Values) -> dict[str, tuple[Cell, float | None]]:
     """For each column, ours and the spread over seeds (None of one); only where all that the paper did was done."""
     cells = {name: (value, None) for name, value in results.get("counted", {}).get(row.label, {}).items()}
-    records = ours(table, row, results) if row.runs and table.trained() else None
+    records = ours(row, results) if row.runs and table.trained() else None
     for name in table.trained() if records else ():
         values = [record["values"].get(name) for record in records]
         if any(value is None or isinstance(value, str) for value in values):

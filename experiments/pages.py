@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def _others(table: Table, results: Mapping[str, Any]) -> list[str]:
 
 def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
     """Numbers of runs that did something otherwise, and of runs of a row whose others are missing."""
-    whole = tables.ours(table, row, results) is not None
+    whole = tables.ours(row, results) is not None
     found = []
     for record in results.get("rows", {}).get(row.label, []):
         if record["departs"] or not whole:
@@ -70,13 +71,11 @@ def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
 
 def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
     """Of the runs that are missing, in an order in which they can be given."""
-    missing = [row for row in table.rows if tables.state(table, row, results) == "missing"]
-    lines = []
+    missing, lines = tables.missing(table, results), []
     for run, tests in table.jobs(missing).values():
-        arguments = [f"'{part}'" if any(sign in part for sign in "[()") else part for part in run.arguments(tests)]
+        arguments = [shlex.quote(argument) for argument in run.arguments(tests)]
         lines.append(" ".join(["python -m deepconv.main", *arguments, "--data_dir=DIR"]))
-    for row in missing:
-        lines += [after(command, run) for run in row.runs for command in table.after]
+    lines += [after(command, run) for run, _ in missing for command in table.after]
     return list(dict.fromkeys(lines))
 
 

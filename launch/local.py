@@ -34,11 +34,11 @@ def jobs(
     found: dict[str, tuple[tables.Run, list[str]]] = {}
     after: dict[str, list[str]] = {}
     for name, table in chosen.items():
-        missing = [row for row in table.rows if tables.state(table, row, done[name]) == "missing"]
+        missing = tables.missing(table, done[name])
         for run, tests in table.jobs(missing).values():
             known = found.setdefault(run.name, (run, []))[1]
             known += [test for test in tests if test not in known]
-        for run in (run for row in missing for run in row.runs if table.after):
+        for run, _ in missing if table.after else ():
             after.setdefault(run.name, []).extend(pages.after(line, run, runs) for line in table.after)
     todo = {}
     for name, (run, tests) in found.items():

@@ -26,6 +26,10 @@ def test_smoke_keeps_units_and_fits_durations_to_overrides():
     assert (config.total_steps, config.optimizer.drop_at_steps) == (3, (2,))
     config = config_lib.load(CIFAR, {"model.bn_group": 64}, smoke=True)
     assert (config.model.bn_group, config.batch_size) == (64, 128)
+    config = config_lib.load(ROOT / "configs" / "vgg16.py", {"data.image_size": 32}, smoke=True)
+    assert (config.data.train_scale, config.data.test_scale) == ((36, 36), 36)  # 256 / 224 of 32
+    config = config_lib.load(ROOT / "configs" / "vgg16_fc.py", smoke=True)
+    assert config.optimizer.layers.conv5_3.freeze_at_steps == 0  # what is frozen from the start stays so
     shrunk = [config_lib.load(path, smoke=True) for path in CONFIGS]
     shrunk.append(config_lib.load(CODE, {"batch_size": 64}, smoke=True))  # so few steps that drops would coincide
     for config in shrunk:
@@ -96,9 +100,9 @@ def test_the_cifar_recipe_is_section_4_2():
 
 def test_run_name_is_recipe_and_changes():
     assert config_lib.run_name(CIFAR, {"seed": 3, "model.depth": 56}) == "resnet_cifar,model.depth=56,seed=3"
-    assert (
-        config_lib.run_name(CIFAR, {"data.train_split": "train[:1/2]"}) == "resnet_cifar,data.train_split=train[:1_2]"
-    )
+    assert config_lib.run_name(CIFAR, {"data.train_split": "train[:1/2]"}) == "resnet_cifar,data.train_split=train_:1_2"
+    chain = config_lib.run_name(CIFAR, {"seed": 1}, init_from="runs/resnet_cifar,seed=3,init_from=quickstart")
+    assert chain == "resnet_cifar,seed=1,init_from=resnet_cifar"
     assert config_lib.run_name(CIFAR, {}, smoke=True) == "resnet_cifar,smoke"
 
 

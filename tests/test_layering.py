@@ -62,6 +62,11 @@ LAYERS = {
     | {"runlog", "state", "data.sources", "data.statistics"},
     "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "protocols", "runlog"}
     | {"train", "weights"},
+    "responses": {"cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
+    | {"data.augment", "data.sources", "models.layers"},
+    "tables": {"config"},
+    "counts": {"models", "state", "tables", "weights"},
+    "results": {"ensemble", "evaluate", "metrics", "runlog", "tables"},
     "benchmark": {"cli", "evaluate", "protocols", "runlog", "sharding", "train"}
     | {"data.decode", "data.pipeline", "data.sources"},
 }

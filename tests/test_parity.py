@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from deepconv import config as config_lib
-from deepconv import evaluate, metrics, models, optim, protocols, sharding, train, weights
+from deepconv import evaluate, metrics, models, optim, protocols, responses, sharding, train, weights
 from deepconv.models import alexnet as alexnet_module
 from deepconv.state import TrainState
 
@@ -253,3 +253,23 @@ def test_dense_evaluation(name):
         for row, image in zip(probs, images, strict=True):
             expected = their_dense(net, image.astype(np.float32), mean, posteriors)
             assert far(row, expected) < 1e-4 and 0.02 < expected.std()
+
+
+@pytest.mark.parametrize("name", ["resnet 20", "plain 20"])
+def test_layer_responses(name):
+    """Fig. 7 of He et al.: what each BatchNorm of theirs puts out, in the order in which it does."""
+    net, model, variables = both(name)
+    state = TrainState(0, variables["params"], variables["batch_stats"], ())
+    pixels = np.random.default_rng(1).integers(0, 256, (BATCH, 1, 32, 32, 3), np.uint8)
+    mean = np.full((1, 32, 32, 3), 120, np.float32)
+    small = evaluate.Net(model, mean, 32, False, BATCH, sharding.make_mesh())
+    ours = np.asarray(jax.jit(functools.partial(responses.moments, net=small))(state, {"image": pixels}))
+    theirs = []
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(lambda module, x, y: theirs.append(y.detach().double()))
+    net.eval()
+    net(torch.tensor(pixels[:, 0] - mean).permute(0, 3, 1, 2))
+    assert len(theirs) == ours.shape[1] == 19
+    expected = [[(y.mean((1, 2, 3)), y.square().mean((1, 2, 3)))] for y in theirs]
+    assert far(ours, np.array([torch.stack(pair, -1).numpy() for (pair,) in expected]).swapaxes(0, 1)) < 1e-4

@@ -15,7 +15,7 @@ from conftest import CACHE, ROOT, answers, tiny_task
 from jax import lax
 from PIL import Image
 
-from deepconv import ensemble, predict, runlog, train, weights
+from deepconv import ensemble, predict, responses, runlog, train, weights
 from deepconv.data import decode, sources, statistics
 
 PHOTOS = [(40, 40), (31, 50), (60, 20)]
@@ -210,3 +210,22 @@ def test_ensembles_are_weighted_means(saved):
 def test_weights_that_are_none(weights, count):
     with pytest.raises(ValueError, match="2 numbers of 0 or more"):
         ensemble._numbers(weights, count)
+
+
+def test_responses_by_hand(run):
+    """The first layer's standard deviation over all images, places and channels of the test split."""
+    folder, task, state, computed = run
+    trained = predict.load(folder / "run")
+    responses.write(trained, task.eval_source, folder / "responses.json")
+    content = json.loads((folder / "responses.json").read_text())
+    images = task.eval_source.open().images[: task.eval_source.examples]
+    seen = jnp.asarray(images.astype(np.float32) - computed.mean(task.config.data.mean, 16))
+    kernel = state.params["conv1"]["kernel"]
+    x = lax.conv_general_dilated(seen, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    stats, learned = state.batch_stats["bn1"], state.params["bn1"]
+    x = (x - stats["mean"][None, None, None]) / np.sqrt(stats["var"] + 1e-5)[None, None, None]
+    x = x * learned["scale"][None, None, None] + learned["bias"][None, None, None]
+    assert content["std"][0] == pytest.approx(float(np.asarray(x, np.float64).std()), rel=1e-4)
+    assert content["examples"] == len(images) == 50
+    stages = [f"stage{stage}.{block}.conv{conv}" for stage in (1, 2, 3) for block in (1, 2) for conv in (1, 2)]
+    assert content["layers"] == ["conv1", *stages] and len(content["std"]) == 13

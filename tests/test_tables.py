@@ -3,6 +3,7 @@
 import collections
 import functools
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -237,3 +238,26 @@ def test_status_needs_no_jax():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in TABLES)
+
+
+NAMES = """
+import json, os, sys
+from absl import flags
+from deepconv import cli
+flags.DEFINE_list("evals", [], "")
+for name in ("init_from", "init_layers"):
+    flags.DEFINE_string(name, None, "")
+for arguments in json.load(sys.stdin):
+    if not os.fork():
+        sys.argv = ["main", *arguments]
+        rest = cli.parse(sys.argv)
+        print(cli.load_config(rest, flags.FLAGS.init_from)[1], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_commands_lead_to_the_directories_that_entries_expect():
+    arguments = json.dumps([run.arguments(["center"]) for run in RUNS.values()])
+    done = subprocess.run([sys.executable, "-c", NAMES], input=arguments, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [*RUNS], done.stderr
