@@ -199,7 +199,7 @@ def numbers(table: Table, row: Row, results: Values) -> dict[str, tuple[Cell, fl
             values = [value - base for value in values]
         if row.combine == "ratio":
             values = [values[0] / values[1]]
-        mean = sum(values) / len(values)
+        mean = sum(values) / len(values) if len(values) > 1 else values[0]
         many = len(values) > 1 and row.combine == "mean"
         spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if many else None
         cells[name] = (min(values) if row.combine == "best" else mean, spread)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column
 from rich.table import Table as Grid
 
@@ -37,9 +38,11 @@ def status(chosen: Mapping[str, Table], folder: Path) -> None:
 
 def show(name: str, table: Table, results: Mapping[str, Any]) -> None:
     """The table, and the commands of what is missing."""
-    grid = Grid(*pages.headings(table, results), title=f"{name}: {table.title}", title_justify="left")
-    for row in table.rows:
-        grid.add_row(*pages.cells(table, row, results))
+    heading, *rows = pages.lines(table, results)
+    print(f"{name}: {table.title}")
+    grid = Grid(*map(escape, heading), box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        grid.add_row(*map(escape, row))
     Console().print(grid)
     for note in pages.notes(table):
         print(note)

@@ -19,18 +19,28 @@ def counts(table: Table, results: Mapping[str, Any]) -> dict[str, int]:
     return {state: states.count(state) for state in STATES}
 
 
-def headings(table: Table, results: Mapping[str, Any]) -> list[str]:
-    """Of the columns of cells(); the last one only where something was done otherwise than in the paper."""
-    columns = [heading for name in table.columns for heading in (name, "ours")]
-    return ["", *columns, *["otherwise than in the paper"] * bool(_others(table, results))]
+def lines(table: Table, results: Mapping[str, Any]) -> list[list[str]]:
+    """The heading and a line for each row: label, the paper's numbers with ours beside them, what else was measured.
+
+    A table of many columns is turned, so that a row of the paper's is a column.
+    """
+    measured = any(row.runs for row in table.rows)
+    heads = [heading for name in table.columns for heading in ([name, "ours"] if measured else [name])]
+    whole = [["", *heads], *(_cells(table, row, results, measured) for row in table.rows)]
+    if others := [_departing(table, row, results) for row in table.rows]:
+        last = ["otherwise than in the paper", *others]
+        whole = [[*line, text] for line, text in zip(whole, last, strict=True)] if any(others) else whole
+    if not measured:
+        needs = ["ours", *(f"needs {row.needs}" if row.needs else "" for row in table.rows)]
+        whole = [[*line, text] for line, text in zip(whole, needs, strict=True)]
+    return [list(line) for line in zip(*whole, strict=True)] if len(table.columns) > 5 else whole
 
 
-def cells(table: Table, row: Row, results: Mapping[str, Any]) -> list[str]:
-    """A line: the label, the paper's numbers with ours beside them, and what else was measured, with how it departs."""
+def _cells(table: Table, row: Row, results: Mapping[str, Any], measured: bool) -> list[str]:
     mine, line = tables.numbers(table, row, results), [row.label]
     for paper, name in zip(row.paper, table.columns.values(), strict=True):
-        line += [text(paper), _ours(row, name, paper, *mine.get(name, (None, None)))]
-    return line + [_departing(table, row, results)] * bool(_others(table, results))
+        line += [text(paper), *([_ours(row, name, paper, *mine.get(name, (None, None)))] if measured else [])]
+    return line
 
 
 def text(cell: Cell) -> str:
@@ -46,14 +56,13 @@ def _ours(row: Row, name: str, paper: Cell, value: Cell, spread: float | None) -
         return f"needs {row.needs}"
     if name == WITHHELD:
         return "test server"
-    if value is None or isinstance(value, str):
-        return "–" if value is None else value + " (same)" * (value == paper)
-    difference = f" ({value - paper:+.2f})" if isinstance(paper, float | int) else ""
-    return f"{value:.2f}{'' if spread is None else f' ± {spread:.2f}'}{difference}"
-
-
-def _others(table: Table, results: Mapping[str, Any]) -> list[str]:
-    return [text for row in table.rows if (text := _departing(table, row, results))]
+    if value is None or (value == paper and not isinstance(paper, float)):
+        return "–" if value is None else "same"
+    if isinstance(value, str):
+        return value
+    digits = "d" if isinstance(value, int) else ".2f"
+    difference = f" ({value - paper:+{digits}})" if isinstance(paper, float | int) else ""
+    return f"{value:{digits}}{'' if spread is None else f' ± {spread:.2f}'}{difference}"
 
 
 def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
@@ -71,12 +80,12 @@ def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
 
 def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
     """Of the runs that are missing, in an order in which they can be given."""
-    missing, lines = tables.missing(table, results), []
+    missing, told = tables.missing(table, results), []
     for run, tests in table.jobs(missing).values():
         arguments = [shlex.quote(argument) for argument in run.arguments(tests)]
-        lines.append(" ".join(["python -m deepconv.main", *arguments, "--data_dir=DIR"]))
-    lines += [after(command, run) for run, _ in missing for command in table.after]
-    return list(dict.fromkeys(lines))
+        told.append(" ".join(["python -m deepconv.main", *arguments, "--data_dir=DIR"]))
+    told += [after(command, run) for run, _ in missing for command in table.after]
+    return list(dict.fromkeys(told))
 
 
 def after(command: str, run: tables.Run, runs: str = "runs") -> str:
@@ -87,7 +96,7 @@ def after(command: str, run: tables.Run, runs: str = "runs") -> str:
 
 def page(entries: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) -> str:
     """README.md: every table, the paper's numbers beside ours."""
-    lines = [
+    page = [
         "# Every table and figure",
         "",
         "Written by `python -m experiments render` from the entries and from `results/`; not by hand. In each table:",
@@ -97,15 +106,13 @@ def page(entries: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]])
     ]
     for name, table in entries.items():
         found = results[name]
-        lines += ["", f"## {name}", "", f"**{table.title}**", ""]
-        heads = headings(table, found)
-        lines += [_line(heads), _line(["---"] * len(heads))]
-        lines += [_line(cells(table, row, found)) for row in table.rows]
-        lines += [""] + [f"{note}\n" for note in notes(table)] if notes(table) else []
-        if table.draw:
-            lines += ["", f"![{table.title}](results/{name}.png)"]
-        lines += _sources(found)
-    return "\n".join(lines).rstrip() + "\n"
+        heading, *rows = lines(table, found)
+        page += ["", f"## {name}", "", f"**{table.title}**", "", _line(heading), _line(["---"] * len(heading))]
+        page += [_line(row) for row in rows]
+        page += [f"\n{note}" for note in notes(table)]
+        page += ["", f"![{table.title}](results/{name}.png)"] if table.draw else []
+        page += _sources(found)
+    return "\n".join(page) + "\n"
 
 
 def notes(table: Table) -> list[str]:
@@ -119,13 +126,13 @@ def notes(table: Table) -> list[str]:
 def _sources(results: Mapping[str, Any]) -> list[str]:
     """Where the numbers come from, a line a run."""
     records = [record for of_row in results.get("rows", {}).values() for record in of_row]
-    lines = {
+    told = {
         f"- `{record['directory'] or record['of']}`: {record['steps']} steps in {record['hours']:.2f} h on "
         f"{record['device']}, commit {str(record['commit'])[:10]}{' (dirty)' if record['dirty'] else ''}, "
         f"jax {record['versions']['jax']}, {record['started'][:10]}"
         for record in records
     }
-    return ["", *sorted(lines)] if lines else []
+    return ["", *sorted(told)] if told else []
 
 
 def _line(parts: Iterable[str]) -> str:

@@ -62,7 +62,7 @@ def test_a_run_fills_its_cell_with_where_it_comes_from(tmp_path):
     assert record["hours"] == pytest.approx((1000 * 128 / 128 + 1000 * 128 / 256) / 3600, abs=1e-3)
     assert (record["steps"], record["seed"], record["commit"], record["device"]) == (2000, 0, "abc", "2 x cpu, 2 cores")
     assert tables.state(table, row, found) == "done"
-    assert pages.cells(table, row, found) == ["net", "8.75", "9.00 (+0.25)"]
+    assert pages.lines(table, found)[1] == ["net", "8.75", "9.00 (+0.25)"]
     assert pages.commands(table, found) == []
 
 
@@ -82,8 +82,8 @@ def test_what_was_done_otherwise_is_told_and_fills_no_cell(tmp_path, changes, to
     found = collect(table, tmp_path)
     assert found["rows"]["net"][0]["departs"] == told
     assert tables.state(table, row, found) == "missing"
-    assert pages.cells(table, row, found) == ["net", "8.75", "–", f"20.00: {', '.join(told)}"]
-    assert pages.headings(table, found)[-1] == "otherwise than in the paper"
+    assert pages.lines(table, found)[1] == ["net", "8.75", "–", f"20.00: {', '.join(told)}"]
+    assert pages.lines(table, found)[0][-1] == "otherwise than in the paper"
     assert pages.commands(table, found)
 
 
@@ -117,12 +117,12 @@ def test_seeds_mean_spread_and_best_by_hand(tmp_path):
         make_run(tmp_path, run, error)
     found = collect(table, tmp_path)
     assert tables.state(table, mean, found) == "missing"
-    assert pages.cells(table, mean, found)[2:] == ["–", "6.00: one of 3, seed=0; 7.00: one of 3, seed=1"]
+    assert pages.lines(table, found)[1][2:] == ["–", "6.00: one of 3, seed=0; 7.00: one of 3, seed=1"]
     make_run(tmp_path, runs[2], 6.5)
     found = collect(table, tmp_path)
     assert tables.numbers(table, mean, found)["top1_error"] == pytest.approx((6.5, 0.5))
     assert tables.numbers(table, best, found)["top1_error"] == (6.0, None)
-    assert pages.cells(table, mean, found)[2] == "6.50 ± 0.50 (-0.11)"
+    assert pages.lines(table, found)[1][2] == "6.50 ± 0.50 (-0.11)"
 
 
 def test_differences_and_ratios_by_hand(tmp_path):
