@@ -1,5 +1,6 @@
 """What is counted of a run's net without training it, for columns of the papers' tables. JAX is imported when asked."""
 
+import functools
 from typing import Any
 
 from deepconv.tables import DATA, Run
@@ -7,9 +8,14 @@ from deepconv.tables import DATA, Run
 
 def net(run: Run) -> tuple[Any, Any]:
     """The model of a run, and the shapes of its variables."""
+    return _net(run.config, tuple(run.overrides.items()))
+
+
+@functools.cache
+def _net(recipe: str, overrides: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
     from deepconv import models, weights
 
-    config = run.load()
+    config = Run(recipe, dict(overrides)).load()
     model = models.create(config.model, DATA[config.data.name].classes)
     return model, weights.shapes_of(model, config.data.image_size)
 

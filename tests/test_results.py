@@ -211,6 +211,9 @@ def test_epochs_to_a_quarter_by_hand(tmp_path):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics[:4]))
     values = fig1.epochs_to_goal(folder, "center")
     assert values["epochs"] is None and values["departs"] == ["stopped after epoch 2"]
+    (folder / "eval.center.json").write_text("{}")
+    values = fig1.epochs_to_goal(folder, "center")
+    assert values["epochs"] == "more than 2" and values["departs"] == []
 
 
 def test_the_share_of_colour_by_hand():

@@ -1,7 +1,6 @@
 """The papers' tables as entries: what they say agrees with the papers, and every run of theirs can be begun."""
 
 import collections
-import functools
 import itertools
 import json
 import re
@@ -87,23 +86,18 @@ def test_mean_precision_is_the_mean_of_the_classes(name):
     ]
 
 
-@functools.cache
-def net_of(name):
-    return counts.net(RUNS[name])
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_every_run_can_be_begun(name):
-    run, smoke = RUNS[name], None
+    run = RUNS[name]
     assert len(name) < 256 and name == run.name  # of a directory
     config, data = run.load(), tables.DATA[run.load().data.name]
     config_lib.check_fields(config)
     config_lib.check_together(config, data.train, 8)
-    model, shapes = net_of(name)
+    model, shapes = counts.net(run)
     assert {*config.optimizer.get("layers", {})} <= {*shapes["params"]}
     if run.init_from:
         taken = set(run.init_layers) or set(shapes["params"])
-        source = net_of(run.init_from.name)[1]["params"]
+        source = counts.net(run.init_from)[1]["params"]
         for layer in taken:
             assert {k: v.shape for k, v in source[layer].items()} == {
                 k: v.shape for k, v in shapes["params"][layer].items()
@@ -112,9 +106,21 @@ def test_every_run_can_be_begun(name):
     tests = {test for table in TABLES.values() for test in table.jobs().get(name, (run, []))[1]}
     for test in tests:
         assert protocols.parts(test, config.data, size, model, "batch_stats" in shapes)
-    for table in TABLES.values():
-        smoke = smoke or shrunk(table).jobs() if name in table.jobs() else smoke
-    assert smoke
+
+
+def test_every_run_can_be_shrunk():
+    runs = {name: run for table in TABLES.values() for name, (run, _) in shrunk(table).jobs().items()}
+    for run in runs.values():
+        config = run.load()
+        config_lib.check_fields(config)
+        config_lib.check_together(config, 32 if "total_steps" in config else 160, 1)
+        assert config.data.name == "shapes" and config.data.image_size <= 64
+        assert config_lib.steps(config, "total", 160, config.batch_size) == 2
+
+    def nets(runs):
+        return {str(run.load().model.to_dict() | {"bn_group": "any"}) for run in runs}
+
+    assert nets(runs.values()) == nets(RUNS.values())  # none is left out
 
 
 def chain(run):
@@ -159,7 +165,7 @@ def test_the_submission_is_seven_nets_each_at_its_scales():
     expected = "D/256/224,256,288; D/384/352,384,416; D/[256;512]/256,384,512; C/256/224,256,288; C/384/352,384,416; "
     assert "; ".join(told) == expected + "E/256/224,256,288; E/384/352,384,416"
     frozen = {*row.runs[2].load().optimizer.layers}
-    assert frozen == {layer for layer in net_of(row.runs[2].name)[1]["params"] if layer.startswith("conv")}
+    assert frozen == {layer for layer in counts.net(row.runs[2])[1]["params"] if layer.startswith("conv")}
 
 
 def test_alexnet_is_trained_on_all_of_imagenet_first():

@@ -42,7 +42,8 @@ def epochs_to_goal(workdir: Path, test: str) -> Values | None:
     reached = next((epoch for epoch, error in curve if error <= GOAL), None)
     finished = (workdir / f"eval.{test}.json").exists()
     departs = [] if reached or finished else [f"stopped after epoch {curve[-1][0]}"]
-    return {"epochs": reached, "last_error": curve[-1][1], "train": curve, "departs": departs}
+    epochs = f"more than {curve[-1][0]}" if finished and not reached else reached
+    return {"epochs": epochs, "last_error": curve[-1][1], "train": curve, "departs": departs}
 
 
 def draw(results: Mapping[str, Any]) -> Any:
