@@ -10,21 +10,32 @@ from deepconv.tables import DATA, Row, Run, Table, Values, flatten, written
 
 # What a result may have otherwise than the paper's and still be told beside it: how long, how often, on what data,
 # from what weights, in what precision. Anything else is another experiment.
-MAY_DEPART = ("total_", "optimizer.drop_at_", "seed", "batch_size", "data.name", "data.train_split", "data.eval_split")
-MAY_DEPART += ("data.mean", "data.lighting_until_", "model.dtype", "model.bn_group", "model.initialization")
-MAY_DEPART += ("init_", "train")
+MAY_DEPART = ("total_steps", "total_epochs", "seed", "batch_size", "init_from", "init_layers", "train")
+MAY_DEPART += ("data.name", "data.train_split", "data.eval_split", "data.mean", "data.lighting_until_epochs")
+MAY_DEPART += ("model.dtype", "model.bn_group", "model.initialization")
+TIMES = ("drop_at_steps", "drop_at_epochs", "freeze_at_steps", "freeze_at_epochs")  # of any part of the optimiser
 NOT_COMPARED = ("log_every_", "checkpoint_every_", "eval_every_", "data.on_corrupt", "init_sha256")
 
+Directories = Mapping[Path, Values]  # of runs, with their config.json
 
-def collect(table: Table, directories: Mapping[Path, Values], before: Values) -> Values:
-    """The results of a table: of the directories ({path: config.json}), and those of before that are not in them."""
-    rows = {}
+
+def directories(root: Path) -> dict[Path, Values]:
+    """Of the runs below a folder that have begun; weights that were only imported are not among them."""
+    files = [file for file in sorted(root.glob("*/config.json")) if file.with_name("environment.json").exists()]
+    return {file.parent: json.loads(file.read_text()) for file in files}
+
+
+def collect(table: Table, found: Directories, before: Values) -> Values:
+    """The results of a table: of these directories, and of those that were collected before and are not among them."""
+    rows, here = {}, {workdir.name for workdir in found}
     for row in table.rows:
-        records = _of_row(table, row, directories) if table.trained() and not (row.quoted or row.needs) else []
+        records = _of_row(table, row, found) if table.trained() and not (row.quoted or row.needs) else []
         known = {_key(record) for record in records}
-        kept = [record for record in before.get("rows", {}).get(row.label, []) if _key(record) not in known]
-        if records or kept:
-            rows[row.label] = sorted([*records, *kept], key=lambda record: (bool(record["departs"]), _key(record)))
+        for record in before.get("rows", {}).get(row.label, []):
+            if record["directory"] not in here and _key(record) not in known:
+                records.append(record)
+        if records:
+            rows[row.label] = sorted(records, key=lambda record: (bool(record["departs"]), _key(record)))
     counted = {
         row.label: {name: count(row.runs[0]) for name, count in table.counts.items()} for row in table.rows if row.runs
     }
@@ -35,68 +46,66 @@ def _key(record: Values) -> tuple[str, str, str]:
     return record["run"], record["directory"], record["test"]
 
 
-def _of_row(table: Table, row: Row, directories: Mapping[Path, Values]) -> list[Values]:
+def _of_row(table: Table, row: Row, found: Directories) -> list[Values]:
     measure = table.measure or evaluation
-    departs = {run.name: _departures(run, directories) for run, _ in row.everything()}
+    departs = {run.name: _departures(run, found) for run, _ in row.everything()}
     records = []
-    for workdir in directories:
+    for workdir in found:
         # a run of another seed that the row has, too, is no departure from the first one
-        nearest = min(
-            (run.name for run, _ in row.everything() if workdir in departs[run.name]),
-            default=None,
-            key=lambda name: len(departs[name][workdir]),
-        )
+        of = [name for name in departs if workdir in departs[name]]
+        nearest = min(of, key=lambda name: len(departs[name][workdir]), default=None)
         for run, test in row.everything():
             if run.name != nearest or (values := measure(workdir, test)) is None:
                 continue
-            extra = values.pop("departs", [])
-            records.append(
-                {
-                    "run": run.name,
-                    "directory": workdir.name,
-                    "test": test,
-                    "departs": departs[run.name][workdir] + extra,
-                }
-                | {"values": values}
-                | provenance(workdir)
-            )
-    return _ensembles(row, records, directories) if row.combine == "ensemble" else records
+            how = departs[run.name][workdir] + values.pop("departs", [])
+            told = {"run": run.name, "directory": workdir.name, "test": test, "departs": how, "values": values}
+            records.append(told | provenance(workdir))
+    return _ensembles(row, records, found) if row.combine == "ensemble" else records
 
 
-def _departures(run: Run, directories: Mapping[Path, Values]) -> dict[Path, list[str]]:
+def _departures(run: Run, found: Directories) -> dict[Path, list[str]]:
     """What each directory's run did otherwise than this one; other experiments are not in it."""
-    expected = expected_config(run)
-    found = {workdir: departures(expected, config) for workdir, config in directories.items()}
-    return {workdir: lines for workdir, lines in found.items() if lines is not None}
+    expected = flatten(json.loads(run.load().to_json())) | {"init_layers": list(run.init_layers)}
+    told = {workdir: departures(run, expected, workdir, config, found) for workdir, config in found.items()}
+    return {workdir: lines for workdir, lines in told.items() if lines is not None}
 
 
-def expected_config(run: Run) -> Values:
-    """config.json of a run, flat."""
-    config = flatten(json.loads(run.load().to_json()))
-    if run.init_from:
-        config |= {"init_from": run.init_from.name, "init_layers": list(run.init_layers)}
-    return config
-
-
-def departures(expected: Values, config: Values) -> list[str] | None:
-    """What a run, by its config.json, did otherwise than expected; None where it is another experiment."""
-    found = flatten(config)
-    examples = {split: int(found.pop(f"{split}_data", "0").split(" ")[0]) for split in ("train", "eval")}
-    if "init_from" in found:
-        found["init_from"] = Path(found["init_from"]).name
-    differ = [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
+def departures(run: Run, expected: Values, workdir: Path, config: Values, found: Directories) -> list[str] | None:
+    """What the run of a directory did otherwise than expected; None where it is another experiment."""
+    mine = {"init_layers": []} | flatten(config)
+    images = {split: int(mine.pop(f"{split}_data", "0").split(" ")[0]) for split in ("train", "eval")}
+    source = mine.pop("init_from", None)
+    if run.load().data.get("central_square"):  # packed, the squares that such a net sees are the same
+        mine["data.name"] = mine["data.name"].removesuffix("-256-uint8")
+    differ = [name for name in sorted({*expected, *mine}) if expected.get(name) != mine.get(name)]
     differ = [name for name in differ if not name.startswith(NOT_COMPARED)]
-    if any(not name.startswith(MAY_DEPART) for name in differ):
+    if any(name not in MAY_DEPART and name.split(".")[-1] not in TIMES for name in differ):
         return None
-    lines = [f"{name.removeprefix('data.').removeprefix('optimizer.')}={written(found.get(name))}" for name in differ]
-    if (data := DATA.get(found["data.name"])) and data.exact:
+    lines = [f"{name.removeprefix('data.').removeprefix('optimizer.')}={written(mine.get(name))}" for name in differ]
+    lines += _source_departures(run, source, found)
+    if data := DATA.get(mine["data.name"]):
         for split, whole in (("train", data.train), ("eval", data.test)):
-            if "[" not in found[f"data.{split}_split"] and examples[split] not in (0, whole):
-                lines.append(f"{examples[split]} instead of {whole} images in {found[f'data.{split}_split']}")
+            text, slack = mine[f"data.{split}_split"], 0 if data.exact else 0.1
+            if "[" not in text and whole and abs(images[split] - whole) > slack * whole:
+                lines.append(f"{images[split]} instead of {whole} images in {text}")
+    if (corrupt := workdir / "corrupt.txt").exists():
+        lines.append(f"{len(corrupt.read_text().splitlines())} images replaced by others")
     return lines
 
 
-def _ensembles(row: Row, records: list[Values], directories: Mapping[Path, Values]) -> list[Values]:
+def _source_departures(run: Run, source: str | None, found: Directories) -> list[str]:
+    """How the weights that a run began with are not those that it should have begun with."""
+    if not (source and run.init_from):
+        return [f"init_from={Path(source).name if source else None}"] if source or run.init_from else []
+    at_hand = {workdir.name: (workdir, config) for workdir, config in found.items()}
+    if (name := Path(source).name) not in at_hand:
+        return [f"init_from={name}, which is not at hand"]
+    before = flatten(json.loads(run.init_from.load().to_json())) | {"init_layers": list(run.init_from.init_layers)}
+    lines = departures(run.init_from, before, *at_hand[name], found)
+    return [f"init_from={name}"] if lines is None else [f"{line} in {name}" for line in lines]
+
+
+def _ensembles(row: Row, records: list[Values], found: Directories) -> list[Values]:
     """One record of the mean probabilities, where all members are there as the paper has them; else none."""
     from deepconv import ensemble, evaluate, metrics  # with JAX
 
@@ -104,7 +113,7 @@ def _ensembles(row: Row, records: list[Values], directories: Mapping[Path, Value
     if not all((run.name, test) in exact for run, test in row.pairs()):
         return []
     members = [exact[run.name, test] for run, test in row.pairs()]
-    folders = {workdir.name: workdir for workdir in directories}
+    folders = {workdir.name: workdir for workdir in found}
     files = [folders[member["directory"]] / f"probs.{member['test']}.npy" for member in members]
     labels, probs = ensemble.common_labels(files), evaluate.mean(files)
     values = {f"top{k}_error": metrics.top_k_error(probs, labels, k) for k in (1, 5)}
@@ -183,9 +192,3 @@ def _lines(content: Any) -> str:
     if not isinstance(content, list):
         return json.dumps(content)
     return "[\n" + ",\n".join(f"   {json.dumps(record)}" for record in content) + "\n  ]"
-
-
-def directories(root: Path) -> dict[Path, Values]:
-    """Of all runs below a directory, with their config.json."""
-    files = sorted(root.glob("*/config.json"))
-    return {file.parent: json.loads(file.read_text()) for file in files}

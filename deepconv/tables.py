@@ -20,18 +20,21 @@ class DataSet:
     """What the papers trained and tested on."""
 
     train: int  # examples
-    test: int
+    test: int | None  # None: the paper did not test on it
     classes: int
-    exact: bool = True  # whether the numbers are known to the last image
+    exact: bool = True  # whether the numbers of images are known to the last
 
 
 DATA = {
     "cifar10": DataSet(50_000, 10_000, 10),
     "imagenet2012": DataSet(1_281_167, 50_000, 1000),
     "ilsvrc2010": DataSet(1_200_000, 150_000, 1000, exact=False),
-    "imagenet_fall2009": DataSet(8_900_000, 8_900_000, 10_184, exact=False),
-    "imagenet_fall2011": DataSet(15_000_000, 50_000, 22_000, exact=False),
+    "imagenet_fall2009": DataSet(4_450_000, 4_450_000, 10_184, exact=False),  # half for training, half for testing
+    "imagenet_fall2011": DataSet(15_000_000, None, 22_000, exact=False),
 }
+ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}
+QUOTED = "as cited by the paper"
+WITHHELD = "needs ILSVRC's test server: the test set's labels are not public"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Run:
         start = [f"--config=configs/{self.config}.py", *["--smoke"] * self.smoke]
         evals = [f"--evals={','.join(tests)}"] if tests else []
         return [*start, *changes, *source, *layers, *evals]
+
+    def after(self, command: str, runs: str = "runs") -> str:
+        """A command that a table's measure needs, for this run."""
+        data = self.load().data
+        return command.format(run=f"{runs}/{self.name}", train=data.train_split, eval=data.eval_split)
 
     def shrunk(self, changes: Mapping[str, Any]) -> "Run":
         """The same as a run of seconds on the built-in data, with further changes.
@@ -108,16 +116,14 @@ class Row:
         return [*self.pairs(), *([(self.less, self.tests[0])] if self.less else [])]
 
 
-WITHHELD = "needs ILSVRC's test server: the test set's labels are not public"
-
-
 @dataclass(frozen=True)
 class Table:
     """A table or figure. Columns are {what the paper calls it: the name of ours}.
 
     counts: columns that are counted from a run's config, without training it. measure(directory, test) gives the other
     columns' numbers of a run, and what is to be drawn, or None where they are not there yet. draw(results) gives a
-    matplotlib Figure of them. after: commands that measure needs to have been given, with {run} for the directory.
+    matplotlib Figure of them. after: what follows `python -m`
+    in commands that measure needs, with {run} for the directory.
     """
 
     title: str
@@ -133,22 +139,20 @@ class Table:
         """The names of columns for which a run has to be trained."""
         return [name for name in self.columns.values() if name not in self.counts and name != WITHHELD]
 
-    def jobs(self, pairs: Iterable[tuple[Run, str]] | None = None) -> dict[str, tuple[Run, list[str]]]:
-        """Of runs with a test each, all of the table if none are given: by name, with all their tests.
 
-        The runs that others begin with are before these.
-        """
-        found: dict[str, tuple[Run, list[str]]] = {}
+def jobs(pairs: Iterable[tuple[Run, str]]) -> dict[str, tuple[Run, list[str]]]:
+    """Of runs with a test each: runs by name with all their tests; those that others begin with are before these."""
+    found: dict[str, tuple[Run, list[str]]] = {}
 
-        def add(run: Run, tests: list[str]) -> None:
-            if run.init_from:
-                add(run.init_from, [])
-            known = found.setdefault(run.name, (run, []))[1]
-            known += [test for test in tests if test not in known]
+    def add(run: Run, tests: list[str]) -> None:
+        if run.init_from:
+            add(run.init_from, [])
+        known = found.setdefault(run.name, (run, []))[1]
+        known += [test for test in tests if test not in known]
 
-        for run, test in missing(self, {}) if pairs is None else pairs:
-            add(run, [test])
-        return found
+    for run, test in pairs:
+        add(run, [test])
+    return found
 
 
 def missing(table: Table, results: Values) -> list[tuple[Run, str]]:
@@ -180,7 +184,8 @@ def ours(row: Row, results: Values) -> list[Values] | None:
     records = exact(row, results)
     if row.combine == "ensemble":
         return records or None
-    by_run = {(record["run"], record["test"]): record for record in reversed(records)}
+    records = sorted(records, key=lambda record: record["directory"] == record["run"])  # that under its own name wins
+    by_run = {(record["run"], record["test"]): record for record in records}
     found = [by_run.get((run.name, test)) for run, test in row.everything()]
     return found if found and all(found) else None
 

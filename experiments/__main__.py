@@ -8,6 +8,7 @@ python -m experiments smoke [entry ...]
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("entry", nargs="*", help="alexnet/table1, ..., or a paper: alexnet, vgg, resnet [all]")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the directories of runs lie [runs]")
     flags = parser.parse_args(arguments)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
     try:
         chosen = entries.load(flags.entry)
     except ValueError as error:
@@ -40,6 +42,9 @@ def main(arguments: list[str]) -> int:
             print(f"experiments: there is no folder {flags.runs}; --runs=DIR says where runs lie", file=sys.stderr)
             return 2
         commands.collect(chosen, flags.runs, entries.RESULTS)
+    elif flags.command == "render" and flags.entry:
+        print("experiments: render writes the page of all entries, and takes none", file=sys.stderr)
+        return 2
     elif flags.command == "render":
         commands.render(entries.load(), entries.RESULTS, entries.HERE / "README.md")
     else:

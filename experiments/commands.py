@@ -1,5 +1,6 @@
 """The commands but the smoke test: what they show and write."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,20 @@ def read(chosen: Mapping[str, Table], folder: Path) -> dict[str, dict[str, Any]]
 
 def status(chosen: Mapping[str, Table], folder: Path) -> None:
     """A line for each entry, and the sums."""
-    states = (Column(state.replace("out of", "out of\n"), justify="right") for state in pages.STATES)
-    title = Column("", no_wrap=True, overflow="ellipsis", max_width=72)
-    grid = Grid(Column("entry", no_wrap=True, min_width=18), title, *states, box=SIMPLE_HEAD, pad_edge=False)
+    states = (Column(name.replace(" of ", " of\n"), justify="right", min_width=6) for name in pages.STATES)
+    title = Column("", no_wrap=True, overflow="ellipsis", ratio=1)
+    grid = Grid(
+        Column("entry", no_wrap=True, min_width=18), title, *states, box=SIMPLE_HEAD, pad_edge=False, expand=True
+    )
     total = dict.fromkeys(pages.STATES, 0)
     for name, table in chosen.items():
         counts = pages.counts(table, results_lib.read(folder / f"{name}.json"))
         total = {state: total[state] + count for state, count in counts.items()}
-        grid.add_row(name, table.title.split(". ", 1)[-1], *(str(count or "") for count in counts.values()))
+        grid.add_row(
+            name,
+            re.sub(r"^(Table|Fig\.|Text|Section)[^.,]*[.,] ", "", table.title),
+            *(str(count or "") for count in counts.values()),
+        )
     grid.add_section()
     grid.add_row("rows", "", *map(str, total.values()))
     Console().print(grid)
@@ -69,7 +76,7 @@ def render(chosen: Mapping[str, Table], folder: Path, page: Path) -> None:
     results = read(chosen, folder)
     for name, table in chosen.items():
         picture, mark = folder / f"{name}.png", stamp(name, table, results[name])
-        if table.draw and pages.stamp_of(picture) != mark:
+        if pages.pictured(name, table, results[name]) and pages.stamp_of(picture) != mark:
             pages.draw(table, results[name], picture, mark)
             print(f"drawn:   {picture}")
     page.write_text(pages.page(chosen, results))

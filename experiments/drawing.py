@@ -1,6 +1,7 @@
 """Pictures of figures: the paper's curves, as digitised, and ours in one plot."""
 
 import csv
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,11 @@ def errors(
     """Errors over steps. plots: {title: rows}; splits: {ours: the file's}; of(row): what the file calls it."""
     paper = read(file, "iter", "error_pct", "net", "split")
     figure, axes = panels(len(plots), "step", "error, %", list(plots))
+    depths = dict.fromkeys(label.split("-")[-1] for labels in plots.values() for label in labels)
+    colors = dict(zip(depths, itertools.cycle(COLORS), strict=False))  # a depth has the same in all plots
     for plot, labels in zip(axes, plots.values(), strict=True):
-        for color, label in zip(COLORS, labels, strict=False):
+        for label in labels:
+            color = colors[label.split("-")[-1]]
             for style, (split, theirs) in zip(("--", "-"), splits.items(), strict=True):
                 shared = dict(linestyle=style, color=color)
                 if (of(label), theirs) in paper:

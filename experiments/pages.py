@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from deepconv import tables
 from deepconv.tables import WITHHELD, Cell, Row, Table
+from experiments import entries
 
 STATES = ("done", "missing", "out of reach", "quoted")
 
@@ -44,7 +46,7 @@ def _cells(table: Table, row: Row, results: Mapping[str, Any], measured: bool) -
 
 
 def text(cell: Cell) -> str:
-    """A number of the paper as it stands there."""
+    """What the paper has, less zeros at the end."""
     return "" if cell is None else str(cell)
 
 
@@ -66,32 +68,34 @@ def _ours(row: Row, name: str, paper: Cell, value: Cell, spread: float | None) -
 
 
 def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
-    """Numbers of runs that did something otherwise, and of runs of a row whose others are missing."""
-    whole = tables.ours(row, results) is not None
-    found = []
+    """Numbers of runs that did something otherwise, of some of a row's runs, and of runs that were made again."""
+    if row.less or row.combine == "ratio":  # a run's own numbers are none of the row's
+        return ""
+    used, found = tables.ours(row, results), []
     for record in results.get("rows", {}).get(row.label, []):
-        if record["departs"] or not whole:
+        if record["departs"] or used is None or record not in used:
             values = (record["values"].get(name) for name in table.trained())
             shown = " / ".join(f"{value:.2f}" if isinstance(value, float | int) else "–" for value in values)
-            how = record["departs"] or [f"one of {len(row.runs)}, seed={record['seed']}"]
-            found.append(f"{shown}: {', '.join(how)}")
+            more = [
+                f"one of {len(row.runs)}, seed={record['seed']}" if used is None else f"again, {record['directory']}"
+            ]
+            found.append(f"{shown}: {', '.join(record['departs'] or more)}")
     return "; ".join(found)
 
 
 def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
     """Of the runs that are missing, in an order in which they can be given."""
     missing, told = tables.missing(table, results), []
-    for run, tests in table.jobs(missing).values():
+    for run, tests in tables.jobs(missing).values():
         arguments = [shlex.quote(argument) for argument in run.arguments(tests)]
         told.append(" ".join(["python -m deepconv.main", *arguments, "--data_dir=DIR"]))
-    told += [after(command, run) for run, _ in missing for command in table.after]
+    told += [f"python -m {run.after(line)} --data_dir=DIR" for run, _ in missing for line in table.after]
     return list(dict.fromkeys(told))
 
 
-def after(command: str, run: tables.Run, runs: str = "runs") -> str:
-    """A command that a measure needs, for a run."""
-    data = run.load().data
-    return command.format(run=f"{runs}/{run.name}", train=data.train_split, eval=data.eval_split)
+def pictured(name: str, table: Table, results: Mapping[str, Any]) -> bool:
+    """Whether there is a picture: of what was measured, or of the paper's curves at least."""
+    return bool(table.draw) and (bool(results.get("rows")) or (entries.HERE / f"{name}.csv").exists())
 
 
 def page(entries: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -109,8 +113,8 @@ def page(entries: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]])
         heading, *rows = lines(table, found)
         page += ["", f"## {name}", "", f"**{table.title}**", "", _line(heading), _line(["---"] * len(heading))]
         page += [_line(row) for row in rows]
-        page += [f"\n{note}" for note in notes(table)]
-        page += ["", f"![{table.title}](results/{name}.png)"] if table.draw else []
+        page += ["\n" + re.sub(r"^([*+])", r"\\\1", note) for note in notes(table)]
+        page += ["", f"![{table.title}](results/{name}.png)"] if pictured(name, table, found) else []
         page += _sources(found)
     return "\n".join(page) + "\n"
 
@@ -119,7 +123,7 @@ def notes(table: Table) -> list[str]:
     """What there is to say of a table and of its rows."""
     of_rows = [f"{row.label}: {row.note}." for row in table.rows if row.note]
     quoted = [row.quoted for row in table.rows if row.quoted]
-    told = [f"Rows without a place for ours: {quoted[0]}."] if quoted else []
+    told = [f"Rows without ours: {quoted[0]}."] if quoted else []
     return ([" ".join([*([table.note] if table.note else []), *told])] if table.note or told else []) + of_rows
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deepconv import tables
+from deepconv import jobs, tables
 from deepconv.tables import Row, Run, Table
 from experiments import commands
-from launch import local
 
 SIZES = {"vgg": 32, "resnet": 32, "resnet_cifar": 16, "alexnet_cifar": 16}  # of images in pixels, by models; others 64
 
@@ -20,7 +19,7 @@ def run(chosen: Mapping[str, Table], folder: Path) -> int:
     """Every run of the entries, shrunk, from training to the page, in a folder; gives an exit code."""
     small = {name: shrunk(table) for name, table in chosen.items()}
     nothing = {name: {"counted": {row.label: {} for row in table.rows}} for name, table in small.items()}
-    todo = local.jobs(small, nothing, str(folder / "runs"), [])
+    todo = jobs.missing(small, nothing, str(folder / "runs"))
     (folder / "logs").mkdir()
     # what counts here is the time to compile, and to import
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
@@ -40,7 +39,7 @@ def run(chosen: Mapping[str, Table], folder: Path) -> int:
         done += 1
         print(f"{done}/{len(todo)} {name}: {f'exit code {code}' if code else 'done'} in {seconds:.0f} s", flush=True)
 
-    failed = local.follow(todo, 2, start, tell)
+    failed = jobs.follow(todo, 2, start, tell)
     for name in failed:
         if (log := folder / "logs" / f"{name}.txt").exists():
             print(f"\n{name}:\n{log.read_text()[-2000:]}", file=sys.stderr)

@@ -65,6 +65,7 @@ LAYERS = {
     "responses": {"cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
     | {"data.augment", "data.sources", "models.layers"},
     "tables": {"config"},
+    "jobs": {"tables"},
     "counts": {"models", "state", "tables", "weights"},
     "results": {"ensemble", "evaluate", "metrics", "runlog", "tables"},
     "benchmark": {"cli", "evaluate", "protocols", "runlog", "sharding", "train"}
@@ -102,3 +103,8 @@ def test_imports_are_the_picture():
 def test_configs_import_configs_only():
     for path in (ROOT / "configs").glob("*.py"):
         assert not imports(path), f"{path.name} imports the package; a recipe is data"
+
+
+def test_launchers_are_above_entries():
+    for path in (ROOT / "experiments").rglob("*.py"):
+        assert "launch" not in path.read_text(), f"{path} knows of launchers"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from deepconv import counts, results, tables
+from deepconv import counts, jobs, results, tables
 from deepconv.tables import Row, Run, Table
 from experiments import commands, entries, pages
 from experiments.alexnet import fig1, fig3, fig4
@@ -155,15 +155,97 @@ def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
     assert found["rows"]["two"][0]["of"] == ["resnet_cifar,seed=0 center", "resnet_cifar,seed=1 center"]
 
 
-def test_weights_that_a_run_begins_with_have_to_be_the_entry_s(tmp_path):
-    run = Run("resnet_cifar", {"seed": 1}, init_from=CIFAR[0])
-    row = Row("net", (8.75,), [run])
+def test_a_chain_of_runs_is_looked_at_to_its_beginning(tmp_path):
+    first = CIFAR[0]
+    second = Run("resnet_cifar", {"seed": 1}, init_from=first)
+    third = Run("resnet_cifar", {"seed": 2}, init_from=second)
+    row = Row("net", (8.75,), [third])
     table = Table("T. t", ERROR, [row])
-    folder = make_run(tmp_path, run, 9.0)
-    assert tables.state(table, row, collect(table, tmp_path)) == "done"
+
+    def departs(name):
+        records = collect(table, tmp_path / name)["rows"]["net"]  # those of the other seeds, too
+        return [record["departs"] for record in records if record["directory"] in (third.name, "resnet_cifar,seed=2")][
+            0
+        ]
+
+    for name, changes in (("right", {}), ("short", {"total_steps": 100, "optimizer.drop_at_steps": ()})):
+        make_run(tmp_path / name, first, 9.0, changes, first.name)
+        make_run(tmp_path / name, second, 9.0)
+        make_run(tmp_path / name, third, 9.0)
+    assert departs("right") == []
+    of = f"in {first.name} in {second.name}"
+    assert departs("short") == [f"drop_at_steps=() {of}", f"total_steps=100 {of}"]
+    make_run(tmp_path / "other", first, 9.0, {"model.depth": 32}, first.name)
+    make_run(tmp_path / "other", second, 9.0)
+    make_run(tmp_path / "other", third, 9.0)
+    assert departs("other") == [f"init_from={first.name} in {second.name}"]
+    make_run(tmp_path / "alone", third, 9.0)
+    assert departs("alone") == [f"init_from={second.name}, which is not at hand"]
+    make_run(tmp_path / "none", Run("resnet_cifar", {"seed": 2}), 9.0)
+    assert departs("none") == ["init_from=None"]
+
+
+def test_what_changed_in_a_directory_is_not_kept(tmp_path):
+    row = Row("net", (8.75,), [CIFAR[0]])
+    table = Table("T. t", ERROR, [row])
+    folder = make_run(tmp_path, CIFAR[0], 9.0)
+    known = collect(table, tmp_path)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"init_from": "runs/another"}))
-    assert collect(table, tmp_path)["rows"]["net"][0]["departs"] == ["init_from=another"]
+    config["optimizer"]["weight_decay"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+    assert collect(table, tmp_path, known)["rows"] == {}
+
+
+def test_replaced_images_and_smaller_sets_are_told(tmp_path):
+    run = entries.load(["alexnet/table1"])["alexnet/table1"].rows[2].runs[0]
+    table = Table("T. t", ERROR, [Row("net", (37.5,), [run], ["ten_crop"])])
+    folder = make_run(tmp_path, run, 38.0, examples=(1_261_406, 150_000), name="a", test="ten_crop")
+    (record,) = collect(table, tmp_path)["rows"]["net"]
+    assert record["departs"] == []  # the sheet has 1.2 million, not to the image
+    (folder / "corrupt.txt").write_text("a.JPEG\nb.JPEG\n")
+    (record,) = collect(table, tmp_path)["rows"]["net"]
+    assert record["departs"] == ["2 images replaced by others"]
+    make_run(tmp_path / "small", run, 38.0, examples=(100, 10), name="b", test="ten_crop")
+    (record,) = collect(table, tmp_path / "small")["rows"]["net"]
+    assert record["departs"] == ["100 instead of 1200000 images in train", "10 instead of 150000 images in test"]
+
+
+def test_packed_squares_are_the_paper_s_images(tmp_path):
+    run = Run("alexnet")
+    row = Row("net", (40.7,), [run], ["ten_crop"])
+    table = Table("T. t", ERROR, [row])
+    changes, whole = {"data.name": "imagenet2012-256-uint8"}, (1_281_167, 50_000)
+    make_run(tmp_path, run, 41.0, changes, "packed", examples=whole, test="ten_crop")
+    assert tables.state(table, row, collect(table, tmp_path)) == "done"
+
+
+def test_a_shorter_run_of_the_authors_code_is_told(tmp_path):
+    run = Run("alexnet_code")
+    table = Table("T. t", ERROR, [Row("net", (40.7,), [run], ["ten_crop"])])
+    changes = {"total_epochs": 10, "optimizer.layers.conv1.drop_at_epochs": (3,)}
+    changes["optimizer.layers.conv1.freeze_at_epochs"] = 9.0
+    make_run(tmp_path, run, 60.0, changes, "short", examples=(1_281_167, 50_000), test="ten_crop")
+    (record,) = collect(table, tmp_path)["rows"]["net"]
+    assert record["departs"] == [
+        "layers.conv1.drop_at_epochs=3",
+        "layers.conv1.freeze_at_epochs=9.0",
+        "total_epochs=10",
+    ]
+
+
+def test_of_the_same_run_twice_the_one_under_its_name_is_taken(tmp_path):
+    row = Row("net", (8.75,), [CIFAR[0]])
+    table = Table("T. t", ERROR, [row])
+    make_run(tmp_path, CIFAR[0], 9.1, name="again")
+    make_run(tmp_path, CIFAR[0], 9.0)
+    found = collect(table, tmp_path)
+    assert pages.lines(table, found)[1] == ["net", "8.75", "9.00 (+0.25)", "9.10: again, again"]
+
+
+def test_imported_weights_are_no_run(tmp_path):
+    folder = make_run(tmp_path, CIFAR[0], 9.0)
+    (folder / "environment.json").unlink()
+    assert results.directories(tmp_path) == {}
 
 
 def test_what_is_known_stays_when_its_run_is_not_there(tmp_path):
@@ -216,6 +298,15 @@ def test_epochs_to_a_quarter_by_hand(tmp_path):
     assert values["epochs"] == "more than 2" and values["departs"] == []
 
 
+def test_a_window_of_steps_belongs_to_the_epoch_of_its_middle(tmp_path):
+    metrics = [
+        {"step": step, "epoch": step / 390.625, "train_top1_error": float(step <= 400), "images_per_second": 1.0}
+        for step in range(100, 900, 100)
+    ]
+    folder = make_run(tmp_path, fig1.net("18pct", "relu", 0.004), None, metrics=metrics)
+    assert fig1.by_epoch(folder) == [[1, 1.0], [2, 0.0]]
+
+
 def test_the_share_of_colour_by_hand():
     grey = np.random.default_rng(0).normal(size=(3, 3, 1, 2)).repeat(3, 2)
     grey -= grey.mean((0, 1, 2))
@@ -255,9 +346,13 @@ def test_likeliest_classes_and_nearest_images_by_hand(tmp_path):
         assert found["classes"] == ["abc"[number % 3] for number in found["nearest"]]
 
 
-def test_responses_are_read_from_a_run(tmp_path):
+def test_responses_are_read_from_a_run_that_has_ended(tmp_path):
     assert fig7.responses(tmp_path, "center") is None
-    (tmp_path / "responses.json").write_text(json.dumps({"std": [3.0, 1.0, 2.0]}))
+    (tmp_path / "responses.json").write_text(json.dumps({"std": [3.0, 1.0, 2.0], "step": 7}))
+    assert fig7.responses(tmp_path, "center") is None
+    (tmp_path / "eval.center.json").write_text(json.dumps({"step": 9}))
+    assert fig7.responses(tmp_path, "center") is None
+    (tmp_path / "eval.center.json").write_text(json.dumps({"step": 7}))
     assert fig7.responses(tmp_path, "center") == {"first": 3.0, "last": 2.0, "median": 2.0, "std": [3.0, 1.0, 2.0]}
 
 
@@ -266,21 +361,21 @@ def test_jobs_follow_what_they_need(tmp_path):
         code = f"open('log', 'a').write({name!r} + ' '); exit({command[0]})"
         return subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path).poll
 
-    todo = {"child": local.Job([["0"]], "parent"), "parent": local.Job([["0"], ["0"]]), "bad": local.Job([["3"]])}
-    todo |= {"orphan": local.Job([["0"]], "bad"), "of_elsewhere": local.Job([["0"]], "not in the list")}
-    assert local.follow(todo, 2, start) == {"bad": 3, "orphan": 3}
+    todo = {"child": jobs.Job([["0"]], "parent"), "parent": jobs.Job([["0"], ["0"]]), "bad": jobs.Job([["3"]])}
+    todo |= {"orphan": jobs.Job([["0"]], "bad"), "of_elsewhere": jobs.Job([["0"]], "not in the list")}
+    assert jobs.follow(todo, 2, start) == {"bad": 3, "orphan": 3}
     order = (tmp_path / "log").read_text().split()
     assert sorted(order) == ["bad", "child", "of_elsewhere", "parent", "parent"]
     assert order.index("child") > max(place for place, name in enumerate(order) if name == "parent")
     (tmp_path / "log").unlink()
-    stopped = {"first": local.Job([[str(local.STOPPED)]]), "second": local.Job([["0"]])}
-    assert local.follow(stopped, 1, start) == {"first": 75, "second": 75}
+    stopped = {"first": jobs.Job([[str(jobs.STOPPED)]]), "second": jobs.Job([["0"]])}
+    assert jobs.follow(stopped, 1, start) == {"first": 75, "second": 75}
     assert (tmp_path / "log").read_text().split() == ["first"]
 
 
 def test_jobs_are_those_that_are_missing():
     table = entries.load(["vgg/table5"])
-    todo = local.jobs(table, {"vgg/table5": {}}, "runs", ["--data_dir=D"])
+    todo = jobs.missing(table, {"vgg/table5": {}}, "runs", ["--data_dir=D"])
     names = [*todo]
     assert len(names) == 7 and names[0] == "vgg11"  # A; D and E at 256, 384 and from 256 to 512
     assert {job.needs for job in todo.values()} <= {"", *names}
@@ -304,25 +399,46 @@ def test_what_was_counted_is_what_the_models_have(name):
         assert of_row == {column: count(run) for column, count in table.counts.items()}
 
 
-def test_the_page_and_the_pictures_are_what_render_writes(tmp_path):
+def test_the_page_and_the_pictures_are_what_render_writes():
     everything = entries.load()
     found = commands.read(everything, entries.RESULTS)
     assert (ROOT / "experiments" / "README.md").read_text() == pages.page(everything, found), "experiments render"
     for name, table in everything.items():
         picture = entries.RESULTS / f"{name}.png"
-        assert picture.exists() == bool(table.draw)
-        if table.draw:
+        assert picture.exists() == pages.pictured(name, table, found[name])
+        if picture.exists():
             assert pages.stamp_of(picture) == commands.stamp(name, table, found[name]), f"render again: {name}"
     known = {file.relative_to(entries.RESULTS).with_suffix("").as_posix() for file in entries.RESULTS.rglob("*.*")}
     assert known <= set(everything)
 
 
-def test_every_figure_can_be_drawn(tmp_path):
-    """With nothing measured, and the picture has its stamp."""
-    for name, table in entries.load().items():
-        if table.draw:
-            pages.draw(table, {}, tmp_path / f"{name}.png", "mark")
-            assert pages.stamp_of(tmp_path / f"{name}.png") == "mark"
+CURVE = [[step, 20.0 - step / 5000] for step in range(0, 64000, 1000)]
+DRAWN = {
+    "alexnet/fig1": {"train": [[1, 60.0], [2, 40.0]]},
+    "alexnet/fig3": {"pixels": np.random.default_rng(0).integers(0, 256, (96, 11, 11, 3)).tolist()},
+    "alexnet/fig4": {
+        "bars": [{"image": 3, "class": "a", "likeliest": [["a", 0.5], ["b", 0.2]]}],
+        "neighbours": [{"image": 3, "class": "a", "nearest": [1, 2], "classes": ["a", "b"]}],
+    },
+    "resnet/fig7": {"std": [3.0, 2.0, 1.0, 1.5]},
+}
+
+
+@pytest.mark.parametrize("name", [name for name, table in entries.load().items() if table.draw])
+def test_figures_have_what_was_measured(name, tmp_path):
+    (table,) = entries.load([name]).values()
+    values = DRAWN.get(name, {"train": CURVE, "test": CURVE})
+    row = table.rows[-1] if name == "alexnet/fig4" else table.rows[0]
+    record = {"run": "r", "directory": "r", "test": "t", "departs": ["total_steps=9"], "values": values}
+    found = {"rows": {row.label: [record]}}
+    assert pages.pictured(name, table, found)
+    texts = [text.get_text() for text in table.draw(found).findobj(lambda artist: hasattr(artist, "get_text"))]
+    assert any("total_steps=9" in text for text in texts)
+    if pages.pictured(name, table, {}):  # with the paper's curves
+        texts = [text.get_text() for text in table.draw({}).findobj(lambda artist: hasattr(artist, "get_text"))]
+        assert any("paper" in text for text in texts) and not any("total_steps=9" in text for text in texts)
+    pages.draw(table, found, tmp_path / "p.png", "mark")
+    assert pages.stamp_of(tmp_path / "p.png") == "mark"
 
 
 def test_mistakes_are_answered_in_a_line(capsys):
@@ -333,6 +449,10 @@ def test_mistakes_are_answered_in_a_line(capsys):
     assert "resnet/table99 is not an entry" in error and "resnet/table6" in error and error.count("\n") == 1
     assert main(["collect", "--runs=nowhere"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
+    assert main(["render", "vgg"]) == 2
+    assert "takes none" in capsys.readouterr().err
+    assert local.main(["vgg/table5", "--data_dir", "/x"]) == 2
+    assert "--data_dir has no value; flags are written --name=value" in capsys.readouterr().err
     assert local.main(["vgg/tabel1"]) == 2
     assert "vgg/tabel1 is not an entry" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 import collections
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from experiments import entries
 from experiments.smoke import shrunk
 
 TABLES = entries.load()
-RUNS = {name: run for table in TABLES.values() for name, (run, _) in table.jobs().items()}
+RUNS = {name: run for table in TABLES.values() for name, (run, _) in tables.jobs(tables.missing(table, {})).items()}
 
 
 def rows():
@@ -103,13 +104,19 @@ def test_every_run_can_be_begun(name):
                 k: v.shape for k, v in shapes["params"][layer].items()
             }
     size = (32, 32) if config.data.name == "cifar10" else None
-    tests = {test for table in TABLES.values() for test in table.jobs().get(name, (run, []))[1]}
+    tests = {
+        test for table in TABLES.values() for test in tables.jobs(tables.missing(table, {})).get(name, (run, []))[1]
+    }
     for test in tests:
         assert protocols.parts(test, config.data, size, model, "batch_stats" in shapes)
 
 
 def test_every_run_can_be_shrunk():
-    runs = {name: run for table in TABLES.values() for name, (run, _) in shrunk(table).jobs().items()}
+    runs = {
+        name: run
+        for table in TABLES.values()
+        for name, (run, _) in tables.jobs(tables.missing(shrunk(table), {})).items()
+    }
     for run in runs.values():
         config = run.load()
         config_lib.check_fields(config)
@@ -209,7 +216,7 @@ def test_schedules_are_those_of_the_papers():
 def test_a_run_comes_after_the_one_it_begins_with():
     for table in TABLES.values():
         seen = []
-        for name, (run, _) in table.jobs().items():
+        for name, (run, _) in tables.jobs(tables.missing(table, {})).items():
             assert run.init_from is None or run.init_from.name in seen
             seen.append(name)
 
@@ -229,7 +236,7 @@ def test_counts_are_those_of_the_paper(name):
 def test_tests_are_named_with_scales():
     """So that the smoke test can shrink them."""
     for table in TABLES.values():
-        for _, tests in table.jobs().values():
+        for _, tests in tables.jobs(tables.missing(table, {})).values():
             for test in tests:
                 assert re.search(r"_q\d", test) or test in ("center", "ten_crop", "ten_crop_precise_batch_stats"), test
     assert (
@@ -239,11 +246,49 @@ def test_tests_are_named_with_scales():
     assert tables.shrink_test("ten_crop", 224, 32) == "ten_crop"
 
 
-def test_status_needs_no_jax():
+def test_status_needs_no_jax_and_fits_a_terminal():
     code = "import sys; from experiments.__main__ import main; main([]); assert 'jax' not in sys.modules, 'jax'"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    narrow = os.environ | {"COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=narrow)
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in TABLES)
+    lines = done.stdout.splitlines()
+    assert all(any(line.strip().startswith(name) for line in lines) for name in TABLES)
+    (sums,) = [line.split()[1:] for line in lines if line.split()[:1] == ["rows"]]
+    assert sum(map(int, sums)) == len(rows()) and int(sums[2]) == sum(bool(row.needs) for _, _, row in rows())
+
+
+def test_alexnet_s_differences_are_those_of_the_authors_logs():
+    """Of the release of 2025: top-1 and top-5 errors by ten crops, and those of the net they are compared with."""
+    whole_2010, whole = (37.4727, 16.9987), (40.6640, 18.2100)
+    logs = {
+        "one GPU with half the kernels (3.2; ILSVRC-2010)": ((39.1680, 18.2287), whole_2010),
+        "no response normalisation (3.3)": ((42.0340, 19.3620), whole),
+        "pooling without overlap (3.4)": ((41.0580, 18.5100), whole),
+        "towers without communication": ((41.8280, 19.3300), whole),
+    }
+    for label, (errors, base) in logs.items():
+        told = [round(error - less, 1) for error, less in zip(errors, base, strict=True)]
+        assert paper("alexnet/ablations")[label] == tuple(told), label
+    assert [round(error, 1) for error in whole] == [*paper("alexnet/table2")["1 CNN"][:2]]
+    assert [round(error, 1) for error in whole_2010] == [*paper("alexnet/table1")["CNN, ten crops"]]
+    epochs = {
+        "one GPU with half the kernels (3.2; ILSVRC-2010)": (96, (20, 48)),
+        "no response normalisation (3.3)": (97, (22, 44, 86)),
+        "pooling without overlap (3.4)": (90, (23, 51, 79)),
+    }
+    for row in TABLES["alexnet/ablations"].rows:
+        config = row.runs[0].load()
+        expected = epochs.get(row.label, (91, (25, 51, 79)))
+        assert (config.total_epochs, config.optimizer.drop_at_epochs) == expected, row.label
+
+
+def test_four_of_eight_images_are_right_in_fig_4():
+    images = [label.split(": ") for label in paper("alexnet/fig4") if ": " in label]
+    assert len(images) == 8
+    assert (
+        sum(text.startswith(name) for name, text in images)
+        == paper("alexnet/fig4")["CNN, first images of the first classes"][0]
+    )
 
 
 NAMES = """

@@ -26,5 +26,3 @@ FINETUNED = [
     Run("alexnet_finetuned", changes, init_from=FALL_2011, init_layers=(*CONVOLUTIONS, "conv6", "fc6", "fc7"))
     for changes in ({}, {"seed": 1})
 ]
-
-ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}

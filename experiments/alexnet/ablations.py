@@ -1,7 +1,7 @@
 """What the text says that single parts of the net are worth: sections 3.2, 3.3, 3.4, 4.1, 4.2, 6 and 7."""
 
 from deepconv.tables import Row, Run, Table
-from experiments.alexnet import ON_2010, SCHEDULE_2010, TEXT, TEXT_2010
+from experiments.alexnet import ON_2010, TEXT, TEXT_2010
 
 
 def changed(**changes: object) -> Run:
@@ -10,7 +10,7 @@ def changed(**changes: object) -> Run:
 
 
 TEN_CROP = ["ten_crop"]
-ONE_GPU = Run("alexnet", ON_2010 | SCHEDULE_2010 | {"model.half": True})
+ONE_GPU = Run("alexnet", ON_2010 | {"model.half": True, "total_epochs": 96, "optimizer.drop_at_epochs": (20, 48)})
 NO_LRN = changed(model__lrn=False, total_epochs=97, optimizer__drop_at_epochs=(22, 44, 86))
 NOT_OVERLAPPING = changed(model__overlapping_pooling=False, total_epochs=90, optimizer__drop_at_epochs=(23, 51, 79))
 FALL_2009 = changed(model__conv6=True, data__name="imagenet_fall2009")

@@ -5,6 +5,7 @@ of any kind was employed." Which net it was is not said. Of cuda-convnet's nets,
 13pct has four before the last. Rates: see fig1_rates.py.
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,17 @@ def net(variant: str, activation: str, rate: float) -> Run:
 
 
 def by_epoch(workdir: Path) -> list[list[float]]:
-    """[epoch, mean training error in it] of the whole epochs."""
+    """[epoch, mean training error in it] of the whole epochs.
+
+    What is logged are means over windows of steps; one belongs to the epoch that its middle lies in.
+    """
     errors: dict[int, list[float]] = {}
-    records = [record for record in runlog.read_metrics(workdir) if "train_top1_error" in record]
-    for record in records:
-        errors.setdefault(-int(-record["epoch"] // 1), []).append(record["train_top1_error"])
-    last = records[-1]["epoch"] if records else 0
-    return [[epoch, round(sum(of) / len(of), 3)] for epoch, of in sorted(errors.items()) if epoch <= last + 0.1]
+    last = window = 0.0
+    for record in runlog.read_metrics(workdir):
+        if "train_top1_error" in record:
+            window, last = record["epoch"] - last, record["epoch"]
+            errors.setdefault(int(last - window / 2) + 1, []).append(record["train_top1_error"])
+    return [[epoch, round(sum(of) / len(of), 3)] for epoch, of in sorted(errors.items()) if epoch <= last + window / 2]
 
 
 def epochs_to_goal(workdir: Path, test: str) -> Values | None:
@@ -54,7 +59,7 @@ def draw(results: Mapping[str, Any]) -> Any:
         epochs, errors = paper[unit,]
         style = "-" if unit == "relu" else "--"
         plot.plot(epochs, [100 * error for error in errors], style, color="black", label=f"{name}, paper")
-    for color, row in zip(drawing.COLORS, TABLE.rows, strict=False):
+    for color, row in zip(itertools.cycle(drawing.COLORS), TABLE.rows, strict=False):
         for name, values in drawing.records(results, row.label) if row.combine == "mean" else ():
             style = "-" if row.label.startswith("ReLU") else "--"
             plot.plot(*zip(*values["train"], strict=True), style, color=color, label=f"{row.label}, {name}")
@@ -80,6 +85,6 @@ TABLE = Table(
     [*rows("18pct"), *rows("13pct")],
     measure=epochs_to_goal,
     draw=draw,
-    note="The paper's net is not named; these are two readings. An epoch's error is the mean over its batches. "
-    "The paper's numbers are read from the figure.",
+    note="The paper's net is not named; these are two readings. An epoch's error is the mean over its batches, "
+    "which are logged by the hundred. The paper's numbers are read from the figure.",
 )

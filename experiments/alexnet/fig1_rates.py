@@ -28,5 +28,6 @@ TABLE = Table(
         for rate in rates
     ],
     measure=second_epoch,
-    note="Not in the paper, which says only that rates were chosen to make training as fast as possible.",
+    note="Not in the paper, which says only that rates were chosen to make training as fast as possible. Runs may be "
+    "stopped when their second epoch is over.",
 )

@@ -42,14 +42,12 @@ def draw(results: Mapping[str, Any]) -> Any:
     from matplotlib.figure import Figure
 
     sheets = [(row.label, record) for row in TABLE.rows for record in results.get("rows", {}).get(row.label, [])]
-    figure = Figure(figsize=(7, 0.6 + 3.2 * max(1, len(sheets))), layout="constrained")
-    for plot, (label, record) in zip(np.atleast_1d(figure.subplots(max(1, len(sheets)))), sheets, strict=False):
+    figure = Figure(figsize=(7, 0.6 + 3.2 * len(sheets)), layout="constrained")
+    for plot, (label, record) in zip(np.atleast_1d(figure.subplots(len(sheets))), sheets, strict=True):
         plot.imshow(sheet(np.array(record["values"]["pixels"], np.uint8)))
         plot.set_title(", ".join([label, *record["departs"]]), fontsize=8)
     for plot in figure.axes:
         plot.set_axis_off()
-    if not sheets:
-        figure.suptitle("not measured yet")
     return figure
 
 

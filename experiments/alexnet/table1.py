@@ -1,9 +1,8 @@
 """Table 1: results on the test set of ILSVRC-2010."""
 
-from deepconv.tables import Row, Table
-from experiments.alexnet import CODE_2010, ERRORS, TEXT_2010
+from deepconv.tables import ERRORS, QUOTED, Row, Table
+from experiments.alexnet import CODE_2010, TEXT_2010
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 1. ILSVRC-2010, test set",
     ERRORS,

@@ -18,6 +18,4 @@ FIVE_110 = [CIFAR[110], *(Run("resnet_cifar", {"model.depth": 110, "seed": seed}
 # The authors' nets test with averages over the training set in BatchNorm
 TEN_CROP = "ten_crop_precise_batch_stats"  # Tables 2 and 3
 FIVE_SCALES = "dense_q224_256_384_480_640_precise_batch_stats"  # Table 4
-
-ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}
 LAST_ERRORS = {"training error at the end, %": "train_error", "test error at the end, %": "test_error"}

@@ -1,5 +1,6 @@
 """Fig. 7: standard deviations of layer responses on CIFAR-10."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Mapping
@@ -16,10 +17,13 @@ RESIDUAL = {20: (1.71, 2.50, 1.54), 56: (2.98, 1.53, 1.08), 110: (3.41, 1.68, 0.
 
 def responses(workdir: Path, test: str) -> Values | None:
     """What deepconv.responses has left in a run's directory."""
-    file = workdir / "responses.json"
-    if not file.exists():
+    files = workdir / "responses.json", workdir / f"eval.{test}.json"
+    if not all(file.exists() for file in files):
         return None
-    std = [round(value, 4) for value in json.loads(file.read_text())["std"]]
+    found, tested = (json.loads(file.read_text()) for file in files)
+    if found["step"] != tested["step"]:  # of the net before it was trained to the end
+        return None
+    std = [round(value, 4) for value in found["std"]]
     return {"first": std[0], "last": std[-1], "median": statistics.median(std), "std": std}
 
 
@@ -28,7 +32,7 @@ def draw(results: Mapping[str, Any]) -> Any:
     paper = drawing.read(Path(__file__).with_suffix(".csv"), "layer", "std", "net", "order")
     titles = ("layers in their order", "sorted by size")
     figure, axes = drawing.panels(2, "layer", "standard deviation", titles)
-    for color, row in zip(drawing.COLORS, TABLE.rows, strict=False):
+    for color, row in zip(itertools.cycle(drawing.COLORS), TABLE.rows, strict=False):
         shared = dict(color=color, linestyle="--" if row.label.startswith("plain") else "-")
         for plot, order in zip(axes, ("original", "sorted"), strict=True):
             theirs = paper[row.label.lower(), order]
@@ -50,6 +54,6 @@ TABLE = Table(
     ],
     measure=responses,
     draw=draw,
-    after=("python -m deepconv.responses --run={run} --data_dir=DIR",),
+    after=("deepconv.responses --run={run}",),
     note="After BatchNorm, before the rectifier or the sum. The paper's numbers are read from the figure, within 0.03.",
 )

@@ -1,8 +1,7 @@
 """Table 12: detection of ImageNet's 200 classes (DET)."""
 
-from deepconv.tables import Row, Table
+from deepconv.tables import QUOTED, Row, Table
 
-QUOTED = "as cited by the paper"
 SERVER = "DET test is on a test server"
 TABLE = Table(
     "Table 12. ImageNet detection (DET)",

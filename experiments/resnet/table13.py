@@ -1,8 +1,7 @@
 """Table 13: localisation on ImageNet, step by step."""
 
-from deepconv.tables import Row, Table
+from deepconv.tables import QUOTED, Row, Table
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 13. ImageNet validation, localisation",
     {

@@ -1,8 +1,7 @@
 """Table 14: comparison with the state of the art in localisation on ImageNet."""
 
-from deepconv.tables import Row, Table
+from deepconv.tables import QUOTED, Row, Table
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 14. ImageNet localisation, comparison with others",
     {

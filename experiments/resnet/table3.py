@@ -1,10 +1,9 @@
 """Table 3: single nets on ImageNet, tested with ten crops."""
 
-from deepconv.tables import Row, Table
-from experiments.resnet import ERRORS, PLAIN, SHORTCUT_A, SHORTCUT_B, SHORTCUT_C, TEN_CROP
+from deepconv.tables import ERRORS, QUOTED, Row, Table
+from experiments.resnet import PLAIN, SHORTCUT_A, SHORTCUT_B, SHORTCUT_C, TEN_CROP
 from experiments.vgg import D_JITTERED
 
-QUOTED = "as cited by the paper"
 VGG_16 = "tested by the authors; which of VGG's nets of 16 layers is not said, and it is taken to be the released one"
 TABLE = Table(
     "Table 3. ImageNet validation, ten crops: residual nets are better when deeper",

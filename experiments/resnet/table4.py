@@ -1,9 +1,8 @@
 """Table 4: single nets on ImageNet, tested fully convolutionally at five scales."""
 
-from deepconv.tables import Row, Table
-from experiments.resnet import ERRORS, FIVE_SCALES, SHORTCUT_B, SHORTCUT_C
+from deepconv.tables import ERRORS, QUOTED, Row, Table
+from experiments.resnet import FIVE_SCALES, SHORTCUT_B, SHORTCUT_C
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 4. ImageNet validation, one net, residual nets at five scales",
     ERRORS,

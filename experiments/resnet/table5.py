@@ -1,8 +1,7 @@
 """Table 5: several nets together on ImageNet's test set."""
 
-from deepconv.tables import Row, Table
+from deepconv.tables import QUOTED, Row, Table
 
-QUOTED = "as cited by the paper"
 SIX = "six models of different depths, only two of 152 layers, the others not named"
 TABLE = Table(
     "Table 5. ImageNet test set, several nets",

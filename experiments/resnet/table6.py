@@ -1,10 +1,9 @@
 """Table 6: classification error on the CIFAR-10 test set, all with data augmentation."""
 
 from deepconv.counts import parameters
-from deepconv.tables import Row, Table
+from deepconv.tables import QUOTED, Row, Table
 from experiments.resnet import CIFAR, FIVE_110
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 6. CIFAR-10: deeper residual nets are better, up to 110 layers",
     {"parameters, millions": "parameters", "test error, %": "top1_error"},

@@ -36,4 +36,7 @@ D_SUBMISSION = jittered(D_384, "vgg16_fc")  # Table 6: "by fine-tuning only the 
 AROUND_256, AROUND_384 = "dense_q224_256_288", "dense_q352_384_416"
 DENSE, MULTI_CROP, BOTH = (f"{test}_q256_384_512" for test in ("dense", "multi_crop", "multi_crop_dense"))
 
-ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}
+READINGS = (
+    "Length and rate of the training with S from 256 to 512 are not given, nor the length of that at S=384; here they "
+    "are 370,000 steps from a rate of 0.001. Weights begin with a standard deviation of 0.01, the paper's variance."
+)

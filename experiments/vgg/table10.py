@@ -1,8 +1,7 @@
 """Table 10: comparison with the state of the art in ILSVRC localisation."""
 
-from deepconv.tables import WITHHELD, Row, Table
+from deepconv.tables import QUOTED, WITHHELD, Row, Table
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 10. ILSVRC localisation, comparison",
     {

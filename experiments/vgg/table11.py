@@ -1,8 +1,7 @@
 """Table 11: the nets' features, not trained further, with a linear SVM on other data sets."""
 
-from deepconv.tables import Row, Table
+from deepconv.tables import QUOTED, Row, Table
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 11. Image classification on other data sets: features and a linear support vector machine",
     {

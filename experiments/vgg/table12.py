@@ -1,8 +1,7 @@
 """Table 12: actions in still images of VOC-2012."""
 
-from deepconv.tables import Row, Table
+from deepconv.tables import QUOTED, Row, Table
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 12. VOC-2012, actions in still images",
     {"mean average precision, %": "mean_average_precision"},

@@ -1,7 +1,7 @@
 """Table 3: one net at one test scale."""
 
-from deepconv.tables import Row, Table
-from experiments.vgg import A_LRN, C_384, C_JITTERED, D_384, D_JITTERED, E_384, E_JITTERED, ERRORS, A, B, C, D, E
+from deepconv.tables import ERRORS, Row, Table
+from experiments.vgg import A_LRN, C_384, C_JITTERED, D_384, D_JITTERED, E_384, E_JITTERED, READINGS, A, B, C, D, E
 
 AT_256, AT_384 = "dense_q256", "dense_q384"
 TABLE = Table(
@@ -21,4 +21,5 @@ TABLE = Table(
         Row("E, S=384, Q=384", (26.9, 8.7), [E_384], [AT_384]),
         Row("E, S from 256 to 512, Q=384", (25.5, 8.0), [E_JITTERED], [AT_384]),
     ],
+    note=READINGS,
 )

@@ -1,6 +1,6 @@
 """Table 4: one net at three test scales."""
 
-from deepconv.tables import Row, Table
+from deepconv.tables import ERRORS, Row, Table
 from experiments.vgg import (
     AROUND_256,
     AROUND_384,
@@ -11,7 +11,7 @@ from experiments.vgg import (
     DENSE,
     E_384,
     E_JITTERED,
-    ERRORS,
+    READINGS,
     B,
     C,
     D,
@@ -33,4 +33,5 @@ TABLE = Table(
         Row("E, S=384, Q=352, 384, 416", (26.7, 8.6), [E_384], [AROUND_384]),
         Row("E, S from 256 to 512, Q=256, 384, 512", (24.8, 7.5), [E_JITTERED], [DENSE]),
     ],
+    note=READINGS,
 )

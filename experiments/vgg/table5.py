@@ -1,7 +1,7 @@
 """Table 5: dense and multi-crop tests, and both together."""
 
-from deepconv.tables import Row, Table
-from experiments.vgg import BOTH, D_JITTERED, DENSE, E_JITTERED, ERRORS, MULTI_CROP
+from deepconv.tables import ERRORS, Row, Table
+from experiments.vgg import BOTH, D_JITTERED, DENSE, E_JITTERED, MULTI_CROP, READINGS
 
 TABLE = Table(
     "Table 5. ImageNet validation, dense and multi-crop tests, S from 256 to 512, Q=256, 384, 512",
@@ -14,4 +14,5 @@ TABLE = Table(
         Row("E, multi-crop", (24.6, 7.4), [E_JITTERED], [MULTI_CROP]),
         Row("E, multi-crop and dense", (24.4, 7.1), [E_JITTERED], [BOTH]),
     ],
+    note=READINGS,
 )

@@ -1,6 +1,6 @@
 """Table 6: means of several nets' probabilities."""
 
-from deepconv.tables import WITHHELD, Row, Table
+from deepconv.tables import ERRORS, WITHHELD, Row, Table
 from experiments.vgg import (
     AROUND_256,
     AROUND_384,
@@ -12,8 +12,8 @@ from experiments.vgg import (
     DENSE,
     E_384,
     E_JITTERED,
-    ERRORS,
     MULTI_CROP,
+    READINGS,
     C,
     D,
     E,
@@ -33,4 +33,5 @@ TABLE = Table(
         Row("the same, multi-crop", (23.9, 7.2, None), TWO_NETS, [MULTI_CROP], "ensemble"),
         Row("the same, multi-crop and dense", (23.7, 6.8, 6.8), TWO_NETS, [BOTH], "ensemble"),
     ],
+    note=READINGS,
 )

@@ -1,10 +1,9 @@
 """Table 7: comparison with the state of the art in ILSVRC classification."""
 
-from deepconv.tables import WITHHELD, Row, Table
-from experiments.vgg import BOTH, D_JITTERED, E_JITTERED, ERRORS
+from deepconv.tables import ERRORS, QUOTED, WITHHELD, Row, Table
+from experiments.vgg import BOTH, D_JITTERED, E_JITTERED, READINGS
 from experiments.vgg.table6 import SUBMISSION
 
-QUOTED = "as cited by the paper"
 TABLE = Table(
     "Table 7. ILSVRC classification without outside data",
     ERRORS | {"top-5 error of the test set, %": WITHHELD},
@@ -25,4 +24,5 @@ TABLE = Table(
         Row("Krizhevsky et al., 5 nets", (38.1, 16.4, 16.4), quoted=QUOTED),
         Row("Krizhevsky et al., 1 net", (40.7, 18.2, None), quoted=QUOTED),
     ],
+    note=READINGS,
 )
