@@ -122,8 +122,7 @@ class Table:
 
     counts: columns that are counted from a run's config, without training it. measure(directory, test) gives the other
     columns' numbers of a run, and what is to be drawn, or None where they are not there yet. draw(results) gives a
-    matplotlib Figure of them. after: what follows `python -m`
-    in commands that measure needs, with {run} for the directory.
+    matplotlib Figure of them. after: what follows `python -m` in commands that measure needs, with {run} for the directory.
     """
 
     title: str

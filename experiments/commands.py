@@ -65,7 +65,7 @@ def collect(chosen: Mapping[str, Table], runs: Path, folder: Path) -> None:
         file = folder / f"{name}.json"
         before = results_lib.read(file)
         after = results_lib.collect(table, directories, before)
-        if after != before and (after["rows"] or "counted" in after):
+        if after != before and (before or after["rows"] or "counted" in after):
             results_lib.write(file, after)
             print(f"written: {file}")
     print(f"{len(directories)} runs in {runs} were looked at; python -m experiments render writes the page")
@@ -76,7 +76,9 @@ def render(chosen: Mapping[str, Table], folder: Path, page: Path) -> None:
     results = read(chosen, folder)
     for name, table in chosen.items():
         picture, mark = folder / f"{name}.png", stamp(name, table, results[name])
-        if pages.pictured(name, table, results[name]) and pages.stamp_of(picture) != mark:
+        if not pages.pictured(name, table, results[name]):
+            picture.unlink(missing_ok=True)
+        elif pages.stamp_of(picture) != mark:
             pages.draw(table, results[name], picture, mark)
             print(f"drawn:   {picture}")
     page.write_text(pages.page(chosen, results))

@@ -98,7 +98,7 @@ def pictured(name: str, table: Table, results: Mapping[str, Any]) -> bool:
     return bool(table.draw) and (bool(results.get("rows")) or (entries.HERE / f"{name}.csv").exists())
 
 
-def page(entries: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) -> str:
+def page(chosen: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) -> str:
     """README.md: every table, the paper's numbers beside ours."""
     page = [
         "# Every table and figure",
@@ -108,7 +108,7 @@ def page(entries: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]])
         "paper's. Only what was done as in the paper stands there; the last column has what was done otherwise, and",
         "how. `–`: not measured yet; `python -m experiments show <entry>` has the commands.",
     ]
-    for name, table in entries.items():
+    for name, table in chosen.items():
         found = results[name]
         heading, *rows = lines(table, found)
         page += ["", f"## {name}", "", f"**{table.title}**", "", _line(heading), _line(["---"] * len(heading))]
