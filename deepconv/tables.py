@@ -121,8 +121,8 @@ class Table:
     """A table or figure. Columns are {what the paper calls it: the name of ours}.
 
     counts: columns that are counted from a run's config, without training it. measure(directory, test) gives the other
-    columns' numbers of a run, and what is to be drawn, or None where they are not there yet. draw(results) gives a
-    matplotlib Figure of them. after: what follows `python -m` in commands that measure needs, with {run} for the directory.
+    columns' numbers of a run, and what is to be drawn, or None where they are not there yet. after: commands that
+    measure needs, less `python -m`, with {run} for the directory. draw(results) gives a matplotlib Figure.
     """
 
     title: str
