@@ -167,7 +167,7 @@ def provenance(workdir: Path) -> Values:
         "started": starts[0]["time"],
         "commit": last["commit"],
         "dirty": any(start["dirty"] for start in starts),
-        "device": f"{last['devices']} x {last['device_kind']}, {last['cpus']} cores",
+        "device": f"{last['devices']} x {last['device_kind']}, CPU cores: {last['cpus']}",
         "versions": last["versions"],
     }
 

@@ -195,19 +195,29 @@ def numbers(table: Table, row: Row, results: Values) -> dict[str, tuple[Cell, fl
     records = ours(row, results) if row.runs and table.trained() else None
     for name in table.trained() if records else ():
         values = [record["values"].get(name) for record in records]
+        if row.combine == "ratio":
+            values = [_ratio(*values)]
         if any(value is None or isinstance(value, str) for value in values):
             cells[name] = (values[0] if len(values) == 1 else None, None)
             continue
         if row.less:
             *values, base = values
             values = [value - base for value in values]
-        if row.combine == "ratio":
-            values = [values[0] / values[1]]
         mean = sum(values) / len(values) if len(values) > 1 else values[0]
         many = len(values) > 1 and row.combine == "mean"
         spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if many else None
         cells[name] = (min(values) if row.combine == "best" else mean, spread)
     return cells
+
+
+def _ratio(number: Cell, other: Cell) -> Cell:
+    """Of "more than 40" and 5, "more than 8.0"; None where there is no telling."""
+    if not isinstance(other, float | int) or number is None:
+        return None
+    if isinstance(number, str):
+        words, limit = number.rsplit(" ", 1)
+        return f"{words} {float(limit) / other:.1f}"
+    return number / other
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Values:

@@ -60,7 +60,12 @@ def test_a_run_fills_its_cell_with_where_it_comes_from(tmp_path):
     (record,) = found["rows"]["net"]
     assert record["departs"] == [] and record["values"]["top1_error"] == 9.0
     assert record["hours"] == pytest.approx((1000 * 128 / 128 + 1000 * 128 / 256) / 3600, abs=1e-3)
-    assert (record["steps"], record["seed"], record["commit"], record["device"]) == (2000, 0, "abc", "2 x cpu, 2 cores")
+    assert (record["steps"], record["seed"], record["commit"], record["device"]) == (
+        2000,
+        0,
+        "abc",
+        "2 x cpu, CPU cores: 2",
+    )
     assert tables.state(table, row, found) == "done"
     assert pages.lines(table, found)[1] == ["net", "8.75", "9.00 (+0.25)"]
     assert pages.commands(table, found) == []
@@ -135,6 +140,10 @@ def test_differences_and_ratios_by_hand(tmp_path):
     found = collect(table, tmp_path)
     assert tables.numbers(table, less, found)["top1_error"][0] == 2.0
     assert tables.numbers(table, ratio, found)["top1_error"][0] == 1.2
+    found["rows"]["ratio"][0 if found["rows"]["ratio"][0]["run"] == CIFAR[1].name else 1]["values"]["top1_error"] = (
+        "more than 40"
+    )
+    assert tables.numbers(table, ratio, found)["top1_error"][0] == "more than 4.0"
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
