@@ -167,6 +167,10 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(tmp
 PARAMETERS = dict(alexnet=60.97, alexnet_code=60.97, alexnet_owt=61.10, resnet18=11.52, resnet34=21.62, resnet50=25.56)
 PARAMETERS |= dict(resnet101=44.55, resnet152=60.19, vgg11=132.86, vgg11_lrn=132.86, vgg13=133.05, vgg16_1x1=133.64)
 PARAMETERS |= dict(vgg16=138.36, vgg19=143.67, vgg13_5x5=134.50, resnet_cifar=0.27, alexnet_cifar=1.90, quickstart=0.08)
+PARAMETERS |= dict(alexnet_cifar_13pct=1.12, alexnet_cifar_11pct=2.11, vgg16_fc=138.36)
+PARAMETERS |= dict(
+    alexnet_finetuned=61.56, alexnet_fall2009=57.50, alexnet_fall2011=57.50
+)  # the latter with 10 classes
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
