@@ -75,8 +75,9 @@ def shrunk(table: Table) -> Table:
         changes = {"data.image_size": SIZES.get(model, 64), "checkpoint_every_steps": 100}
         if "total_steps" in config:
             changes |= {"data.train_split": "train[:32]", "data.eval_split": "test[:2]"}
-            # after two steps, the averages in BatchNorm are such that 110 plain layers overflow
-            changes |= {"total_steps": 6 if model == "resnet_cifar" else 2}
+            # after fewer steps, the averages in BatchNorm are such that 110 plain layers overflow
+            plain = model == "resnet_cifar" and not config.model.residual
+            changes |= {"total_steps": 30 if plain else 2}
         else:  # two steps an epoch, of which alexnet/fig1_rates needs two
             changes |= {"batch_size": 80, "data.eval_split": "test[:8]"}
             changes |= {"total_epochs": 2} if model == "alexnet_cifar" else {}

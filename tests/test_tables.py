@@ -122,7 +122,7 @@ def test_every_run_can_be_shrunk():
         config_lib.check_fields(config)
         config_lib.check_together(config, 32 if "total_steps" in config else 160, 1)
         assert config.data.name == "shapes" and config.data.image_size <= 64
-        assert config_lib.steps(config, "total", 160, config.batch_size) <= 6
+        assert config_lib.steps(config, "total", 160, config.batch_size) <= 30
 
     def nets(runs):
         return {str(run.load().model.to_dict() | {"bn_group": "any"}) for run in runs}
