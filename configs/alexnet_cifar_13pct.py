@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/alexnet_cifar_13pct.py --data_dir=DIR --evals=ten_crop
 
-The paper's test error in percent: 13. The schedule is that of alexnet_cifar_11pct.py, "the same idea".
+The paper's test error in percent: 13. The schedule is that of alexnet_cifar_11pct.py.
 """
 
 from alexnet_cifar_11pct import get_config as with_normalisation

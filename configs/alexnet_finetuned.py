@@ -4,7 +4,7 @@
         --init_layers=conv1,conv2,conv3,conv4,conv5,conv6,fc6,fc7
 
 The paper's errors in percent, top-1 and top-5, --evals=ten_crop: 39.0 and 16.6 on ILSVRC-2012's validation set.
-The authors' log has fc8 "briefly" at 0.01; here that is for one epoch.
+fc8 has the larger rate for one epoch; the authors' log has it for a short time that is not given.
 """
 
 from alexnet_code import get_config as code

@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/vgg16_fc.py --init_from=RUN_OF_D_AT_384
 
-"The multi-scale net of the submission was made by fine-tuning only the fully-connected layers"; S from 256 to 512.
+S is from 256 to 512: --config.data.train_scale=256,512 --config.data.test_scale=384.
 """
 
 from ml_collections import ConfigDict

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepconv import tables
+from deepconv.preemption import EXIT_CODE as STOPPED  # of a run that was told to stop, and saved its state
 from deepconv.tables import Table, Values
 
-STOPPED = 75  # the exit code of a run that was told to stop, and saved its state
 Command = Sequence[str]  # what follows `python -m`
 
 

@@ -3,8 +3,8 @@
     python -m deepconv.responses --run=RUN_DIR --data_dir=DIR
 
 writes responses.json to the run's directory: {"layers": [...], "std": [...]}, the convolutions of a net for CIFAR-10
-in order. "The responses are the outputs of each 3x3 layer, after BN and before other nonlinearity (ReLU/addition)." On
-which images is not said; here it is the recipe's test split, over images, places and channels, BatchNorm as in tests.
+in order. Responses are what a convolution puts out after BatchNorm, before the rectifier or the sum. On which images is
+not said; here it is the recipe's test split, over images, places and channels, BatchNorm as in tests.
 """
 
 import functools

@@ -34,7 +34,7 @@ def status(chosen: Mapping[str, Table], folder: Path) -> None:
         total = {state: total[state] + count for state, count in counts.items()}
         grid.add_row(
             name,
-            re.sub(r"^(Table|Fig\.|Text|Section)[^.,]*[.,] ", "", table.title),
+            re.sub(r"^(Table|Fig\.|Text|Section).*?[.,] ", "", table.title),
             *(str(count or "") for count in counts.values()),
         )
     grid.add_section()

@@ -65,7 +65,7 @@ LAYERS = {
     "responses": {"cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
     | {"data.augment", "data.sources", "models.layers"},
     "tables": {"config"},
-    "jobs": {"tables"},
+    "jobs": {"preemption", "tables"},
     "counts": {"models", "state", "tables", "weights"},
     "results": {"ensemble", "evaluate", "metrics", "runlog", "tables"},
     "benchmark": {"cli", "evaluate", "protocols", "runlog", "sharding", "train"}

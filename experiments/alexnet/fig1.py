@@ -1,7 +1,7 @@
 """Fig. 1: training with rectifiers and with tanh on CIFAR-10.
 
-"The learning rates for each network were chosen independently to make training as fast as possible. No regularization
-of any kind was employed." Which net it was is not said. Of cuda-convnet's nets, 18pct has four layers with weights, and
+Rates were chosen for each by itself, to make training as fast as possible, and nothing was regularised. Which net it
+was is not said. Of cuda-convnet's nets, 18pct has four layers with weights, and
 13pct has four before the last. Rates: see fig1_rates.py.
 """
 

@@ -68,5 +68,5 @@ TABLE = Table(
     ],
     measure=kernels,
     draw=draw,
-    note='Which tower takes the colours differs from run to run; the paper: "modulo a renumbering of the GPUs".',
+    note="Which tower takes the colours may differ from run to run.",
 )

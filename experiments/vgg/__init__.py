@@ -16,9 +16,7 @@ SHALLOW = Run("vgg13_5x5")  # each pair of 3x3 convolutions of B made one of 5x5
 
 
 def at_384(net: Run) -> Run:
-    """The net of S=256 trained further: "to speed up training of the S=384 network, it was initialised with the weights
-    pre-trained with S=256, and we used a smaller initial learning rate of 1e-3".
-    """
+    """The net of S=256 trained further, from a smaller rate (3.1)."""
     scales = {"data.train_scale": (384, 384), "data.test_scale": 384, "optimizer.learning_rate": 1e-3}
     return Run(net.config, net.overrides | scales, init_from=net)
 
@@ -30,7 +28,7 @@ def jittered(net: Run, config: str | None = None) -> Run:
 
 C_384, D_384, E_384 = map(at_384, (C, D, E))
 C_JITTERED, D_JITTERED, E_JITTERED = map(jittered, (C_384, D_384, E_384))
-D_SUBMISSION = jittered(D_384, "vgg16_fc")  # Table 6: "by fine-tuning only the fully-connected layers"
+D_SUBMISSION = jittered(D_384, "vgg16_fc")  # Table 6: only its fully connected layers were trained further
 
 # Three scales at test (Table 4): around S, or those of the jittered nets
 AROUND_256, AROUND_384 = "dense_q224_256_288", "dense_q352_384_416"
@@ -38,5 +36,6 @@ DENSE, MULTI_CROP, BOTH = (f"{test}_q256_384_512" for test in ("dense", "multi_c
 
 READINGS = (
     "Length and rate of the training with S from 256 to 512 are not given, nor the length of that at S=384; here they "
-    "are 370,000 steps from a rate of 0.001. Weights begin with a standard deviation of 0.01, the paper's variance."
+    "are 370,000 steps from a rate of 0.001. Weights begin with a standard deviation of 0.01; the paper has that as their "
+    "variance."
 )
