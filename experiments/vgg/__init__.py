@@ -36,6 +36,6 @@ DENSE, MULTI_CROP, BOTH = (f"{test}_q256_384_512" for test in ("dense", "multi_c
 
 READINGS = (
     "Length and rate of the training with S from 256 to 512 are not given, nor the length of that at S=384; here they "
-    "are 370,000 steps from a rate of 0.001. Weights begin with a standard deviation of 0.01; the paper has that as their "
-    "variance."
+    "are 370,000 steps from a rate of 0.001. Weights begin with a standard deviation of 0.01; the paper has that as "
+    "their variance."
 )
