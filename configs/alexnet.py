@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "validation"
     config.data.image_size = 224
     config.data.mean = "pixel"
+    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
     config.data.train_scale = (256, 256)  # shorter side; its central square is cut out, and crops are taken of it
     config.data.test_scale = 256
     config.data.central_square = True

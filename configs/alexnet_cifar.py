@@ -40,6 +40,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "test"
     config.data.image_size = 32
     config.data.mean = "pixel"
+    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
     config.data.augment = "none"
 
     config.optimizer = ConfigDict()

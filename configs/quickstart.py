@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.model.name = "resnet_cifar"
     config.model.depth = 8
     config.model.residual = True
+    config.model.shortcut = "A"
     config.model.bn_group = 0
     config.model.dtype = "float32"
 
@@ -32,6 +33,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "test"
     config.data.image_size = 24
     config.data.mean = "channel"
+    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
     config.data.augment = "none"
 
     config.optimizer = ConfigDict()

@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.model.name = "resnet_cifar"
     config.model.depth = 20  # 6n+2
     config.model.residual = True
+    config.model.shortcut = "A"  # new channels last; "a_both_sides" has half of them first
     config.model.bn_group = (
         0  # images normalised together, 0: the whole batch; 64 if the authors' two GPUs did not share
     )
@@ -41,6 +42,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "test"
     config.data.image_size = 32
     config.data.mean = "pixel"
+    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
     config.data.augment = "pad_crop_flip"
 
     config.optimizer = ConfigDict()

@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "validation"
     config.data.image_size = 224
     config.data.mean = "channel"
+    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
     config.data.train_scale = (256, 256)  # "S": the shorter side is drawn from here; 384,384 and 256,512 are the others
     config.data.test_scale = 256
     config.data.central_square = False

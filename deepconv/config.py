@@ -10,6 +10,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from deepconv import runlog
+
+SCHEMA = 2  # of recipes and of config.json; it grows when a field is added
+# (schema, model or "" for all, field, value): the value that a field has in recipes and runs older than the field
+ADDED = (
+    (2, "", "data.std", "none"),
+    (2, "resnet_cifar", "model.shortcut", "A"),
+)
 EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer")
 DROPS = {"drop_at_steps", "drop_at_epochs"}
 FREEZES = {"freeze_at_steps", "freeze_at_epochs"}
@@ -30,11 +38,40 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bo
     if not hasattr(module, "get_config"):
         raise ValueError(f"--config={path} has no function get_config(); recipes lie in configs/")
     config = module.get_config()
+    complete(config)
     if smoke:
         shrink(config, overrides)
     for field, value in overrides.items():
         _override(config, field, value)
     return config.lock()
+
+
+def complete(config: ConfigDict | dict[str, Any]) -> None:
+    """Adds the fields that did not exist yet when a recipe or a config.json was written, in place.
+
+    Raises ValueError for a config of a newer deepconv.
+    """
+    schema = config.get("schema", 1)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ValueError(f"the config has schema {schema!r}; this version of deepconv reads schemas up to {SCHEMA}")
+    for _, model, field, value in ADDED:
+        part, name = field.split(".")
+        if part in config and name not in config[part] and model in ("", config["model"]["name"]):
+            config[part][name] = value
+    config["schema"] = SCHEMA
+
+
+def read_run(workdir: Path) -> dict[str, Any]:
+    """The config.json of a run's directory, completed. Raises FileNotFoundError, or OSError for a damaged one."""
+    file = workdir / "config.json"
+    if not file.exists():
+        raise FileNotFoundError(f"{workdir} is not the directory of a run: it has no config.json")
+    config = runlog.read_json(file, dict)
+    try:
+        complete(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise OSError(f"{file} cannot be used: {error}") from None
+    return config
 
 
 @contextlib.contextmanager

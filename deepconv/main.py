@@ -99,7 +99,7 @@ def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:
     ):
         return False
     claimed = workdir / "config.json"  # of a run that was begun from these weights, maybe: then its tests are meant
-    return not claimed.exists() or json.loads(claimed.read_text()).get("train") is False
+    return not claimed.exists() or config_lib.read_run(workdir).get("train") is False
 
 
 def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
@@ -134,7 +134,7 @@ def _claim(workdir: Path, new: dict[str, Any]) -> None:
     from deepconv import runlog
 
     path = workdir / "config.json"
-    old = json.loads(path.read_text()) if path.exists() else new
+    old = config_lib.read_run(workdir) if path.exists() else new
     if "init_from" in new and "init_sha256" not in new:  # the file is gone, and not needed any more
         new |= {key: old[key] for key in ("init_sha256",) if key in old}
     if not path.exists():

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from PIL import ExifTags, Image, ImageOps
 
 from deepconv import checkpoint, cli, evaluate, features, models, preemption, protocols, sharding
+from deepconv import config as config_lib
 from deepconv.data import decode, sources, statistics
 from deepconv.state import TrainState
 
@@ -113,9 +114,7 @@ def _is_readable(photo: str) -> bool:
 
 def load(run: Path) -> Trained:
     """The net of a run's newest checkpoint. Raises OSError, ValueError, CheckpointError."""
-    if not (run / "config.json").exists():
-        raise FileNotFoundError(f"{run} is not the directory of a run: it has no config.json")
-    config = ConfigDict(json.loads((run / "config.json").read_text()))
+    config = ConfigDict(config_lib.read_run(run))
     found = checkpoint.read(run / "checkpoints")
     missing = [name for name in ("classes.json", "statistics.npz") if not (run / name).exists()]
     if missing:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deepconv import config as config_lib
 from deepconv import runlog
 from deepconv.tables import DATA, Row, Run, Table, Values, flatten, written
 
@@ -22,7 +23,7 @@ Directories = Mapping[Path, Values]  # of runs, with their config.json
 def directories(root: Path) -> dict[Path, Values]:
     """Of the runs below a folder that have begun; weights that were only imported are not among them."""
     files = [file for file in sorted(root.glob("*/config.json")) if file.with_name("environment.json").exists()]
-    return {file.parent: json.loads(file.read_text()) for file in files}
+    return {file.parent: config_lib.read_run(file.parent) for file in files}
 
 
 def collect(table: Table, found: Directories, before: Values) -> Values:
@@ -153,7 +154,7 @@ def curves(workdir: Path, test: str) -> Values | None:
 def provenance(workdir: Path) -> Values:
     """Where a run's numbers come from."""
     starts = json.loads((workdir / "environment.json").read_text())
-    config = json.loads((workdir / "config.json").read_text())
+    config = config_lib.read_run(workdir)
     steps, seconds = 0, 0.0
     for record in runlog.read_metrics(workdir):
         if "images_per_second" in record:

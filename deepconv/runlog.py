@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+Content = TypeVar("Content", dict, list)
 
 
 @contextlib.contextmanager
@@ -49,6 +50,17 @@ def write_json(path: Path, content: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def read_json(path: Path, kind: type[Content]) -> Content:
+    """What a JSON file holds. Raises OSError, with the file's name, where that is not whole or not of this kind."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise OSError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, kind):
+        raise OSError(f"{path} is damaged: it holds a {type(content).__name__}, not a {kind.__name__}")
+    return content
 
 
 def record_start(workdir: Path) -> list[str]:

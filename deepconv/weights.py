@@ -26,6 +26,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from deepconv import checkpoint, models, optim, runlog
+from deepconv import config as config_lib
 from deepconv.data import sources, statistics
 from deepconv.models.alexnet import AlexNet
 from deepconv.models.resnet import CifarResNet, ResNet
@@ -236,7 +237,7 @@ def export_run(run: Path, target: Path) -> int:
     if target.exists() or not target.absolute().parent.is_dir():
         raise OSError(f"{target} exists, or its folder does not; give another --to")
     state = checkpoint.read(run / "checkpoints")
-    config = ConfigDict(json.loads((run / "config.json").read_text()))
+    config = ConfigDict(config_lib.read_run(run))
     (last,) = set(LAST_LAYERS) & set(state["params"])
     model = models.create(config.model, len(state["params"][last]["bias"]))
     tensors = to_torch({kind: state[kind] for kind in ("params", "batch_stats")}, model)

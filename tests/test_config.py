@@ -1,3 +1,4 @@
+import json
 import re
 import sys
 
@@ -152,3 +153,22 @@ def test_schedules_of_biases_and_layers_are_scaled_and_checked():
         with pytest.raises(ValueError, match=re.escape(named)):
             config_lib.check_fields(config)
             config_lib.check_together(config, examples=1_000_000, devices=1)
+
+
+def test_a_field_that_came_later_orphans_no_run(tmp_path):
+    config = json.loads(config_lib.load(CIFAR).to_json())
+    old = json.loads(json.dumps(config))
+    del old["schema"], old["model"]["shortcut"], old["data"]["std"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert config_lib.read_run(tmp_path) == config and config["schema"] == config_lib.SCHEMA
+    (tmp_path / "config.json").write_text(json.dumps(config | {"schema": config_lib.SCHEMA + 1}))
+    with pytest.raises(OSError, match=f"config.json cannot be used.*reads schemas up to {config_lib.SCHEMA}"):
+        config_lib.read_run(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config)[:-9])
+    with pytest.raises(OSError, match="config.json is damaged"):
+        config_lib.read_run(tmp_path)
+
+
+def test_a_recipe_without_a_later_field_has_its_default(tmp_path):
+    (tmp_path / "mine.py").write_text(CIFAR.read_text().replace('config.model.shortcut = "A"', "pass"))
+    assert config_lib.load(tmp_path / "mine.py").model.shortcut == "A"

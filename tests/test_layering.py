@@ -10,7 +10,7 @@ LAYERS = {
     "metrics": set(),
     "state": set(),
     "optim": set(),
-    "config": set(),
+    "config": {"runlog"},
     "runlog": set(),
     "curves": {"runlog"},
     "checkpoint": {"state"},
@@ -43,7 +43,7 @@ LAYERS = {
     "ensemble": {"cli", "evaluate", "metrics"},
     "features": {"evaluate", "protocols", "runlog", "sharding", "state", "data.augment", "data.sources"},
     "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "protocols", "sharding", "state"}
-    | {"data.decode", "data.sources", "data.statistics"},
+    | {"config", "data.decode", "data.sources", "data.statistics"},
     "batch_stats": {"models.layers", "preemption", "runlog", "sharding", "state", "train"}
     | {"data.augment", "data.pipeline", "data.statistics"},
     "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "protocols", "runlog"}
@@ -58,7 +58,7 @@ LAYERS = {
         "data.statistics",
     },
     "cli": {"config"},
-    "weights": {"checkpoint", "cli", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
+    "weights": {"checkpoint", "cli", "config", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
     | {"runlog", "state", "data.sources", "data.statistics"},
     "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "protocols", "runlog"}
     | {"train", "weights"},
@@ -67,7 +67,7 @@ LAYERS = {
     "tables": {"config"},
     "jobs": {"preemption", "tables"},
     "counts": {"models", "state", "tables", "weights"},
-    "results": {"ensemble", "evaluate", "metrics", "runlog", "tables"},
+    "results": {"config", "ensemble", "evaluate", "metrics", "runlog", "tables"},
     "benchmark": {"cli", "evaluate", "protocols", "runlog", "sharding", "train"}
     | {"data.decode", "data.pipeline", "data.sources"},
 }

@@ -304,10 +304,13 @@ class BatchNorm(nn.Module):
         return (grouped * factor + shift).astype(self.dtype).reshape(x.shape)
 
 
-def shortcut_a(x: jax.Array, filters: int, stride: int) -> jax.Array:
+def shortcut_a(x: jax.Array, filters: int, stride: int, both_sides: bool = False) -> jax.Array:
     """Option A: every stride-th pixel, new channels zero (He et al. 2015, 3.3).
 
-    That pixels are picked, not averaged, and that the new channels come last is our reading.
+    That pixels are picked, not averaged, and that the new channels come last is our reading. With both_sides, half of
+    them come first, as in some nets for CIFAR-10 that are trained elsewhere.
     """
     x = x[:, ::stride, ::stride]
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, filters - x.shape[-1])))
+    new = filters - x.shape[-1]
+    before = new // 2 if both_sides else 0
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, new - before)))

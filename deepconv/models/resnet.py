@@ -25,6 +25,7 @@ FILTERS = (64, 128, 256, 512)  # on maps of 56, 28, 14, 7 pixels; a bottleneck b
 
 CIFAR_FILTERS = (16, 32, 64)  # on maps of 32, 16, 8 pixels (4.2)
 
+SHORTCUTS = ("A", "a_both_sides", "B", "C")
 POOL1_PADDING = {"ceil": CEIL, "symmetric": 1}
 
 
@@ -33,7 +34,7 @@ class BasicBlock(nn.Module):
 
     filters: int
     stride: int
-    shortcut: str  # "A", "B", "C", or "none" for a plain net
+    shortcut: str  # "A", "a_both_sides", "B", "C", or "none" for a plain net
     bn_group: int
     dtype: Any
     train: bool
@@ -58,7 +59,7 @@ class BasicBlock(nn.Module):
             return y
         if self.shortcut == "C" or (self.shortcut == "B" and x.shape != y.shape):
             return y + self.conv_bn(x, y.shape[-1], 1, self.stride, "projection", "projection_bn")
-        return y + shortcut_a(x, y.shape[-1], self.stride)
+        return y + shortcut_a(x, y.shape[-1], self.stride, both_sides=self.shortcut == "a_both_sides")
 
 
 class BottleneckBlock(BasicBlock):
@@ -97,7 +98,7 @@ class ResNet(nn.Module):
         super().__post_init__()
         for field, known in (
             ("depth", (*BASIC, *BOTTLENECK)),
-            ("shortcut", ("A", "B", "C")),
+            ("shortcut", SHORTCUTS),
             ("stride_on", ("1x1", "3x3")),
             ("pool1", tuple(POOL1_PADDING)),
         ):
@@ -134,11 +135,14 @@ class CifarResNet(nn.Module):
     classes: int
     depth: int = 20
     residual: bool = True
+    shortcut: str = "A"
     bn_group: int = 0
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.shortcut not in SHORTCUTS[:2]:
+            raise ValueError(f"config.model.shortcut={self.shortcut!r} is unknown; choose one of A, a_both_sides")
         if self.depth < 8 or (self.depth - 2) % 6:
             raise ValueError(f"config.model.depth={self.depth} is not 6n+2; the paper has 20, 32, 44, 56, 110, 1202")
 
@@ -147,7 +151,9 @@ class CifarResNet(nn.Module):
         dtype = jnp.dtype(self.dtype)
         x = Conv(CIFAR_FILTERS[0], dtype=dtype, name="conv1")(x)
         x = nn.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 32, 32, 16]
-        shared = dict(shortcut="A" if self.residual else "none", bn_group=self.bn_group, dtype=dtype, train=train)
+        shared = dict(
+            shortcut=self.shortcut if self.residual else "none", bn_group=self.bn_group, dtype=dtype, train=train
+        )
         for part, filters in enumerate(CIFAR_FILTERS, 1):
             x = stage(x, f"stage{part}", BasicBlock, (self.depth - 2) // 6, filters, 1 if part == 1 else 2, shared)
         return head(x, self.classes)
