@@ -5,7 +5,7 @@
 Other rows and curves of the paper; `...` stands for --config.model:
     resnet18.py ...shortcut=A    resnet34.py ...shortcut=A (B, C)    resnet101.py    resnet152.py
     resnet18.py ...residual=False    resnet34.py ...residual=False      the plain nets of Table 2 and Fig. 4
-What torchvision calls resnet50: ...stride_on=3x3 ...pool1=symmetric (its resnet18 and 34: and ...shortcut=B)
+Weights of torchvision's or timm's resnet50: --init_from=FILE --library=torchvision (sets strides, shortcuts, images)
 
 The paper's errors in percent, top-1 and top-5, on the validation set:
     --evals=ten_crop                          22.85 and 6.71 (Table 3)

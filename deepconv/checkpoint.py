@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from deepconv.state import TrainState
+from deepconv.state import TrainState, not_finite
 
 SUMS = "SHA256SUMS.json"
 NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; nothing is restored from it
@@ -82,12 +82,15 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | No
     for step in sorted(manager.all_steps(), reverse=True):
         if not (reason := damage(directory / str(step))):
             try:
-                return manager.restore(step, args=ocp.args.StandardRestore(like))
+                state = manager.restore(step, args=ocp.args.StandardRestore(like))
             except Exception as error:
                 raise CheckpointError(
                     f"{directory / str(step)} is whole but is not a state of this model and optimiser; if the code has "
                     f"changed since, give another --workdir. {_cause(error)}"
                 ) from error
+            if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
+                raise CheckpointError(f"{directory / str(step)} is whole, but {bad}; such a net cannot be used")
+            return state
         print(
             f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {damaged / str(step)}",
             file=sys.stderr,
@@ -130,7 +133,10 @@ def read(directory: Path) -> dict[str, Any]:
         del shapes["opt_state"]
         to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         args = ocp.args.PyTreeRestore(shapes, restore_args=to_host, partial_restore=True)
-        return checkpointer.restore(newest / "default", args)
+        found = checkpointer.restore(newest / "default", args)
+    if bad := not_finite(found):
+        raise CheckpointError(f"{newest} is whole, but {bad}; such a net cannot be used")
+    return found
 
 
 def damage(checkpoint: Path) -> str | None:

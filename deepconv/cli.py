@@ -1,6 +1,8 @@
 """What the commands share: the flags that describe a run, and answers of one line."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -15,14 +17,22 @@ _SMOKE = flags.DEFINE_bool(
 )
 
 
-def load_config(arguments: list[str], init_from: str | None = None) -> tuple[ConfigDict, str]:
-    """The config that the flags describe, and its run's name. Raises ValueError."""
+def load_config(
+    arguments: list[str],
+    init_from: str | None = None,
+    change: Callable[[ConfigDict], dict[str, Any]] = lambda config: {},
+) -> tuple[ConfigDict, str]:
+    """The config that the flags describe, and its run's name. Raises ValueError.
+
+    change(config) gives fields that are to have other values, where no flag sets them.
+    """
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
     flag, smoke = flags.FLAGS["config"], _SMOKE.value
     if not flag.present:
         raise ValueError("--config is missing; try --config=configs/quickstart.py")
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
+    overrides = change(config_lib.load(path, overrides, smoke)) | overrides
     return config_lib.load(path, overrides, smoke), config_lib.run_name(path, overrides, smoke, init_from)
 
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from deepconv import metrics, preemption, runlog, sharding
 from deepconv.data import augment, decode, pipeline
 from deepconv.data.sources import Arrays, Records
+from deepconv.data.statistics import Input
 from deepconv.models.layers import Dense, inside
 from deepconv.protocols import PLACES, Protocol
 from deepconv.state import TrainState
@@ -34,7 +35,7 @@ class Net:
     """A network, and how images are prepared for it."""
 
     model: nn.Module
-    mean: np.ndarray  # as Statistics.mean gives it
+    input: Input
     size: int  # pixels of a side in training, and of a crop
     square: bool  # whether central squares are all that is seen of images
     batch_size: int  # crops at a time
@@ -47,7 +48,7 @@ def see_crops(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirro
     flat = crops.reshape(-1, *crops.shape[2:])
     probs = []
     for images in (flat, flat[:, :, ::-1]) if mirrored else (flat,):
-        scores = net.model.apply(_variables(state), augment.subtract_mean(images, net.mean), train=False)
+        scores = net.model.apply(_variables(state), augment.normalize(images, net.input), train=False)
         probs.append(jax.nn.softmax(scores.astype(jnp.float32)))
     return (sum(probs) / len(probs)).reshape(*crops.shape[:2], -1).mean(1)
 
@@ -59,12 +60,13 @@ def see_whole(state: TrainState, batch: dict[str, jax.Array], *, net: Net, poste
     2015, 3.2): scores, unless posteriors are asked for; of an image and its mirror, posteriors.
     """
     images, extent = batch["image"], batch["extent"]
-    mean, columns = stretch(net.mean, extent, images.shape[1:3]), jnp.arange(images.shape[2])[None]
+    mean, columns = stretch(net.input.mean, extent, images.shape[1:3]), jnp.arange(images.shape[2])[None]
+    given = net.input._replace(mean=mean)
     back = (extent[:, 1:] - 1 - columns) % images.shape[2]  # a mirror image begins where the image does
     probs = []
     for seen in (images, jnp.take_along_axis(images, back[:, None, :, None], 2)):
         dense = Dense(extent, net.size)
-        scores, views = net.model.apply(_variables(state), augment.subtract_mean(seen, mean), train=False, dense=dense)
+        scores, views = net.model.apply(_variables(state), augment.normalize(seen, given), train=False, dense=dense)
         scores = scores.astype(jnp.float32)
         values = inside(jax.nn.softmax(scores) if posteriors else scores, views).sum((1, 2))
         values /= views.prod(1, keepdims=True)

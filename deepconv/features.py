@@ -48,7 +48,7 @@ def output(
 
     Before the nonlinearity that follows the layer or, rectified, with zero for what is negative.
     """
-    images = augment.subtract_mean(batch["image"][:, 0], net.mean)
+    images = augment.normalize(batch["image"][:, 0], net.input)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     captured = dict(capture_intermediates=lambda module, method: module.path == (layer,) and method == "__call__")
     _, found = net.model.apply(variables, images, train=False, **captured, mutable=["intermediates"])

@@ -6,19 +6,26 @@ Running the same command again goes on where it stopped, and does nothing where 
 import hashlib
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Column, Table
 
-from deepconv import cli
+from deepconv import cli, conventions
 from deepconv import config as config_lib
+from deepconv.data.statistics import Statistics
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run [runs/<recipe>,<what is changed in it>].")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Start from the weights of this run, or of a safetensors file.")
-_INIT_LAYERS = flags.DEFINE_list("init_layers", [], "Of these, take only the layers named; the others are random.")
+_INIT_LAYERS = flags.DEFINE_list(
+    "init_layers", [], "Of these, take only the layers named, or all_but_head; the others are random."
+)
+_LIBRARY = flags.DEFINE_enum("library", None, [*conventions.LIBRARIES], conventions.LIBRARY_HELP)
+_INPUT = flags.DEFINE_string("input", None, conventions.INPUT_HELP)
 _EVALS = flags.DEFINE_list(
     "evals",
     ["center"],
@@ -37,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
     preemption.install()
     try:
-        config, name = cli.load_config(arguments, _INIT_FROM.value)
+        config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source)
         workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
         origin = _origin() if _INIT_FROM.value else {}
         if _INIT_LAYERS.value and not origin:
@@ -48,11 +55,15 @@ def main(arguments: list[str]) -> int:
         if untrained:
             workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
             origin["train"] = False
-        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained)
+        given = _statistics_of_source(workdir) if untrained else None
+        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
         start = {}
         if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
             source = Path(_INIT_FROM.value).expanduser()
-            start = weights.take(source, task.model, config.data.image_size, _INIT_LAYERS.value)
+            bgr = conventions.in_bgr(_LIBRARY.value or "", _INPUT.value or "")
+            start = weights.take(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
+            if source.is_file() and not (_LIBRARY.value or _INPUT.value):
+                print(conventions.warning(config, source), file=sys.stderr)
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
 
@@ -75,9 +86,43 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _fields_of_source(config: ConfigDict) -> dict[str, Any]:
+    """What the weights to start from change in a recipe, so that images are those that their net takes."""
+    library, images = _LIBRARY.value or "", _INPUT.value or ""
+    if not _INIT_FROM.value:
+        if library or images:
+            raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
+        return {}
+    source = Path(_INIT_FROM.value).expanduser()
+    if not (source.exists() or library or images) and _WORKDIR.value:
+        source = Path(_WORKDIR.value).expanduser()  # of a run that goes on without its source
+    if not (source / "config.json").exists():
+        return conventions.of_file(config, library, images)
+    if library or images:
+        raise ValueError(f"--library and --input describe files; {source} is a run, which knows its images")
+    whole = _INIT_LAYERS.value in ([], [conventions.ALL_BUT_HEAD])
+    fields = conventions.of_run(config, config_lib.read_run(source), whole)
+    if fields:
+        changes = " ".join(f"--config.{field}={value}" for field, value in fields.items())
+        print(f"as in {source}, where no flag says otherwise: {changes}", flush=True)
+    return fields
+
+
+def _statistics_of_source(workdir: Path) -> Statistics | None:
+    """Those that the images of an untrained run's net are prepared with, where it or its source has them."""
+    from deepconv.data import statistics
+
+    for folder in (workdir, Path(_INIT_FROM.value).expanduser()):
+        if (file := folder / "statistics.npz").exists():
+            return statistics.load(file, "")
+    return None
+
+
 def _origin() -> dict[str, Any]:
     """What config.json says of the weights that a run starts from; a file may have changed under its name."""
     origin = {"init_from": _INIT_FROM.value, "init_layers": _INIT_LAYERS.value}
+    if conventions.in_bgr(_LIBRARY.value or "", _INPUT.value or ""):
+        origin["init_bgr"] = True
     file = Path(_INIT_FROM.value).expanduser()
     if file.is_file():
         with file.open("rb") as content:

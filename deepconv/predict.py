@@ -116,19 +116,20 @@ def load(run: Path) -> Trained:
     """The net of a run's newest checkpoint. Raises OSError, ValueError, CheckpointError."""
     config = ConfigDict(config_lib.read_run(run))
     found = checkpoint.read(run / "checkpoints")
-    missing = [name for name in ("classes.json", "statistics.npz") if not (run / name).exists()]
-    if missing:
+    files = ["classes.json", *["statistics.npz"] * statistics.needed(config.data, training=False)]
+    if missing := [name for name in files if not (run / name).exists()]:
         raise FileNotFoundError(
-            f"{run} has no {missing[0]}. A run of deepconv.main leaves it when training begins; an import does so for "
-            f"ImageNet's 1000 classes and published mean only: --config.data.mean=channel"
+            f"{run} has no {missing[0]}. A run of deepconv.main leaves it there when training begins; weights that "
+            "were imported need --library or --input, which say what images they take"
         )
     classes = json.loads((run / "classes.json").read_text())
     data, mesh = config.data, sharding.make_mesh()
     # recipes for data sets with one size do not say these; photographs are made so small
     data = ConfigDict({"test_scale": data.image_size, "central_square": True} | data.to_dict())
-    mean = statistics.load(run / "statistics.npz", "").mean(data.mean, data.image_size)
+    averages = statistics.load(run / "statistics.npz", "") if len(files) > 1 else statistics.NOT_NEEDED
+    given = statistics.input_of(data, averages)
     model = models.create(config.model, len(classes))
-    net = evaluate.Net(model, mean, data.image_size, data.central_square, config.batch_size, mesh)
+    net = evaluate.Net(model, given, data.image_size, data.central_square, config.batch_size, mesh)
     state = TrainState(found["step"], found["params"], found.get("batch_stats", {}), ())
     return Trained(data, net, jax.device_put(state, sharding.replicated(mesh)), classes)
 

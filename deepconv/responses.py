@@ -57,7 +57,7 @@ def write(trained: predict.Trained, source: sources.Source, file: Path) -> None:
 
 def moments(state: TrainState, batch: Mapping[str, jax.Array], net: evaluate.Net) -> jax.Array:
     """Mean and mean square of each layer's responses to each image, float32 [B, layers, 2]."""
-    images = augment.subtract_mean(batch["image"][:, 0], net.mean)
+    images = augment.normalize(batch["image"][:, 0], net.input)
     _, found = net.model.apply(
         {"params": state.params, "batch_stats": state.batch_stats},
         images,

@@ -7,6 +7,7 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
@@ -31,6 +32,15 @@ def create(
         batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(variables["params"]),
     )
+
+
+def not_finite(tree: Any) -> str | None:
+    """Names the first array that holds NaN or infinite values, and says how many; None where all are finite."""
+    for path, array in jax.tree.leaves_with_path(tree):
+        if bad := int(array.size - np.isfinite(np.asarray(array)).sum()):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            return f"{name} holds {bad} of {array.size} values that are not finite (NaN or infinite)"
+    return None
 
 
 def count_parameters(params: Any) -> int:

@@ -24,8 +24,7 @@ from deepconv.data.decode import Geometry
 from deepconv.data.statistics import Statistics
 from deepconv.state import TrainState
 
-DATA_CHOICES = {"augment": augment.AUGMENTATIONS, "lighting": augment.LIGHTINGS, "mean": statistics.MEANS}
-DATA_CHOICES |= {"on_corrupt": ("fail", "replace")}
+DATA_CHOICES = {"augment": augment.AUGMENTATIONS, "lighting": augment.LIGHTINGS, "on_corrupt": ("fail", "replace")}
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,12 @@ def prepare(
     workers: int = 0,
     evals: Sequence[str] = ("center",),
     untrained: bool = False,
+    given: Statistics | None = None,
 ) -> Task:
     """Check a config as far as can be without reading data. Raises ValueError, or OSError where data is not there.
 
     evals are the names of test protocols. Untrained nets need a training set for its mean and classes only, and none
-    where those are ImageNet's, published.
+    where the mean is known: given, as numbers in the config, or ImageNet's, published.
     """
     if jax.process_count() > 1:
         raise ValueError(
@@ -67,10 +67,11 @@ def prepare(
     for field, values in DATA_CHOICES.items():
         if data.get(field, values[0]) not in values:
             raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
+    statistics.check(data)
     find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
     eval_source = find(data.name, data.eval_split)
-    published = eval_source.is_imagenet and data.mean == "channel"
-    alone = untrained and published and not any(name.endswith("_precise_batch_stats") for name in evals)
+    known = given or not statistics.needed(data, training=False) or _has_published(data, eval_source)
+    alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
     train_source = eval_source if alone else find(data.name, data.train_split)
     if not alone:
         config_lib.check_together(config, train_source.examples, jax.device_count())
@@ -91,7 +92,7 @@ def prepare(
         train_source=train_source,
         eval_source=eval_source,
         geometry=geometry,
-        statistics=_stored_statistics(data, train_source, data_dir),
+        statistics=given or _stored_statistics(data, train_source, data_dir, training=not untrained),
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=0 if untrained else steps(config, "total"),
@@ -104,11 +105,19 @@ def prepare(
     )
 
 
-def _stored_statistics(data: ConfigDict, source: sources.Source, data_dir: str | None) -> Statistics | None:
-    """The published ones where ImageNet's mean colour is enough, else those beside the data. Raises OSError."""
+def _has_published(data: ConfigDict, source: sources.Source) -> bool:
+    return source.is_imagenet and data.mean != "pixel" and data.get("std", "none") != "channel"
+
+
+def _stored_statistics(
+    data: ConfigDict, source: sources.Source, data_dir: str | None, training: bool
+) -> Statistics | None:
+    """The published ones where ImageNet's colours are enough, else those beside the data. Raises OSError."""
+    if not statistics.needed(data, training):
+        return statistics.NOT_NEEDED
     if source.folder is None:
         return None
-    if source.is_imagenet and data.mean == "channel":
+    if _has_published(data, source):
         return statistics.PUBLISHED
     size = source.size[0] if source.size else data.train_scale[0]
     file = statistics.path(source.folder, source.split, size)
@@ -228,9 +237,15 @@ def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
 def net_for(task: Task, computed: Statistics) -> evaluate.Net:
     """What tests need to know of a task."""
     data = task.config.data
-    mean = computed.mean(data.mean, data.image_size)
+    given = statistics.input_of(data, computed)
     square, batch_size = data.get("central_square", False), task.config.batch_size
-    return evaluate.Net(task.model, mean, data.image_size, square, batch_size, task.mesh)
+    return evaluate.Net(task.model, given, data.image_size, square, batch_size, task.mesh)
+
+
+def save_statistics(computed: Statistics, workdir: Path) -> None:
+    """Leave what the net's images are prepared with in its directory, so that it can be used without the data."""
+    if computed is not statistics.NOT_NEEDED:
+        statistics.save(workdir / "statistics.npz", computed, fingerprint="")
 
 
 def begin(task: Task, manager: ocp.CheckpointManager, start: weights.Variables | None) -> TrainState:
@@ -246,7 +261,7 @@ def leave_untrained(task: Task, workdir: Path, start: weights.Variables | None) 
     """The state of step 0, saved, so that it is there when the weights that it was made from are not."""
     computed = statistics_for(task, task.train_source.open())
     manager = checkpoint.open_manager(workdir / "checkpoints", 0)
-    statistics.save(workdir / "statistics.npz", computed, fingerprint="")
+    save_statistics(computed, workdir)
     state = begin(task, manager, start)
     checkpoint.save(manager, state)
     checkpoint.wait(manager)
@@ -265,7 +280,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     data, eval_data = task.train_source.open(), task.eval_source.open()
     computed = statistics_for(task, data)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
-    statistics.save(workdir / "statistics.npz", computed, fingerprint="")  # so that the net can be used without data
+    save_statistics(computed, workdir)
     state = begin(task, manager, start)
     step = first_step = int(state.step)
     net, (center,) = net_for(task, computed), task.protocols["center"]

@@ -1,16 +1,16 @@
 """Weights as safetensors files with the names of torchvision and timm, without torch.
 
-    python -m deepconv.weights import --config=configs/vgg16.py --from=model.safetensors --out=RUN_DIR
-    python -m deepconv.weights export --run=RUN_DIR --to=model.safetensors
+    python -m deepconv.weights import --config=configs/vgg16.py --library=torchvision --from=vgg16.safetensors --out=DIR
+    python -m deepconv.weights export --run=DIR --library=torchvision --to=vgg16.safetensors
 
-The names do not tell a net's strides and shortcuts. What torchvision calls resnet50, 101 and 152 is
---config.model.stride_on=3x3 --config.model.pool1=symmetric; its resnet18 and 34 need --config.model.shortcut=B as well.
-Only arrays are read and written, never code.
+A file does not say how its net is built and what images it takes. --library says it for the nets of torchvision and
+timm, --input for images alone; what is said is kept with the run. Only arrays are read and written, never code.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ from absl import app, flags
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from deepconv import checkpoint, models, optim, runlog
+from deepconv import checkpoint, conventions, models, optim, runlog
 from deepconv import config as config_lib
 from deepconv.data import sources, statistics
 from deepconv.models.alexnet import AlexNet
 from deepconv.models.resnet import CifarResNet, ResNet
 from deepconv.models.vgg import CONFIGURATIONS, VGG
-from deepconv.state import TrainState
+from deepconv.state import TrainState, not_finite
 
 Variables = dict[str, Any]  # {"params": {layer: ...}, "batch_stats": {layer: ...}}
 
@@ -42,6 +42,12 @@ BLOCK_NAMES = {"projection": "downsample.0", "projection_bn": "downsample.1"}
 TYPES = ("F16", "F32", "F64")
 COUNTS = "num_batches_tracked"  # of BatchNorm's steps; torch itself does not use them by default
 LAST_LAYERS = ("fc", "fc8", "fc10")
+FIRST_LAYERS = ("conv1", "conv1_1")
+TO_SAFETENSORS = (
+    """python -c "import torch, safetensors.torch as s; """
+    """w = torch.load('{path}', map_location='cpu', weights_only=True); w = w.get('state_dict', w); """
+    """s.save_file({{n.removeprefix('module.'): t.contiguous() for n, t in w.items()}}, '{to}')" """.rstrip()
+)
 LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -69,15 +75,13 @@ class Entry:
         array = array.transpose(3, 2, 0, 1)
         return array.reshape(len(array), -1) if self.path[-2].startswith("fc") else array
 
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        """Of the tensor in a file."""
+        return self.to_torch(np.empty(self.shape, np.bool_)).shape
+
     def from_torch(self, tensor: np.ndarray) -> np.ndarray:
-        """Theirs -> ours; raises WeightsError for another shape."""
-        like = self.to_torch(np.empty(self.shape, np.bool_)).shape
-        flat = (
-            *tensor.shape[:1],
-            math.prod(tensor.shape[1:]),
-        )  # timm's VGG has convolutions for fully connected layers
-        if like not in (tensor.shape, flat if tensor.ndim == 4 else None):
-            raise WeightsError(f"{self.name} has shape {[*tensor.shape]}, the net needs {[*like]}")
+        """Theirs -> ours."""
         if self.path[-1] != "kernel":
             return tensor
         if len(self.shape) == 2:
@@ -109,15 +113,54 @@ def from_torch(
     tensors = {_known_name(name, model): tensor for name, tensor in tensors.items() if not name.endswith(COUNTS)}
     shapes = _of_layers(shapes_of(model, image_size), layers)
     entries = {entry.name: entry for entry in _entries(model, unflatten_dict(shapes))}
-    if missing := sorted(set(entries) - set(tensors)):
-        raise WeightsError(f"{len(missing)} tensors are missing, such as {', '.join(missing[:3])}")
-    if not layers and (surplus := sorted(set(tensors) - set(entries))):
-        raise WeightsError(f"{len(surplus)} tensors are not of this net, such as {', '.join(surplus[:3])}")
+    wanted = {name: entry.torch_shape for name, entry in entries.items()}
+    found = {name: _flat(tensor.shape, wanted.get(name)) for name, tensor in tensors.items()}
+    _check_fit({name: shape for name, shape in found.items() if not layers or name in wanted}, wanted, model)
     arrays = {path: np.empty(leaf.shape, np.float32) for path, leaf in shapes.items()}
     for name, entry in entries.items():
         place = arrays[entry.path]
         place[... if entry.block is None else entry.block] = entry.from_torch(tensors[name])
     return unflatten_dict(arrays)
+
+
+def _flat(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape, or [out, in * h * w] of [out, in, h, w]: timm's VGG has convolutions for fully connected layers."""
+    flat = (*shape[:1], math.prod(shape[1:]))
+    return flat if len(shape) == 4 and flat == wanted else shape
+
+
+def _check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], model: nn.Module) -> None:
+    """Raises WeightsError with all that keeps these tensors, shapes by name, from being those of the model."""
+    missing, surplus = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    other = sorted(name for name in set(found) & set(wanted) if found[name] != wanted[name])
+    wrong = [
+        f"{len(names)} tensors are {what}, such as {', '.join(names[:3])}"
+        for names, what in ((missing, "missing"), (surplus, "not of this net"))
+        if names
+    ]
+    if other:
+        name, more = other[0], f" (and {len(other) - 1} more do not fit)" if len(other) > 1 else ""
+        wrong.append(f"{name} has shape {[*found[name]]}, the net needs {[*wanted[name]]}{more}")
+    if wrong:
+        raise WeightsError(f"{'; '.join(wrong)}. {_remedy(missing, surplus, other, model)}")
+
+
+def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str], model: nn.Module) -> str:
+    """What to do about weights that do not fit."""
+    projections = ("downsample", "projection")
+    if isinstance(model, AlexNet) and model.variant != "owt" and any(name.startswith("features.") for name in surplus):
+        return "These are the names of torchvision's alexnet: configs/alexnet_owt.py is that net"
+    if isinstance(model, ResNet) and any(part in name for name in surplus for part in projections):
+        return "Shortcuts are projections there: --config.model.shortcut=B"
+    if isinstance(model, ResNet) and any(part in name for name in missing for part in projections):
+        return "Shortcuts have no weights there: --config.model.shortcut=A"
+    if not missing and not surplus and {_module(name) for name in other} <= {*LAST_LAYERS, "classifier.6", "head.fc"}:
+        return f"--init_layers={conventions.ALL_BUT_HEAD} takes all layers but the last, for a net with other classes"
+    return "--init_layers=conv1,conv2 says which layers to take, where not all can be"
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def shapes_of(model: nn.Module, image_size: int) -> Variables:
@@ -126,26 +169,52 @@ def shapes_of(model: nn.Module, image_size: int) -> Variables:
     return jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
 
 
-def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str]) -> Variables:
-    """The weights of a run directory or a safetensors file, of these layers or, if none are named, of an equal net.
+def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str], bgr: bool = False) -> Variables:
+    """The weights of a run directory or a safetensors file: of these layers or, if none are named, of an equal net.
 
-    Raises ValueError, OSError, CheckpointError.
+    bgr says that a file's net takes images in BGR. Raises ValueError, OSError, CheckpointError.
     """
     shapes = shapes_of(model, image_size)
+    if [*layers] == [conventions.ALL_BUT_HEAD]:
+        layers = [layer for layer in shapes["params"] if layer not in LAST_LAYERS]
     if unknown := sorted(set(layers) - set(shapes["params"])):
-        raise WeightsError(f"--init_layers={unknown[0]} is not of {', '.join(shapes['params'])}")
-    if not source.is_dir():
-        return from_torch(load_file(source), model, image_size, layers)
-    state = checkpoint.read(source / "checkpoints")
-    found = _of_layers({kind: state[kind] for kind in ("params", "batch_stats")}, layers)
-    here = {path: array.shape for path, array in found.items()}
-    wanted = {path: leaf.shape for path, leaf in _of_layers(shapes, layers).items()}
-    if odd := sorted({layer for (_, layer, *_), _ in here.items() ^ wanted.items()}):
         raise WeightsError(
-            f"{source} does not have {', '.join(odd)} as this net has; "
-            "--init_layers=conv1,conv2 says which layers to take, where not all can be"
+            f"--init_layers={unknown[0]} is not a layer of this net; choose from {', '.join(shapes['params'])}, "
+            f"or {conventions.ALL_BUT_HEAD}"
         )
+    try:
+        if not source.is_dir():
+            found = from_torch(load_file(source), model, image_size, layers)
+            return in_rgb(found) if bgr else found
+        state = checkpoint.read(source / "checkpoints")
+        found = _of_layers({kind: state[kind] for kind in ("params", "batch_stats")}, layers)
+        wanted = _of_layers(shapes, layers)
+        _check_fit(*({_leaf(path): leaf.shape for path, leaf in tree.items()} for tree in (found, wanted)), model)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
     return unflatten_dict(found)
+
+
+def _leaf(path: Sequence[str]) -> str:
+    return ".".join(path[1:])
+
+
+def in_rgb(variables: Variables) -> Variables:
+    """The weights of a net that takes images in BGR -> of one that takes them in RGB, and the other way round."""
+    return _with_first_kernel(variables, lambda kernel: kernel[:, :, ::-1])
+
+
+def rescaled(variables: Variables, factors: np.ndarray) -> Variables:
+    """The weights of a net that takes images multiplied by these factors of R, G and B, [3]."""
+    return _with_first_kernel(variables, lambda kernel: kernel / factors[:, None])
+
+
+def _with_first_kernel(variables: Variables, change: Callable[[np.ndarray], np.ndarray]) -> Variables:
+    """The variables with the kernel [h, w, 3, out] of the first convolution changed, where it is among them."""
+    params = dict(variables["params"])
+    for layer in set(FIRST_LAYERS) & set(params):
+        params[layer] = params[layer] | {"kernel": change(np.asarray(params[layer]["kernel"]))}
+    return variables | {"params": params}
 
 
 def _of_layers(variables: Mapping[str, Any], layers: Sequence[str]) -> dict[tuple[str, ...], Any]:
@@ -158,10 +227,17 @@ def load_file(path: Path) -> dict[str, np.ndarray]:
         with safetensors.safe_open(path, framework="numpy") as file:
             kinds = {name: file.get_slice(name).get_dtype() for name in file.keys() if not name.endswith(COUNTS)}
             if odd := [f"{name} is {kind}" for name, kind in sorted(kinds.items()) if kind not in TYPES]:
-                raise WeightsError(f"{path}: {odd[0]}, has to be one of {', '.join(TYPES)}")
-            return {name: file.get_tensor(name) for name in kinds}
+                raise WeightsError(f"{odd[0]}, has to be one of {', '.join(TYPES)}")
+            tensors = {name: file.get_tensor(name) for name in kinds}
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file, or not a whole one ({error})") from error
+        how = TO_SAFETENSORS.format(path=path, to=path.with_suffix(".safetensors"))
+        convert = (
+            f". To convert a file of torch: {how}" if path.suffix in (".pth", ".pt", ".th", ".bin", ".tar") else ""
+        )
+        raise WeightsError(f"not a safetensors file, or not a whole one ({error}){convert}") from error
+    if bad := not_finite(tensors):
+        raise WeightsError(f"{bad}; such a net cannot be used")
+    return tensors
 
 
 def _entries(model: nn.Module, variables: Mapping[str, Any]) -> Iterator[Entry]:
@@ -199,15 +275,21 @@ def _vgg_names(configuration: str) -> dict[str, str]:
 
 
 def _known_name(name: str, model: nn.Module) -> str:
-    module, _, leaf = name.rpartition(".")
-    return f"{TIMM_VGG_NAMES[module]}.{leaf}" if isinstance(model, VGG) and module in TIMM_VGG_NAMES else name
+    """torchvision's name for a tensor that timm's VGG or other nets for CIFAR-10 call differently."""
+    module, _, leaf = name.removeprefix("module.").rpartition(".")  # a prefix that torch's DataParallel leaves
+    if isinstance(model, VGG):
+        module = TIMM_VGG_NAMES.get(module, module)
+    if isinstance(model, CifarResNet) and module == "linear":
+        module = "fc"
+    return f"{module}.{leaf}"
 
 
-def import_file(config: ConfigDict, source: Path, out: Path) -> None:
+def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) -> None:
     """A safetensors file -> a run directory at step 0. Raises ValueError, OSError; then nothing is written.
 
     A net of 1000 classes is taken to be ImageNet's, whose names and mean colour are left beside it.
     """
+    statistics.check(config.data)
     tensors, size = load_file(source), config.data.image_size
     model = models.create(config.model, 1)
     biases = [entry for entry in _entries(model, shapes_of(model, size)) if entry.path[-1] == "bias"]
@@ -216,6 +298,7 @@ def import_file(config: ConfigDict, source: Path, out: Path) -> None:
     if last not in known:
         raise WeightsError(f"{source} has no {last}, which would tell the number of classes")
     variables = from_torch(tensors, models.create(config.model, known[last]), size)
+    variables = in_rgb(variables) if bgr else variables
     if out.exists():
         raise FileExistsError(f"{out} exists; give another --out")
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
@@ -232,17 +315,72 @@ def import_file(config: ConfigDict, source: Path, out: Path) -> None:
     manager.close()
 
 
-def export_run(run: Path, target: Path) -> int:
-    """The newest checkpoint of a run -> a safetensors file; gives its step. Raises CheckpointError, OSError."""
+def export_run(run: Path, target: Path, library: str = "", given: str = "") -> tuple[int, statistics.Input | None]:
+    """The newest checkpoint of a run -> a safetensors file; returns its step and what images the file's net takes.
+
+    These are None for imported weights of which nobody said. For a library, the file has its names and takes its
+    images; `given` names other images, as --input does. Raises ValueError for a net that the library does not have, or
+    images that it cannot take, CheckpointError, OSError.
+    """
     if target.exists() or not target.absolute().parent.is_dir():
         raise OSError(f"{target} exists, or its folder does not; give another --to")
     state = checkpoint.read(run / "checkpoints")
     config = ConfigDict(config_lib.read_run(run))
     (last,) = set(LAST_LAYERS) & set(state["params"])
     model = models.create(config.model, len(state["params"][last]["bias"]))
-    tensors = to_torch({kind: state[kind] for kind in ("params", "batch_stats")}, model)
+    variables = {kind: state[kind] for kind in ("params", "batch_stats")}
+    takes, wanted = _input_of_run(run, config.data), conventions.images_of(library, given)
+    if library:
+        conventions.check_library(library, config)
+    if wanted and not takes:
+        raise WeightsError(f"{run} has no statistics.npz, so it is not known what images its net takes")
+    if wanted:
+        variables, takes = _fold(variables, takes, wanted)
+    tensors = to_torch(variables, model)
+    if library == "timm" and isinstance(model, VGG):
+        tensors = _as_timm_vgg(tensors)
     safetensors.numpy.save_file(tensors, target, metadata={"format": "pt"})
-    return int(state["step"])
+    return int(state["step"]), takes
+
+
+def _input_of_run(run: Path, data: ConfigDict) -> statistics.Input | None:
+    if not statistics.needed(data, training=False):
+        return statistics.input_of(data, statistics.NOT_NEEDED)
+    file = run / "statistics.npz"
+    return statistics.input_of(data, statistics.load(file, "")) if file.exists() else None
+
+
+def _fold(
+    variables: Variables, takes: statistics.Input, wanted: conventions.Images
+) -> tuple[Variables, statistics.Input]:
+    """The weights of a net that takes other images, and the same scores from them. Raises WeightsError."""
+    theirs = statistics.input_of(ConfigDict({"mean": wanted.mean, "std": wanted.std}), statistics.NOT_NEEDED)
+    if takes.mean.shape != theirs.mean.shape or not np.allclose(takes.mean, theirs.mean, atol=1e-3):
+        raise WeightsError(
+            f"the net takes images less {_written(takes.mean)}, not less {_written(theirs.mean)}. A scale can be "
+            "folded into the first convolution; another mean cannot, because that convolution pads with zeros. Export "
+            "without --library and --input, and subtract the net's own mean"
+        )
+    folded = rescaled(variables, (takes.std / theirs.std).ravel())
+    return in_rgb(folded) if wanted.bgr else folded, theirs
+
+
+def _written(mean: np.ndarray) -> str:
+    return "a mean image" if mean.shape[1] > 1 else "the colour " + ",".join(f"{value:g}" for value in mean.ravel())
+
+
+def _as_timm_vgg(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """timm's VGG has convolutions for its first two fully connected layers, and names of its own."""
+    names = {theirs: ours for ours, theirs in TIMM_VGG_NAMES.items()}
+    renamed = {}
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        if names.get(module, "").startswith("pre_logits") and leaf == "weight":
+            channels = 512 if module == "classifier.0" else 4096
+            side = math.isqrt(tensor.shape[1] // channels)
+            tensor = tensor.reshape(len(tensor), channels, side, side)
+        renamed[f"{names.get(module, module)}.{leaf}"] = tensor
+    return renamed
 
 
 def define_flags() -> None:
@@ -251,6 +389,8 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "import: the run directory to make.")
     flags.DEFINE_string("run", None, "export: the run directory.")
     flags.DEFINE_string("to", None, "export: the safetensors file to write.")
+    flags.DEFINE_enum("library", None, [*conventions.LIBRARIES], conventions.LIBRARY_HELP)
+    flags.DEFINE_string("input", None, conventions.INPUT_HELP)
 
 
 def main(arguments: list[str]) -> int:
@@ -264,17 +404,25 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{what or 'nothing'!r} is not a command; it is `import` or `export`, then flags")
         if missing := [f"--{name}" for name in needed[what] if not given[name].present]:
             raise ValueError(f"{what} needs {', '.join(missing)}")
+        library, images = given["library"].value or "", given["input"].value or ""
         if what == "import":
-            config, _ = cli.load_config(arguments[:1])
-            out = Path(given["out"].value)
-            import_file(config, Path(given["from"].value), out)
+            config, _ = cli.load_config(
+                arguments[:1], change=lambda config: conventions.of_file(config, library, images)
+            )
+            source, out = Path(given["from"].value), Path(given["out"].value)
+            bgr = conventions.in_bgr(library, images)
+            import_file(config, source, out, bgr)
+            if not (library or images):
+                print(conventions.warning(config, source), file=sys.stderr)
             print(f"{out} holds the weights; a run can start from them with --init_from={out}")
-            if config.model.name == "resnet":
-                chosen = ", ".join(f"{field}={config.model[field]}" for field in ("shortcut", "stride_on", "pool1"))
-                print(f"the file does not tell whether its net is this one: {chosen}; torchvision's: see --help")
         else:
-            step = export_run(Path(given["run"].value), Path(given["to"].value))
-            print(f"{given['to'].value} holds the weights of {given['run'].value} at step {step}")
+            run, target = Path(given["run"].value), Path(given["to"].value)
+            step, takes = export_run(run, target, library, images)
+            print(f"{target} holds the weights of {run} at step {step}")
+            if takes:
+                order = "BGR" if conventions.in_bgr(library, images) else "RGB"
+                std = ",".join(f"{value:g}" for value in takes.std.ravel())
+                print(f"its net takes {order} from 0 to 255 less {_written(takes.mean)}, divided by {std}")
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error))
     return 0

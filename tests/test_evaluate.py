@@ -15,6 +15,7 @@ from PIL import Image
 
 from deepconv import batch_stats, evaluate, models, preemption, protocols, sharding, train
 from deepconv.data import augment, decode, sources
+from deepconv.data.statistics import Input
 from deepconv.models import layers, vgg
 from deepconv.state import TrainState
 
@@ -42,7 +43,7 @@ def net():
         patch.setitem(vgg.CONFIGURATIONS, "A", ("3-5", "3-7 1-8"))
         model = models.create(ConfigDict(dict(name="vgg", configuration="A")), CLASSES)
         mean = np.random.default_rng(0).uniform(80, 160, (1, 16, 16, 3)).astype(np.float32)
-        yield evaluate.Net(model, mean, 16, False, 8, sharding.make_mesh())
+        yield evaluate.Net(model, Input(mean), 16, False, 8, sharding.make_mesh())
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
             evaluate.average(tmp_path, name, [part.name for part in parts])
         for one in set(of) - set(by_hand):
             images = [decode.decode(record.data) for record in photos(chosen)]
-            by_hand[one] = np.array([literal(one, params, image, net.mean) for image in images])
+            by_hand[one] = np.array([literal(one, params, image, net.input.mean) for image in images])
         probs, record = (
             np.load(tmp_path / f"probs.{name}.npy"),
             json.loads((tmp_path / f"eval.{name}.json").read_text()),
@@ -208,7 +209,7 @@ def test_ten_crops_are_ten_forwards(net, state, photos):
     for top, left in [(0, 0), (0, right), (2, 0), (2, right), (1, right // 2)]:
         for flip in (1, -1):
             crop = image[None, top : top + 16, left : left + 16][:, :, ::flip]
-            scores = net.model.apply({"params": state.params}, crop - net.mean, train=False)
+            scores = net.model.apply({"params": state.params}, crop - net.input.mean, train=False)
             probs.append(jax.nn.softmax(scores)[0])
     np.testing.assert_allclose(outputs(net, state, photos, "ten_crop")[0][2], np.mean(probs, 0), atol=1e-6)
 

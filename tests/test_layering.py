@@ -9,6 +9,7 @@ LAYERS = {
     "sharding": set(),
     "metrics": set(),
     "state": set(),
+    "conventions": {"data.statistics"},
     "optim": set(),
     "config": {"runlog"},
     "runlog": set(),
@@ -39,7 +40,7 @@ LAYERS = {
     "models": {"models.alexnet", "models.resnet", "models.vgg"},
     "protocols": set(),
     "evaluate": {"metrics", "models.layers", "preemption", "protocols", "runlog", "sharding", "state"}
-    | {"data.augment", "data.decode", "data.pipeline", "data.sources"},
+    | {"data.statistics", "data.augment", "data.decode", "data.pipeline", "data.sources"},
     "ensemble": {"cli", "evaluate", "metrics"},
     "features": {"evaluate", "protocols", "runlog", "sharding", "state", "data.augment", "data.sources"},
     "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "protocols", "sharding", "state"}
@@ -58,10 +59,20 @@ LAYERS = {
         "data.statistics",
     },
     "cli": {"config"},
-    "weights": {"checkpoint", "cli", "config", "models", "models.alexnet", "models.resnet", "models.vgg", "optim"}
+    "weights": {
+        "checkpoint",
+        "cli",
+        "config",
+        "conventions",
+        "models",
+        "models.alexnet",
+        "models.resnet",
+        "models.vgg",
+        "optim",
+    }
     | {"runlog", "state", "data.sources", "data.statistics"},
     "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "protocols", "runlog"}
-    | {"train", "weights"},
+    | {"conventions", "data.statistics", "train", "weights"},
     "responses": {"cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
     | {"data.augment", "data.sources", "models.layers"},
     "tables": {"config"},

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from deepconv import config as config_lib
 from deepconv import evaluate, metrics, models, optim, protocols, responses, sharding, train, weights
+from deepconv.data.statistics import Input
 from deepconv.models import alexnet as alexnet_module
 from deepconv.state import TrainState
 
@@ -241,7 +242,7 @@ def test_dense_evaluation(name):
     net.eval()
     mean = np.array([120, 110, 100], np.float32)
     state = TrainState(0, variables["params"], variables.get("batch_stats", {}), ())
-    ours = evaluate.Net(model, mean.reshape(1, 1, 1, 3), 64, False, 16, sharding.make_mesh())
+    ours = evaluate.Net(model, Input(mean.reshape(1, 1, 1, 3)), 64, False, 16, sharding.make_mesh())
     sizes = [(64, 64), (64, 77), (97, 64), (64, 127)]
     images = [np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8) for i, size in enumerate(sizes)]
     batch = {"image": np.zeros((4, 128, 128, 3), np.uint8), "extent": np.array(sizes, np.int32)}
@@ -262,7 +263,7 @@ def test_layer_responses(name):
     state = TrainState(0, variables["params"], variables["batch_stats"], ())
     pixels = np.random.default_rng(1).integers(0, 256, (BATCH, 1, 32, 32, 3), np.uint8)
     mean = np.full((1, 32, 32, 3), 120, np.float32)
-    small = evaluate.Net(model, mean, 32, False, BATCH, sharding.make_mesh())
+    small = evaluate.Net(model, Input(mean), 32, False, BATCH, sharding.make_mesh())
     ours = np.asarray(jax.jit(functools.partial(responses.moments, net=small))(state, {"image": pixels}))
     theirs = []
     for module in net.modules():

@@ -175,7 +175,7 @@ def test_imported_weights_of_imagenet_need_no_data(tmp_path):
     safetensors.numpy.save_file(weights.to_torch(variables, model), tmp_path / "net.safetensors")
     weights.import_file(task.config, tmp_path / "net.safetensors", tmp_path / "run")
     trained = predict.load(tmp_path / "run")
-    assert (trained.net.mean == statistics.PUBLISHED.channel_mean).all()
+    assert (trained.net.input.mean == statistics.PUBLISHED.channel_mean).all()
     assert trained.classes[:2] == ["n01440764", "n01443537"] and len(trained.classes) == 1000
 
 

@@ -4,15 +4,17 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import ROOT
+from conftest import ROOT, STATISTICS
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from deepconv import checkpoint, models, sharding, train, weights
+from deepconv import checkpoint, conventions, models, sharding, train, weights
 from deepconv import config as config_lib
+from deepconv.data import statistics
 from deepconv.state import TrainState
 
 CACHE = jax.config.jax_compilation_cache_dir
@@ -200,7 +202,8 @@ def test_import_start_and_export(tmp_path):
     file, where = tmp_path / "in.safetensors", dict(cwd=tmp_path)
     safetensors.numpy.save_file(tensors, file)
     code, out, err = command("import", recipe, "--config.model.depth=8", f"--from={file}", "--out=imported", **where)
-    assert (code, err) == (0, "") and "--init_from=imported" in out
+    assert code == 0 and "--init_from=imported" in out
+    assert "in.safetensors does not say how its net is built" in err and "config.model.shortcut=A" in err
     weights.export_run(tmp_path / "imported", tmp_path / "out.safetensors")
     back = safetensors.numpy.load_file(tmp_path / "out.safetensors")
     assert back.keys() == tensors.keys() and all((back[name] == tensors[name]).all() for name in tensors)
@@ -262,11 +265,11 @@ def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
     assert others == {"conv1_2", "conv2_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2"}
     assert all((state.params[layer]["kernel"] == before.params[layer]["kernel"]).all() for layer in others)
 
-    with pytest.raises(weights.WeightsError, match="does not have conv1_2, conv2_2 as this net has; --init_layers"):
+    with pytest.raises(weights.WeightsError, match="4 tensors are missing, such as conv1_2.bias, .*--init_layers"):
         weights.take(tmp_path / "a", VGG_B, 32, [])
-    with pytest.raises(weights.WeightsError, match="does not have conv1_2"):
+    with pytest.raises(weights.WeightsError, match="2 tensors are missing, such as conv1_2.bias"):
         weights.take(tmp_path / "a", VGG_B, 32, ["conv1_1", "conv1_2"])
-    with pytest.raises(weights.WeightsError, match="conv9 is not of conv1_1"):
+    with pytest.raises(weights.WeightsError, match="conv9 is not a layer of this net; choose from conv1_1"):
         weights.take(tmp_path / "a", VGG_B, 32, ["conv9"])
     with pytest.raises(OSError):
         weights.take(tmp_path / "nowhere.safetensors", VGG_B, 32, [])
@@ -276,11 +279,116 @@ def test_a_file_for_other_classes_gives_all_but_the_last_layer(tmp_path):
     tensors = random_tensors(create("resnet_cifar", 100, depth=8), 32)
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
     model = create("resnet_cifar", depth=8)
-    with pytest.raises(weights.WeightsError, match=r"fc.bias has shape \[100\], the net needs \[10\]"):
+    with pytest.raises(
+        weights.WeightsError, match=r"fc.bias has shape \[100\], the net needs \[10\].*--init_layers=all_but_head"
+    ):
         weights.take(tmp_path / "a.safetensors", model, 32, [])
     found = weights.take(tmp_path / "a.safetensors", model, 32, ["conv1", "bn1"])
     assert found.keys() == {"params", "batch_stats"} and found["params"].keys() == {"conv1", "bn1"}
     assert (found["batch_stats"]["bn1"]["mean"] == tensors["bn1.running_mean"]).all()
+
+
+def test_all_but_the_head_start_a_net_of_other_classes(tmp_path):
+    tensors = random_tensors(create("resnet_cifar", 100, depth=8), 32)
+    safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
+    found = weights.take(tmp_path / "a.safetensors", create("resnet_cifar", 12, depth=8), 32, ["all_but_head"])
+    assert "fc" not in found["params"] and len(found["params"]) == 5  # conv1, bn1, three blocks
+    assert (found["params"]["conv1"]["kernel"] == tensors["conv1.weight"].transpose(2, 3, 1, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "other", "remedy"),
+    [
+        (create("alexnet"), create("alexnet", variant="owt"), "configs/alexnet_owt.py is that net"),
+        (create("resnet", depth=18, shortcut="A"), create("resnet", depth=18), "--config.model.shortcut=B"),
+        (create("resnet", depth=18), create("resnet", depth=18, shortcut="A"), "--config.model.shortcut=A"),
+        (create("resnet_cifar", depth=14), create("resnet_cifar", depth=8), "says which layers to take"),
+    ],
+)
+def test_the_remedy_is_named_and_only_what_is_missing(model, other, remedy, tmp_path):
+    safetensors.numpy.save_file(random_tensors(other, 64), tmp_path / "a.safetensors")
+    with pytest.raises(weights.WeightsError, match=remedy) as caught:
+        weights.take(tmp_path / "a.safetensors", model, 64, [])
+    assert "fc.weight" not in str(caught.value) and str(tmp_path / "a.safetensors") in str(caught.value)
+
+
+def test_a_file_of_torch_is_answered_with_the_line_that_converts_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = create("resnet_cifar", depth=8)
+    tensors = random_tensors(model, 32)
+    names = {name.replace("fc.", "linear."): name for name in tensors}  # as a well-known repository has them
+    state = {f"module.{theirs}": torch.tensor(tensors[ours]) for theirs, ours in names.items()}
+    torch.save({"state_dict": state, "best_prec1": 91.7}, tmp_path / "net.th")
+    with pytest.raises(weights.WeightsError, match="net.th: not a safetensors file") as caught:
+        weights.take(tmp_path / "net.th", model, 32, [])
+    subprocess.run(str(caught.value).partition("torch: ")[2], shell=True, check=True)
+    back = weights.to_torch(weights.take(tmp_path / "net.safetensors", model, 32, []), model)
+    assert all((back[name] == tensors[name]).all() for name in tensors)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
+    model = create("resnet_cifar", depth=8)
+    tensors = random_tensors(model, 32)
+    safetensors.numpy.save_file(tensors, tmp_path / "good")
+    tensors["layer2.0.conv1.weight"][3, 1, 2, 0] = value
+    safetensors.numpy.save_file(tensors, tmp_path / "bad")
+    config = config_lib.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 8})
+    with pytest.raises(weights.WeightsError, match="layer2.0.conv1.weight holds 1 of 4608 values that are not finite"):
+        weights.import_file(config, tmp_path / "bad", tmp_path / "run")
+    weights.import_file(config, tmp_path / "good", tmp_path / "run")
+    manager = checkpoint.open_manager(tmp_path / "run" / "checkpoints", 9)
+    state = checkpoint.read(tmp_path / "run" / "checkpoints")
+    state["params"]["stage2_first"]["conv1"]["kernel"][0, 0, 0, 0] = value
+    bad = TrainState(jnp.int32(1), state["params"], state["batch_stats"], ())
+    checkpoint.save(manager, bad)
+    checkpoint.wait(manager)
+    named = "params.stage2_first.conv1.kernel holds 1 of 4608 values"
+    with pytest.raises(checkpoint.CheckpointError, match=named):
+        weights.take(tmp_path / "run", model, 32, [])
+    with pytest.raises(checkpoint.CheckpointError, match=named):
+        checkpoint.restore(manager, bad)
+
+
+def test_what_a_library_s_net_is_and_takes():
+    def fields(recipe, library="", given="", **overrides):
+        return conventions.of_file(config_lib.load(ROOT / "configs" / f"{recipe}.py", overrides), library, given)
+
+    images = {"data.mean": "123.675,116.28,103.53", "data.std": "58.395,57.12,57.375"}
+    net = {"residual": True, "shortcut": "B", "stride_on": "3x3", "pool1": "symmetric"}
+    for recipe, library in (("resnet18", "torchvision"), ("resnet152", "timm")):
+        assert fields(recipe, library) == images | {f"model.{name}": value for name, value in net.items()}
+    assert fields("vgg16", "timm") == images
+    owt = config_lib.load(ROOT / "configs" / "alexnet.py", fields("alexnet", "torchvision"))
+    assert (owt.model.variant, owt.model.lrn, owt.data.central_square) == ("owt", False, False)
+    assert fields("resnet50", given="caffe") == {"data.mean": "123.68,116.779,103.939", "data.std": "none"}
+    assert fields("resnet50", given="1,2,3/4,5,6") == {"data.mean": "1,2,3", "data.std": "4,5,6"}
+    assert fields("resnet50", given="paper") == fields("resnet50") == {}
+    for recipe, library in (("resnet_cifar", "torchvision"), ("alexnet", "timm"), ("vgg16_1x1", "timm")):
+        with pytest.raises(ValueError, match=f"{library} has no net like"):
+            fields(recipe, library)
+    for wrong in ("torch", "1,2", "1,2,x", "1,2,3/1,2", "nan,1,1"):
+        with pytest.raises(ValueError, match="--input=.* is unknown; choose one of torchvision, caffe"):
+            fields("resnet50", given=wrong)
+
+
+def test_the_library_of_an_export_has_to_have_the_net(tmp_path):
+    tensors = random_tensors(create("resnet", 7, depth=18), 64)
+    safetensors.numpy.save_file(tensors, tmp_path / "a")
+    for name, changes in (
+        ("ours", {"data.mean": "channel"}),
+        ("mean", {"data.mean": "pixel", "model.stride_on": "3x3", "model.pool1": "symmetric"}),
+    ):
+        config = config_lib.load(ROOT / "configs" / "resnet18.py", {"model.shortcut": "B"} | changes)
+        weights.import_file(config, tmp_path / "a", tmp_path / name)
+        statistics.save(tmp_path / name / "statistics.npz", STATISTICS, "")
+    with pytest.raises(ValueError, match="the net is not timm's: config.model.stride_on=1x1, there 3x3"):
+        weights.export_run(tmp_path / "ours", tmp_path / "b", "timm")
+    with pytest.raises(ValueError, match="takes images less a mean image, not less the colour 123.675"):
+        weights.export_run(tmp_path / "mean", tmp_path / "b", "timm")
+    with pytest.raises(ValueError, match="takes images less the colour 123.68,116.779,103.939, not less the colour"):
+        weights.export_run(tmp_path / "ours", tmp_path / "b", given="torchvision")
+    assert not (tmp_path / "b").exists()
 
 
 def test_an_equal_net_gives_all_its_layers(tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from deepconv.data.statistics import Statistics
+from deepconv.data import statistics as statistics_lib
+from deepconv.data.statistics import Input, Statistics
 
 Prepare = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # key, step, uint8 images -> float32 images
 SIGMA = 0.1  # of the colours' shift
@@ -18,29 +19,29 @@ LIGHTINGS = ("eigenvalue", "none", "standard_deviation")
 
 def for_training(data: ConfigDict, statistics: Statistics, lit_steps: int | None) -> Prepare:
     """What config.data asks for. Colours are shifted in the first lit_steps steps; None: always."""
-    mean = statistics.mean(data.mean, data.image_size)
+    mean, std = statistics_lib.input_of(data, statistics)
     shifts = color_directions(statistics, data.get("lighting", "none"))
 
     def prepare(key: jax.Array, step: jax.Array, images: jax.Array) -> jax.Array:
         geometry_key, color_key = jax.random.split(key)
         if data.augment == "crop_flip":
             images = random_crop_flip(geometry_key, images, data.image_size)
-        images = subtract_mean(center_crop(images, data.image_size), mean)
+        images = normalize(center_crop(images, data.image_size), Input(mean))
         if data.augment == "pad_crop_flip":
             images = pad_crop_flip(geometry_key, images)
         if shifts is None:
-            return images
+            return images / std
         lit = shift_colors(color_key, images, shifts)
         if data.lighting == "standard_deviation":
             lit /= 1.1  # as the authors' code did while it shifted colours; the text does not say so
-        return lit if lit_steps is None else jnp.where(step < lit_steps, lit, images)
+        return (lit if lit_steps is None else jnp.where(step < lit_steps, lit, images)) / std
 
     return prepare
 
 
-def subtract_mean(images: jax.Array, mean: np.ndarray) -> jax.Array:
-    """uint8 [B, H, W, 3] -> float32, less the mean (per pixel [1, H, W, 3], per channel [1, 1, 1, 3])."""
-    return images.astype(jnp.float32) - mean
+def normalize(images: jax.Array, given: Input) -> jax.Array:
+    """uint8 [B, H, W, 3] -> float32 [B, H, W, 3]: less the mean, divided by the standard deviation."""
+    return (images.astype(jnp.float32) - given.mean) / given.std
 
 
 def center_crop(images: jax.Array, size: int) -> jax.Array:

@@ -4,11 +4,20 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from ml_collections import ConfigDict
 
 MEANS = ("channel", "pixel")
+STDS = ("none", "channel")
+
+
+class Input(NamedTuple):
+    """What a net is given: (pixels from 0 to 255 - mean) / std, in RGB."""
+
+    mean: np.ndarray  # float32, a colour [1, 1, 1, 3] or an image [1, H, W, 3]
+    std: np.ndarray = np.ones((1, 1, 1, 3), np.float32)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,11 @@ class Statistics:
         top, left = (height - size) // 2, (width - size) // 2
         return self.pixel_mean[None, top : top + size, left : left + size]
 
+    def std(self) -> np.ndarray:
+        """The standard deviation of each channel over all pixels, [1, 1, 1, 3]."""
+        variance = np.square(self.eigenvectors) @ self.eigenvalues
+        return 255 * np.sqrt(variance).reshape(1, 1, 1, 3)
+
 
 Kind = TypeVar("Kind", bound="Statistics | Sums")
 
@@ -40,6 +54,46 @@ PUBLISHED = Statistics(
     np.array([0.2175, 0.0188, 0.0045], np.float32),
     np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32),
 )
+
+# For data that asks for none: whatever is computed with these is not a number
+NOT_NEEDED = Statistics(np.full(3, np.nan), np.full(3, np.nan), np.full((3, 3), np.nan))
+
+
+def check(data: ConfigDict) -> None:
+    """Raises ValueError where config.data.mean or std is neither a known name nor three numbers."""
+    for field, names in (("mean", MEANS), ("std", STDS)):
+        value = data.get(field, names[0])
+        if value not in names and (numbers(value) is None or (field == "std" and numbers(value).min() <= 0)):
+            least = " above 0" if field == "std" else ""
+            raise ValueError(
+                f"config.data.{field}={value!r} is unknown; choose one of {', '.join(names)}, or three numbers{least}, "
+                "for R, G and B from 0 to 255, such as 123.68,116.779,103.939"
+            )
+
+
+def needed(data: ConfigDict, training: bool) -> bool:
+    """Whether config.data asks for anything that has to be computed from the training images."""
+    lit = training and data.get("lighting", "none") != "none"
+    return data.mean in MEANS or data.get("std", "none") == "channel" or lit
+
+
+def input_of(data: ConfigDict, found: Statistics) -> Input:
+    """What config.data.mean and std make of images."""
+    mean, std = numbers(data.mean), data.get("std", "none")
+    if mean is None:
+        mean = found.mean(data.mean, data.image_size)
+    if std == "none":
+        return Input(mean)
+    return Input(mean, found.std() if std == "channel" else numbers(std))
+
+
+def numbers(text: str) -> np.ndarray | None:
+    """ "123.68,116.779,103.939" -> float32 [1, 1, 1, 3]; None for anything else."""
+    try:
+        values = np.array([float(part) for part in text.split(",")], np.float32)
+    except ValueError:
+        return None
+    return values.reshape(1, 1, 1, 3) if values.size == 3 and np.isfinite(values).all() else None
 
 
 @dataclass(frozen=True)
