@@ -185,3 +185,36 @@ def test_shapes_are_too_hard_for_a_linear_classifier_on_pixels():
 def test_splits_of_shapes_do_not_overlap():
     train, test = (sources.find("shapes", split, None, 16).open().images for split in ("train[:50]", "test[:50]"))
     assert not any((image == other).all() for image in train for other in test)
+
+
+def test_images_less_a_mean_are_divided_by_a_standard_deviation():
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+    found = statistics.compute([images])
+    pixels = images.reshape(-1, 3).astype(np.float64)
+    data = ConfigDict(dict(image_size=8, augment="none", mean="channel", std="channel"))
+    given = statistics.input_of(data, found)
+    np.testing.assert_allclose(given.std.ravel(), pixels.std(0), rtol=1e-5)
+    seen = augment.normalize(images, given)
+    np.testing.assert_allclose(np.mean(seen, (0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(np.std(seen, (0, 1, 2)), 1, rtol=1e-5)
+
+    data = ConfigDict(dict(image_size=8, augment="none", mean="10,20,30", std="2,4,8"))
+    assert not statistics.needed(data, training=True)
+    prepare = augment.for_training(data, statistics.NOT_NEEDED, None)
+    by_hand = (images.astype(np.float32) - [10, 20, 30]) / [2, 4, 8]
+    np.testing.assert_allclose(prepare(jax.random.key(0), 0, images), by_hand, rtol=1e-6)
+    assert statistics.needed(ConfigDict(dict(lighting="eigenvalue", mean="10,20,30")), training=True)
+
+
+def test_colours_are_shifted_and_borders_are_zero_before_the_division():
+    """A border of zeros stays one; a shift of colours is in units of pixels from 0 to 255."""
+    images = np.full((64, 8, 8, 3), 200, np.uint8)
+    data = ConfigDict(dict(image_size=8, augment="pad_crop_flip", mean="100,100,100", std="50,50,50"))
+    seen = np.asarray(augment.for_training(data, STATISTICS, None)(jax.random.key(0), 0, images))
+    assert {*np.unique(seen)} == {0.0, 2.0}
+    data = ConfigDict(dict(image_size=8, augment="none", lighting="eigenvalue", mean="100,100,100", std="none"))
+    plain = augment.for_training(data, STATISTICS, None)(jax.random.key(0), 0, images)
+    data.std = "50,50,50"
+    divided = augment.for_training(data, STATISTICS, None)(jax.random.key(0), 0, images)
+    np.testing.assert_allclose(divided, plain / 50, rtol=1e-6)
+    assert np.std(plain) > 0.1

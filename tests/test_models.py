@@ -476,3 +476,17 @@ def test_initial_weights(text, spread, ones):
             and (params["fc7"]["bias"] == 1).all()
             and not params["fc8"]["bias"].any()
         )
+
+
+def test_new_channels_of_shortcut_a_come_last_or_on_both_sides():
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 2)).astype(np.float32)
+    picked, zeros = x[:, ::2, ::2], np.zeros((2, 2, 2, 1), np.float32)
+    last = layers.shortcut_a(x, 4, 2)
+    assert (last == np.concatenate([picked, zeros, zeros], -1)).all()
+    both = layers.shortcut_a(x, 4, 2, both_sides=True)
+    assert (both == np.concatenate([zeros, picked, zeros], -1)).all()
+    nets = [create(f"resnet_cifar depth=8 shortcut={shortcut}") for shortcut in ("A", "a_both_sides")]
+    images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    variables = nets[0].init(jax.random.key(1), images, train=False)
+    scores = [net.apply(variables, images, train=False) for net in nets]
+    assert not np.allclose(*scores, atol=1e-3)
