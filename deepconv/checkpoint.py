@@ -20,7 +20,10 @@ from deepconv.state import TrainState, not_finite
 
 SUMS = "SHA256SUMS.json"
 NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; nothing is restored from it
+STATE, UNLOGGED = "default", "unlogged"  # items of a checkpoint, and folders in it; older ones have the state alone
 HALF_WRITTEN = ".orbax-checkpoint-tmp"  # end of the name of a directory that a save has not completed
+
+StepMetrics = dict[str, float]  # the metrics of one step
 
 
 class CheckpointError(Exception):
@@ -49,17 +52,21 @@ def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
         preservation_policy=NewestTwoAndFinal(total_steps),
         async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(directory)),
     )
-    return ocp.CheckpointManager(directory.absolute(), options=options)
+    return ocp.CheckpointManager(directory.absolute(), item_names=(STATE, UNLOGGED), options=options)
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState) -> None:
-    """Start to write the state; returns at once. Raises CheckpointError if the save before this one failed."""
+def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[StepMetrics] = ()) -> None:
+    """Start to write the state, and the metrics of the last steps that are not yet logged; returns at once.
+
+    Raises CheckpointError if the save before this one failed.
+    """
     step = int(state.step)
     if step in manager.all_steps():
         return
     # The next step may overwrite ("donate") these arrays at once: orbax has taken what it writes when save returns.
     try:
-        manager.save(step, args=ocp.args.StandardSave(state))
+        items = {STATE: ocp.args.StandardSave(state), UNLOGGED: ocp.args.JsonSave([*unlogged])}
+        manager.save(step, args=ocp.args.Composite(**items))
     except Exception as error:
         raise _save_failed(manager, error) from error
 
@@ -72,8 +79,8 @@ def wait(manager: ocp.CheckpointManager) -> None:
         raise _save_failed(manager, error) from error
 
 
-def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
-    """The newest whole checkpoint, placed like `like` (arrays or shapes with shardings); None where there is none.
+def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, list[StepMetrics]] | None:
+    """The newest whole checkpoint, its state placed like `like` (arrays or shapes with shardings); None without one.
 
     A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are.
     """
@@ -82,15 +89,19 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState | No
     for step in sorted(manager.all_steps(), reverse=True):
         if not (reason := damage(directory / str(step))):
             try:
-                state = manager.restore(step, args=ocp.args.StandardRestore(like))
+                items = {STATE: ocp.args.StandardRestore(like)}
+                if (directory / str(step) / UNLOGGED).exists():
+                    items[UNLOGGED] = ocp.args.JsonRestore()
+                found = manager.restore(step, args=ocp.args.Composite(**items))
             except Exception as error:
                 raise CheckpointError(
                     f"{directory / str(step)} is whole but is not a state of this model and optimiser; if the code has "
                     f"changed since, give another --workdir. {_cause(error)}"
                 ) from error
+            state = found[STATE]
             if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
                 raise CheckpointError(f"{directory / str(step)} is whole, but {bad}; such a net cannot be used")
-            return state
+            return state, found.get(UNLOGGED) or []
         print(
             f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {damaged / str(step)}",
             file=sys.stderr,

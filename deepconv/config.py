@@ -110,6 +110,18 @@ def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int 
     return round(value * examples / batch_size)
 
 
+def is_due(config: ConfigDict, what: str, examples: int, batch_size: int, step: int) -> bool:
+    """Whether config.<what>_steps or _epochs, counted again and again from step 0, ends at this step.
+
+    The k-th e epochs end at step round(k * e * examples / batch_size), so that epochs that are no whole number of steps
+    do not drift.
+    """
+    value = config[_unit(config, what)]
+    if _unit(config, what).endswith("_steps"):
+        return step % value == 0
+    return round(round(step * batch_size / (value * examples)) * value * examples / batch_size) == step
+
+
 def check_fields(config: ConfigDict) -> None:
     """Raises ValueError for a field that is missing, or a value that cannot work by itself."""
     for field in EVERY_RECIPE:

@@ -248,13 +248,15 @@ def save_statistics(computed: Statistics, workdir: Path) -> None:
         statistics.save(workdir / "statistics.npz", computed, fingerprint="")
 
 
-def begin(task: Task, manager: ocp.CheckpointManager, start: weights.Variables | None) -> TrainState:
-    """The state of the newest checkpoint or, where there is none, of step 0, with the weights of `start` in it."""
+def begin(
+    task: Task, manager: ocp.CheckpointManager, start: weights.Variables | None
+) -> tuple[TrainState, list[checkpoint.StepMetrics]]:
+    """The newest checkpoint's state and unlogged steps or, without one, those of step 0 with the weights of `start`."""
     init = initial_state(task)
-    state = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
-    if state is not None:
-        return state
-    return start_from(init(), start, task.mesh) if start else init()
+    restored = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
+    if restored is not None:
+        return restored
+    return start_from(init(), start, task.mesh) if start else init(), []
 
 
 def leave_untrained(task: Task, workdir: Path, start: weights.Variables | None) -> tuple[TrainState, Statistics]:
@@ -262,7 +264,7 @@ def leave_untrained(task: Task, workdir: Path, start: weights.Variables | None) 
     computed = statistics_for(task, task.train_source.open())
     manager = checkpoint.open_manager(workdir / "checkpoints", 0)
     save_statistics(computed, workdir)
-    state = begin(task, manager, start)
+    state, _ = begin(task, manager, start)
     checkpoint.save(manager, state)
     checkpoint.wait(manager)
     manager.close()
@@ -281,22 +283,21 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     computed = statistics_for(task, data)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
     save_statistics(computed, workdir)
-    state = begin(task, manager, start)
-    step = first_step = int(state.step)
+    state, window = begin(task, manager, start)  # window: metrics of the steps not yet logged
+    step = first_step = clock_step = int(state.step)
     net, (center,) = net_for(task, computed), task.protocols["center"]
     predict = evaluate.jit(net, center)
     examples = task.train_source.examples
-    eval_every = config_lib.steps(config, "eval_every", examples, config.batch_size)
+    is_due = functools.partial(config_lib.is_due, config, "eval_every", examples, config.batch_size)
     steps_per_epoch = examples / config.batch_size
     step_fn = jit_step(task, computed)
     loader = batches(task, data, step, replacements(task, workdir))
     evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
-    window: list[dict[str, jax.Array]] = []  # of the steps not yet logged
     clock = time.perf_counter()
     try:
         with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
             while True:
-                due = step and (step % eval_every == 0 or step == total)
+                due = step and (is_due(step) or step == total)
                 if due and not (step == first_step and evaluated):  # a resume may owe the one of its checkpoint
                     evaluation_start = time.perf_counter()
                     table = evaluate.new_table(task.eval_source.examples, len(task.eval_source.classes))
@@ -315,21 +316,21 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                     jax.block_until_ready(window[-2])  # at most two steps ahead of the device
                 if step == first_step + 1:  # compiled: from here on, time is training time
                     jax.block_until_ready(step_metrics)
-                    clock = time.perf_counter()
+                    clock, clock_step = time.perf_counter(), step
                 text = None
                 if log := step % config.log_every_steps == 0 or step == total:
-                    record = {"step": step, "epoch": step / steps_per_epoch, **_mean(window, step)}
-                    timed = len(window) - (step - len(window) == first_step)
-                    record["images_per_second"] = timed * config.batch_size / (time.perf_counter() - clock)
+                    record = {"step": step, "epoch": step / steps_per_epoch, **_mean(_fetch(window, step))}
+                    if step > clock_step:
+                        seconds = time.perf_counter() - clock
+                        record["images_per_second"] = (step - clock_step) * config.batch_size / seconds
                     _log(workdir, board, record)
-                    text, window, clock = _line(record), [], time.perf_counter()
+                    text, window, clock, clock_step = _line(record), [], time.perf_counter(), step
                 show(step, text, log)
                 if step % config.checkpoint_every_steps == 0 or step == total:
-                    _mean(window, step)  # raises before a broken state can replace a whole one
-                    checkpoint.save(manager, state)
+                    window = _fetch(window, step)  # raises before a broken state can replace a whole one
+                    checkpoint.save(manager, state, window)
     except (preemption.Preempted, sources.DataError):
-        _mean(window, step)
-        checkpoint.save(manager, state)
+        checkpoint.save(manager, state, _fetch(window, step))
         raise
     finally:
         checkpoint.wait(manager)
@@ -337,25 +338,28 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     return state, computed
 
 
-def _mean(window: list[dict[str, jax.Array]], last_step: int) -> dict[str, float]:
-    """Means over a window of steps; the learning rate is the last. Raises FloatingPointError."""
-    rows = jax.device_get(window)
+def _fetch(window: Sequence[Mapping[str, Any]], last_step: int) -> list[checkpoint.StepMetrics]:
+    """The metrics of a window of steps on the host. Raises FloatingPointError."""
+    rows = [{name: float(value) for name, value in row.items()} for row in jax.device_get(window)]
     bad = [last_step - len(rows) + 1 + i for i, row in enumerate(rows) if not np.isfinite(list(row.values())).all()]
     if bad:
         raise FloatingPointError(
             f"the loss or the update is not finite at step {bad[0]} (looked at up to step {last_step}); "
             "the checkpoints before it are whole. A lower config.optimizer.learning_rate or a warm-up may help"
         )
-    if not rows:
-        return {}
+    return rows
+
+
+def _mean(rows: Sequence[checkpoint.StepMetrics]) -> dict[str, float]:
+    """Means over steps; the learning rate is the last."""
     means = {name: float(np.mean([row[name] for row in rows])) for name in ("train_loss", "train_top1_error")}
-    return means | {"learning_rate": float(rows[-1]["learning_rate"])}
+    return means | {"learning_rate": rows[-1]["learning_rate"]}
 
 
 def _line(record: dict[str, Any]) -> str:
+    speed = f"  {record['images_per_second']:.0f} images/s" if "images_per_second" in record else ""
     return (
-        f"epoch {record['epoch']:.1f}  loss {record['train_loss']:.3f}  error {record['train_top1_error']:.1f} %  "
-        f"{record['images_per_second']:.0f} images/s"
+        f"epoch {record['epoch']:.1f}  loss {record['train_loss']:.3f}  error {record['train_top1_error']:.1f} %{speed}"
     )
 
 

@@ -1,9 +1,11 @@
 import errno
+import json
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from deepconv import checkpoint
@@ -34,7 +36,8 @@ def directory(tmp_path):
 
 def restore(directory):
     manager = checkpoint.open_manager(directory, total_steps=9)
-    return checkpoint.restore(manager, make_state(0))
+    state, _ = checkpoint.restore(manager, make_state(0))
+    return state
 
 
 def data_file(directory, step):
@@ -51,13 +54,42 @@ def test_bits_come_back(directory):
     assert same(restore(directory), make_state(2))
 
 
+def test_metrics_that_are_not_logged_come_back(tmp_path):
+    manager = checkpoint.open_manager(tmp_path / "checkpoints", total_steps=9)
+    rows = [{"train_loss": float(np.float32(0.1))}, {"train_loss": 2.0}]
+    checkpoint.save(manager, make_state(1), rows)
+    checkpoint.wait(manager)
+    manager = checkpoint.open_manager(tmp_path / "checkpoints", total_steps=9)
+    state, unlogged = checkpoint.restore(manager, make_state(0))
+    assert unlogged == rows and same(state, make_state(1))
+    (tmp_path / "checkpoints" / "1" / checkpoint.UNLOGGED / "metadata").write_text("[]")
+    assert "unlogged/metadata has changed" in checkpoint.damage(tmp_path / "checkpoints" / "1")
+
+
+def test_a_checkpoint_of_the_state_alone_comes_back(tmp_path):
+    """As they were written before metrics were saved with them."""
+    manager = ocp.CheckpointManager(tmp_path / "checkpoints")
+    manager.save(1, args=ocp.args.StandardSave(make_state(1)))
+    manager.wait_until_finished()
+    sums = checkpoint._sums(tmp_path / "checkpoints" / "1")
+    (tmp_path / "checkpoints" / "1" / checkpoint.SUMS).write_text(json.dumps(sums))
+    manager = checkpoint.open_manager(tmp_path / "checkpoints", total_steps=9)
+    state, unlogged = checkpoint.restore(manager, make_state(0))
+    assert same(state, make_state(1)) and unlogged == []
+    assert checkpoint.read(tmp_path / "checkpoints")["step"] == 1
+    checkpoint.save(manager, make_state(2), [{"train_loss": 1.0}])
+    checkpoint.wait(manager)
+    assert checkpoint.restore(manager, make_state(0))[1] == [{"train_loss": 1.0}]
+
+
 def test_orbax_own_notes_are_not_needed(directory):
     (directory / "2" / "_CHECKPOINT_METADATA").write_text("rubbish")
     assert same(restore(directory), make_state(2))
 
 
 def test_nothing_there_is_none(tmp_path):
-    assert restore(tmp_path / "none") is None
+    manager = checkpoint.open_manager(tmp_path / "none", total_steps=9)
+    assert checkpoint.restore(manager, make_state(0)) is None
 
 
 def test_newest_two_and_final_stay(tmp_path):
@@ -80,7 +112,7 @@ def test_saving_while_the_state_is_given_up_to_the_next_step(tmp_path):
         for _ in range(10):
             state = advance(state)
         checkpoint.wait(manager)
-        restored = checkpoint.restore(manager, jax.tree.map(jnp.zeros_like, state))
+        restored, _ = checkpoint.restore(manager, jax.tree.map(jnp.zeros_like, state))
         assert int(restored.step) == step and (restored.params["kernel"] == step).all()
 
 

@@ -114,6 +114,17 @@ def test_durations_carry_units():
     assert config_lib.steps(config_lib.load(CIFAR), "total", examples=7, batch_size=3) == 64_000
 
 
+def test_repeated_epochs_end_at_exact_steps():
+    fig1 = config_lib.load(ROOT / "configs" / "alexnet_cifar.py")  # 390.625 steps an epoch
+    due = [step for step in range(1, 15_626) if config_lib.is_due(fig1, "eval_every", 50_000, 128, step)]
+    assert due == [round(epoch * 390.625) for epoch in range(1, 41)]
+    twice = config_lib.load(ROOT / "configs" / "alexnet_cifar.py", {"eval_every_epochs": 2})
+    due = [step for step in range(1, 3_200) if config_lib.is_due(twice, "eval_every", 50_000, 128, step)]
+    assert due == [781, 1562, 2344, 3125]
+    cifar = config_lib.load(CIFAR)
+    assert [step for step in range(1, 2_500) if config_lib.is_due(cifar, "eval_every", 7, 3, step)] == [1000, 2000]
+
+
 def test_drops_that_fall_on_one_step_are_refused():
     config = config_lib.load(ROOT / "configs" / "quickstart.py", {"optimizer.drop_at_epochs": (5.0, 5.01)})
     with pytest.raises(ValueError, match=r"is at steps \(2, 2\), has to rise"):

@@ -120,6 +120,67 @@ def test_steps_taken_again_are_tested_again(tmp_path, monkeypatch):
     assert runlog.read_metrics(tmp_path)[-1]["test_top1_error"] >= 0
 
 
+def values(records):
+    """All that does not depend on the machine's speed."""
+    return [{name: value for name, value in record.items() if name != "images_per_second"} for record in records]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_metrics_of_a_stopped_and_resumed_run_are_those_of_an_undisturbed_one(tmp_path, signals, monkeypatch, stop):
+    batches, settings = train.batches, {"log_every_steps": 4, "checkpoint_every_steps": 3}
+    train.train(tiny_task(**settings), tmp_path / "whole")
+
+    def batches_with_a_signal(*args):
+        for i, batch in enumerate(batches(*args)):
+            if i == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "batches", batches_with_a_signal)
+        with pytest.raises(preemption.Preempted):
+            train.train(tiny_task(**settings), tmp_path / "stopped")
+    preemption.install()
+    train.train(tiny_task(**settings), tmp_path / "stopped")
+    whole, stopped = (values(runlog.read_metrics(tmp_path / name)) for name in ("whole", "stopped"))
+    assert [record["step"] for record in whole] == [3, 4, 6] and stopped == whole
+
+
+def test_metrics_after_a_crash_are_those_of_an_undisturbed_run(tmp_path, monkeypatch):
+    batches, settings = train.batches, {"log_every_steps": 4, "checkpoint_every_steps": 3}
+    train.train(tiny_task(**settings), tmp_path / "whole")
+
+    def batches_with_a_crash(*args):
+        for i, batch in enumerate(batches(*args)):
+            if i == 5:
+                raise MemoryError
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "batches", batches_with_a_crash)
+        with pytest.raises(MemoryError):
+            train.train(tiny_task(**settings), tmp_path / "crashed")
+    assert checkpoint.steps(tmp_path / "crashed" / "checkpoints") == [3]  # not at a multiple of log_every_steps
+    train.train(tiny_task(**settings), tmp_path / "crashed")
+    whole, crashed = (values(runlog.read_metrics(tmp_path / name)) for name in ("whole", "crashed"))
+    assert crashed == whole
+
+
+def test_a_speed_is_logged_only_where_steps_were_timed(tmp_path):
+    train.train(tiny_task(log_every_steps=1, checkpoint_every_steps=6), tmp_path)
+    speeds = {r["step"]: r.get("images_per_second") for r in runlog.read_metrics(tmp_path) if "train_loss" in r}
+    assert speeds.pop(1) is None and len(speeds) == 5 and all(speed > 0 for speed in speeds.values())
+
+
+def test_tests_follow_epochs_that_are_no_whole_number_of_steps(tmp_path):
+    """160 examples in batches of 48: 3 1/3 steps an epoch."""
+    changes = {"batch_size": 48, "total_epochs": 3, "data.image_size": 16, "optimizer.drop_at_epochs": ()}
+    config = config_lib.load(ROOT / "configs" / "quickstart.py", changes, smoke=True)
+    train.train(train.prepare(config, None), tmp_path)
+    tested = [record["step"] for record in runlog.read_metrics(tmp_path) if "test_top1_error" in record]
+    assert tested == [3, 7, 10]
+
+
 @pytest.mark.parametrize("number", preemption.SIGNALS)
 def test_a_signal_reaches_a_loader_that_waits(tmp_path, signals, monkeypatch, number):
     def stuck(*args):
