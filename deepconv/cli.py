@@ -1,7 +1,7 @@
 """What the commands share: the flags that describe a run, and answers of one line."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -21,6 +21,7 @@ def load_config(
     arguments: list[str],
     init_from: str | None = None,
     change: Callable[[ConfigDict], dict[str, Any]] = lambda config: {},
+    init_layers: Sequence[str] = (),
 ) -> tuple[ConfigDict, str]:
     """The config that the flags describe, and its run's name. Raises ValueError.
 
@@ -33,7 +34,8 @@ def load_config(
         raise ValueError("--config is missing; try --config=configs/quickstart.py")
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
     overrides = change(config_lib.load(path, overrides, smoke)) | overrides
-    return config_lib.load(path, overrides, smoke), config_lib.run_name(path, overrides, smoke, init_from)
+    name = config_lib.run_name(path, overrides, smoke, init_from, init_layers)
+    return config_lib.load(path, overrides, smoke), name
 
 
 def parse(argv: list[str]) -> list[str]:

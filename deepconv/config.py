@@ -1,10 +1,11 @@
 """Recipes: load one by its file, change fields, name the run, shrink it, find what cannot work."""
 
 import contextlib
+import hashlib
 import importlib.util
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ ADDED = (
     (2, "resnet_cifar", "model.shortcut", "A"),
 )
 EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer")
+LONGEST_NAME = 230  # bytes of a run's name; file systems take 255, and a digest and ",train=False" may follow
 DROPS = {"drop_at_steps", "drop_at_epochs"}
 FREEZES = {"freeze_at_steps", "freeze_at_epochs"}
 
@@ -89,15 +91,32 @@ def siblings(path: str | Path) -> Iterator[None]:
 
 
 def run_name(
-    path: str | Path, overrides: Mapping[str, Any], smoke: bool = False, init_from: str | Path | None = None
+    path: str | Path,
+    overrides: Mapping[str, Any],
+    smoke: bool = False,
+    init_from: str | Path | None = None,
+    init_layers: Sequence[str] = (),
 ) -> str:
     """ "resnet_cifar,model.depth=56,seed=3": the recipe and what was changed in it, in the order of the alphabet.
 
-    Of the run whose weights it begins with there is the recipe only, or a chain of runs would become too long a name.
+    A chain of runs would become too long a name, so of the run whose weights it begins with there is the recipe and,
+    where more was changed, a digest of that run's name. A name that is too long for a file system ends with a digest.
     """
-    changes = [f"{field}={_plain(value)}" for field, value in sorted(overrides.items())]
-    source = [f"init_from={Path(init_from).name.split(',')[0]}"] if init_from else []
-    return ",".join([Path(path).stem, *["smoke"] * smoke, *changes, *source])
+    names = [Path(path).stem, *["smoke"] * smoke]
+    names += [f"{field}={_plain(value)}" for field, value in sorted(overrides.items())]
+    names += [f"init_layers={_plain([*init_layers])}"] if init_layers else []
+    if init_from:
+        source = Path(init_from).name
+        recipe, *changes = source.split(",")
+        names.append(f"init_from={_plain(recipe)}{_digest(source) if changes else ''}")
+    name = ",".join(names)
+    if len(name.encode()) > LONGEST_NAME:
+        return name.encode()[:LONGEST_NAME].decode(errors="ignore") + _digest(name)
+    return name
+
+
+def _digest(name: str) -> str:
+    return f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int | tuple[int, ...]:

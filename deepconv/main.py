@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
     preemption.install()
     try:
-        config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source)
+        config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
         workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
         origin = _origin() if _INIT_FROM.value else {}
         if _INIT_LAYERS.value and not origin:

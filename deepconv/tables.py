@@ -50,7 +50,8 @@ class Run:
     @property
     def name(self) -> str:
         """Of its directory."""
-        return config_lib.run_name(self.config, self.overrides, self.smoke, self.init_from and self.init_from.name)
+        source = self.init_from and self.init_from.name
+        return config_lib.run_name(self.config, self.overrides, self.smoke, source, self.init_layers)
 
     @property
     def path(self) -> Path:
@@ -146,7 +147,9 @@ def jobs(pairs: Iterable[tuple[Run, str]]) -> dict[str, tuple[Run, list[str]]]:
     def add(run: Run, tests: list[str]) -> None:
         if run.init_from:
             add(run.init_from, [])
-        known = found.setdefault(run.name, (run, []))[1]
+        first, known = found.setdefault(run.name, (run, []))
+        if first != run:
+            raise ValueError(f"two runs are called {run.name}: {first} and {run}")
         known += [test for test in tests if test not in known]
 
     for run, test in pairs:

@@ -103,8 +103,27 @@ def test_run_name_is_recipe_and_changes():
     assert config_lib.run_name(CIFAR, {"seed": 3, "model.depth": 56}) == "resnet_cifar,model.depth=56,seed=3"
     assert config_lib.run_name(CIFAR, {"data.train_split": "train[:1/2]"}) == "resnet_cifar,data.train_split=train_:1_2"
     chain = config_lib.run_name(CIFAR, {"seed": 1}, init_from="runs/resnet_cifar,seed=3,init_from=quickstart")
-    assert chain == "resnet_cifar,seed=1,init_from=resnet_cifar"
+    assert chain == "resnet_cifar,seed=1,init_from=resnet_cifar-a7c5e374"
     assert config_lib.run_name(CIFAR, {}, smoke=True) == "resnet_cifar,smoke"
+
+
+def test_runs_that_begin_with_other_weights_have_other_names():
+    sources = [
+        "runs/vgg11",
+        "vgg11,seed=1",
+        "vgg11,seed=2",
+        "vgg11,seed=1,init_from=vgg11",
+        "elsewhere/net.safetensors",
+    ]
+    layers = [(), ("conv1_1",), ("conv1_1", "conv2_1")]
+    names = {config_lib.run_name("vgg16.py", {}, init_from=s, init_layers=taken) for s in sources for taken in layers}
+    assert len(names) == 15 and {"vgg16,init_from=vgg11", "vgg16,init_from=net.safetensors"} < names
+    assert "vgg16,init_layers=conv1_1+conv2_1,init_from=vgg11" in names
+    long = [
+        config_lib.run_name("vgg16.py", {f"model.{'é' * 200}": value}, init_from=s) for value in (1, 2) for s in sources
+    ]
+    assert len({*long}) == 10 and all(len(name.encode()) < 243 for name in long)
+    assert not {*"".join([*names, *long])} & {*"[]*?/"}
 
 
 def test_durations_carry_units():

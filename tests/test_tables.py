@@ -296,14 +296,14 @@ NAMES = """
 import json, os, sys
 from absl import flags
 from deepconv import cli
-flags.DEFINE_list("evals", [], "")
-for name in ("init_from", "init_layers"):
-    flags.DEFINE_string(name, None, "")
+flags.DEFINE_string("init_from", None, "")
+for name in ("evals", "init_layers"):
+    flags.DEFINE_list(name, [], "")
 for arguments in json.load(sys.stdin):
     if not os.fork():
         sys.argv = ["main", *arguments]
         rest = cli.parse(sys.argv)
-        print(cli.load_config(rest, flags.FLAGS.init_from)[1], flush=True)
+        print(cli.load_config(rest, flags.FLAGS.init_from, init_layers=flags.FLAGS.init_layers)[1], flush=True)
         os._exit(0)
     os.wait()
 """
