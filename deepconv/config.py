@@ -129,6 +129,13 @@ def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int 
     return round(value * examples / batch_size)
 
 
+def total_steps(run: Mapping[str, Any]) -> int:
+    """The steps of a run by its config.json; 0 for weights that are imported or tested as they are."""
+    if "train_data" not in run or run.get("train") is False:
+        return 0
+    return steps(ConfigDict(run), "total", int(run["train_data"].split(" ")[0]), run["batch_size"])
+
+
 def is_due(config: ConfigDict, what: str, examples: int, batch_size: int, step: int) -> bool:
     """Whether config.<what>_steps or _epochs, counted again and again from step 0, ends at this step.
 

@@ -245,7 +245,7 @@ def write(
         "top5_error": metrics.top_k_error(probs, labels, 5),
         "step": step,
         **how,
-        **{key: here[key] for key in ("commit", "dirty", "device_kind", "devices")},
+        **{key: here[key] for key in ("time", "commit", "dirty", "versions", "device_kind", "devices", "cpus")},
     }
     np.save(workdir / f"probs.{name}.npy", probs)
     np.save(workdir / "labels.npy", labels)

@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
         start = {}
         if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
             source = Path(_INIT_FROM.value).expanduser()
+            _check_finished(source)
             bgr = conventions.in_bgr(_LIBRARY.value or "", _INPUT.value or "")
             start = weights.take(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
             if source.is_file() and not (_LIBRARY.value or _INPUT.value):
@@ -71,8 +72,6 @@ def main(arguments: list[str]) -> int:
         with runlog.lock(workdir):
             data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
             _claim(workdir, json.loads(config.to_json()) | origin | data)
-            for change in runlog.record_start(workdir):
-                print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
             runlog.write_json(workdir / "classes.json", task.train_source.classes)
             print(f"run directory: {workdir}", flush=True)
             if untrained:
@@ -128,6 +127,20 @@ def _origin() -> dict[str, Any]:
         with file.open("rb") as content:
             origin["init_sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
     return origin
+
+
+def _check_finished(source: Path) -> None:
+    """Raises ValueError for a run that is to be trained further, whose weights are not yet those of its recipe."""
+    from deepconv import checkpoint
+
+    if not (source / "config.json").exists():
+        return
+    total = config_lib.total_steps(config_lib.read_run(source))
+    if (saved := checkpoint.steps(source / "checkpoints")) and saved[-1] < total:
+        raise ValueError(
+            f"--init_from={source} is a run that is not finished (step {saved[-1]} of {total}); finish it, or start "
+            f"from a file: python -m deepconv.weights export --run={shlex.quote(str(source))} --to=FILE.safetensors"
+        )
 
 
 def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:

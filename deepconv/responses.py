@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from deepconv import cli, evaluate, features, predict, preemption, protocols, runlog
+from deepconv import checkpoint, cli, evaluate, features, predict, preemption, protocols, runlog
 from deepconv.data import augment, sources
 from deepconv.models.layers import BatchNorm
 from deepconv.state import TrainState
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         write(trained, source, run / "responses.json")
     except preemption.Preempted as signal:
         return cli.refuse(f"stopped by {signal}; the same command goes on", preemption.EXIT_CODE)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
     return 0
 
@@ -51,7 +51,8 @@ def write(trained: predict.Trained, source: sources.Source, file: Path) -> None:
     mean, of_squares = np.moveaxis(table["output"].astype(np.float64).mean(0).reshape(-1, 2), 1, 0)
     names = [*in_order(trained.state.batch_stats, lambda of_layer: of_layer["mean"][..., None])]
     content = {"layers": names, "std": np.sqrt(of_squares - mean**2).tolist()}
-    runlog.write_json(file, content | {"examples": source.examples, "step": int(trained.state.step)})
+    content |= {"examples": source.examples, "step": int(trained.state.step)}
+    runlog.write_json(file, content | runlog.environment())
     print(f"{file} holds the standard deviations of {len(names)} layers' responses to {source.examples} images")
 
 

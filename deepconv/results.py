@@ -1,12 +1,18 @@
-"""What runs have given: read their directories, tell what they did otherwise than the papers, keep it as JSON."""
+"""What runs have given: read their directories, tell how they depart from the papers, keep it as JSON.
+
+A record is the values of a run's test with the run's config and starts. So it is judged anew whenever results are
+collected, with or without its directory, by the rows and recipes of that time. Records are added and brought up to
+date, never erased.
+"""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deepconv import config as config_lib
-from deepconv import runlog
+from deepconv import runlog, tables
 from deepconv.tables import DATA, Row, Run, Table, Values, flatten, written
 
 # What a result may have otherwise than the paper's and still be told beside it: how long, how often, on what data,
@@ -17,113 +23,232 @@ MAY_DEPART += ("model.dtype", "model.bn_group", "model.initialization")
 TIMES = ("drop_at_steps", "drop_at_epochs", "freeze_at_steps", "freeze_at_epochs")  # of any part of the optimiser
 NOT_COMPARED = ("log_every_", "checkpoint_every_", "eval_every_", "data.on_corrupt", "init_sha256")
 
-Directories = Mapping[Path, Values]  # of runs, with their config.json
+ENSEMBLE = "ensemble"  # the test of a record of the mean of several runs' probabilities
+
+Directories = Mapping[Path, Values]  # of runs, with what `directories` says of each
+Expected = Mapping[str, Values]  # the flat configs of a table's runs, by their names
+Key = tuple[str, str, str]
 
 
 def directories(root: Path) -> dict[Path, Values]:
-    """Of the runs below a folder that have begun; weights that were only imported are not among them."""
-    files = [file for file in sorted(root.glob("*/config.json")) if file.with_name("environment.json").exists()]
-    return {file.parent: config_lib.read_run(file.parent) for file in files}
+    """The runs below a folder that have begun, with their configs and starts, and those of the runs they begin with.
+
+    Imported weights are not among them. A run that cannot be read is named and left out.
+    """
+    found = {}
+    for file in sorted(root.glob("*/config.json")):
+        if file.with_name("environment.json").exists():
+            try:
+                found[file.parent] = provenance(file.parent)
+            except OSError as error:
+                _warn(file.parent, error)
+    by_name = {workdir.name: run for workdir, run in found.items()}
+    return {workdir: _with_source(run, by_name) for workdir, run in found.items()}
+
+
+def _with_source(run: Values, by_name: Mapping[str, Values]) -> Values:
+    if not run["config"].get("init_from"):
+        return run
+    name = run["config"]["init_from"]
+    others = {key: other for key, other in by_name.items() if key != run["directory"]}
+    return run | {"init": _with_source(others[name], others) if name in others else {"directory": name}}
 
 
 def collect(table: Table, found: Directories, before: Values) -> Values:
-    """The results of a table: of these directories, and of those that were collected before and are not among them."""
-    rows, here = {}, {workdir.name for workdir in found}
-    for row in table.rows:
-        records = _of_row(table, row, found) if table.trained() and not (row.quoted or row.needs) else []
-        known = {_key(record) for record in records}
-        for record in before.get("rows", {}).get(row.label, []):
-            if record["directory"] not in here and _key(record) not in known:
-                records.append(record)
+    """The results of a table: those of these directories, and all that were collected before.
+
+    Records that belong to no row any more are kept under "unassigned".
+    """
+    rows = [row for row in table.rows if table.trained() and not (row.quoted or row.needs)]
+    pairs = [pair for row in rows for pair in row.everything()]
+    runs = {name: run for name, (run, _) in tables.jobs(pairs).items()}
+    expected = {name: _flat(json.loads(run.load().to_json())) for name, run in runs.items()}
+    before = _records(before)
+    fresh, probs = _measure(table, pairs, found, expected, before)
+    now = {_key(record): record["config"] for record in fresh}
+    old = [record for record in before if not (_key(record) in now and _is_of(record, now[_key(record)]))]
+    here = {(run["directory"], started(run)): run["config"] for run in found.values()}
+    placed = {}
+    for row in rows:
+        records = _place(row, [record for record in [*fresh, *old] if _is_true(record, here)], expected)
+        if row.combine == "ensemble":
+            records = _ensemble(row, records, probs)
+            kept = [record for record in old if _is_ensemble(row, record, expected, here, records)]
+            records += [record | {"run": row.label} for record in kept]
         if records:
-            rows[row.label] = sorted(records, key=lambda record: (bool(record["departs"]), _key(record)))
+            placed[row.label] = sorted(
+                records, key=lambda record: (bool(record["departs"]), record["run"], _key(record))
+            )
+    belong = {_identity(record) for records in placed.values() for record in records}
+    unassigned = [record for record in old if _identity(record) not in belong]
     counted = {
         row.label: {name: count(row.runs[0]) for name, count in table.counts.items()} for row in table.rows if row.runs
     }
-    return {"title": table.title} | ({"counted": counted} if table.counts else {}) | {"rows": rows}
+    results = {"title": table.title} | ({"counted": counted} if table.counts else {}) | {"rows": placed}
+    return results | ({"unassigned": unassigned} if unassigned else {})
 
 
-def _key(record: Values) -> tuple[str, str, str]:
-    return record["run"], record["directory"], record["test"]
+def started(record: Values) -> str:
+    """When the training of a record's run began, which tells runs of one directory apart."""
+    return record["trained"][0]["time"]
 
 
-def _of_row(table: Table, row: Row, found: Directories) -> list[Values]:
-    measure = table.measure or evaluation
-    departs = {run.name: _departures(run, found) for run, _ in row.everything()}
-    records = []
-    for workdir in found:
-        # a run of another seed that the row has, too, is no departure from the first one
-        of = [name for name in departs if workdir in departs[name]]
-        nearest = min(of, key=lambda name: len(departs[name][workdir]), default=None)
-        for run, test in row.everything():
-            if run.name != nearest or (values := measure(workdir, test)) is None:
+def _key(record: Values) -> tuple[Any, ...]:
+    return record["directory"], record["test"], started(record), tuple(map(_key, record.get("of", ())))
+
+
+def _identity(record: Values) -> tuple[Any, ...]:
+    return _key(record), json.dumps(record["config"], sort_keys=True)
+
+
+def _records(results: Values) -> list[Values]:
+    """All records of a table's results, each once."""
+    records = [*(record for of_row in results.get("rows", {}).values() for record in of_row)]
+    records += results.get("unassigned", [])
+    return [*{(_identity(record), record["config"] is None and record["run"]): record for record in records}.values()]
+
+
+def _measure(
+    table: Table, pairs: Iterable[tuple[Run, str]], found: Directories, expected: Expected, before: Sequence[Values]
+) -> tuple[list[Values], dict[tuple[Any, ...], Path]]:
+    """New records of the directories whose runs a table has, and the files with their probabilities by their keys."""
+    measure, pairs = table.measure or evaluation, [*pairs]
+    known = {_identity(record): record for record in before}
+    records, probs = [], {}
+    for workdir, run in found.items():
+        wanted = dict.fromkeys(test for of, test in pairs if departures(of, run, expected) is not None)
+        for test in wanted:
+            try:
+                if (values := measure(workdir, test)) is None:
+                    continue
+                told = {"unfinished": values.pop("departs", []), "tested": values.pop("tested", None)}
+                told["tested"] = told["tested"] or _tested(workdir, test)
+            except (OSError, ValueError) as error:
+                _warn(workdir, error)
                 continue
-            how = departs[run.name][workdir] + values.pop("departs", [])
-            told = {"run": run.name, "directory": workdir.name, "test": test, "departs": how, "values": values}
-            records.append(told | provenance(workdir))
-    return _ensembles(row, records, found) if row.combine == "ensemble" else records
+            record = {"directory": workdir.name, "test": test, "values": values} | run | told
+            if "init" in run and not _is_complete(run["init"]) and _identity(record) in known:
+                record["init"] = known[_identity(record)]["init"]  # the source was there when it was collected before
+            records.append(record)
+            probs[_key(record)] = workdir / f"probs.{test}.npy"
+    return records, probs
 
 
-def _departures(run: Run, found: Directories) -> dict[Path, list[str]]:
-    """What each directory's run did otherwise than this one; other experiments are not in it."""
-    expected = flatten(json.loads(run.load().to_json())) | {"init_layers": list(run.init_layers)}
-    told = {workdir: departures(run, expected, workdir, config, found) for workdir, config in found.items()}
-    return {workdir: lines for workdir, lines in told.items() if lines is not None}
+def _is_complete(source: Values) -> bool:
+    return "config" in source and ("init" not in source or _is_complete(source["init"]))
 
 
-def departures(run: Run, expected: Values, workdir: Path, config: Values, found: Directories) -> list[str] | None:
-    """What the run of a directory did otherwise than expected; None where it is another experiment."""
-    mine = {"init_layers": []} | flatten(config)
+def _is_true(record: Values, here: Mapping[tuple[str, str], Values]) -> bool:
+    """Whether the run's directory, where it is there, still has the record's config."""
+    return _is_of(record, here.get((record["directory"], started(record)), record["config"]))
+
+
+def _is_of(record: Values, config: Values | None) -> bool:
+    """Whether a record is of a run with this config; not known of one from before records had configs."""
+    return record["config"] is None or config is None or _compared(record["config"]) == _compared(config)
+
+
+def _compared(config: Values) -> Values:
+    """The fields of a config that say what its run was, and the numbers of images."""
+    fields = {name: value for name, value in _flat(config).items() if not name.startswith(NOT_COMPARED)}
+    return fields | {name: fields[name].split(",")[0] for name in ("train_data", "eval_data") if name in fields}
+
+
+def _place(row: Row, records: Iterable[Values], expected: Expected) -> list[Values]:
+    """The records that belong to a row, each with the run of the row that it is nearest to."""
+    runs, pairs, placed = {run.name: run for run, _ in row.everything()}, row.everything(), []
+    for record in records:
+        if "of" in record:
+            continue
+        departs = {name: departures(run, record, expected) for name, run in runs.items()}
+        # a run of another seed that the row has, too, is no departure from the first one
+        of = [name for name, lines in departs.items() if lines is not None]
+        nearest = min(of, key=lambda name: len(departs[name]), default=None)
+        if (nearest, record["test"]) not in [(run.name, test) for run, test in pairs]:
+            continue
+        told = {"run": nearest, "directory": record["directory"], "test": record["test"]}
+        told["departs"] = departs[nearest] + record.get("unfinished", [])
+        placed.append(told | {name: value for name, value in record.items() if name not in told})
+    return placed
+
+
+def departures(run: Run, told: Values, expected: Expected) -> list[str] | None:
+    """What a record's run, or a directory's, did otherwise than this one; None where it is another experiment."""
+    if told["config"] is None:  # of a record from before records had configs
+        return told["departs"] if told["run"] == run.name else None
+    mine, wanted = _flat(told["config"]), expected[run.name] | {"init_layers": list(run.init_layers)}
     images = {split: int(mine.pop(f"{split}_data", "0").split(" ")[0]) for split in ("train", "eval")}
-    source = mine.pop("init_from", None)
-    if run.load().data.get("central_square"):  # packed, the squares that such a net sees are the same
+    mine.pop("init_from", None)
+    if wanted.get("data.central_square"):  # packed, the squares that such a net sees are the same
         mine["data.name"] = mine["data.name"].removesuffix("-256-uint8")
-    differ = [name for name in sorted({*expected, *mine}) if expected.get(name) != mine.get(name)]
+    differ = [name for name in sorted({*wanted, *mine}) if wanted.get(name) != mine.get(name)]
     differ = [name for name in differ if not name.startswith(NOT_COMPARED)]
     if any(name not in MAY_DEPART and name.split(".")[-1] not in TIMES for name in differ):
         return None
     lines = [f"{name.removeprefix('data.').removeprefix('optimizer.')}={written(mine.get(name))}" for name in differ]
-    lines += _source_departures(run, source, found)
+    lines += _source_departures(run, told.get("init"), expected)
     if data := DATA.get(mine["data.name"]):
         for split, whole in (("train", data.train), ("eval", data.test)):
             text, slack = mine[f"data.{split}_split"], 0 if data.exact else 0.1
             if "[" not in text and whole and abs(images[split] - whole) > slack * whole:
                 lines.append(f"{images[split]} instead of {whole} images in {text}")
-    if (corrupt := workdir / "corrupt.txt").exists():
-        lines.append(f"{len(corrupt.read_text().splitlines())} images replaced by others")
+    if told["replaced"]:
+        lines.append(f"{told['replaced']} images replaced by others")
     return lines
 
 
-def _source_departures(run: Run, source: str | None, found: Directories) -> list[str]:
+def _source_departures(run: Run, source: Values | None, expected: Expected) -> list[str]:
     """How the weights that a run began with are not those that it should have begun with."""
     if not (source and run.init_from):
-        return [f"init_from={Path(source).name if source else None}"] if source or run.init_from else []
-    at_hand = {workdir.name: (workdir, config) for workdir, config in found.items()}
-    if (name := Path(source).name) not in at_hand:
+        return [f"init_from={source['directory'] if source else None}"] if source or run.init_from else []
+    name = source["directory"]
+    if "config" not in source:
         return [f"init_from={name}, which is not at hand"]
-    before = flatten(json.loads(run.init_from.load().to_json())) | {"init_layers": list(run.init_from.init_layers)}
-    lines = departures(run.init_from, before, *at_hand[name], found)
-    return [f"init_from={name}"] if lines is None else [f"{line} in {name}" for line in lines]
+    lines = departures(run.init_from, source, expected)
+    if lines is None:
+        return [f"init_from={name}"]
+    unfinished = [] if source["finished"] else [f"training was not finished (step {source['steps']})"]
+    return [f"{line} in {name}" for line in lines + unfinished]
 
 
-def _ensembles(row: Row, records: list[Values], found: Directories) -> list[Values]:
-    """One record of the mean probabilities, where all members are there as the paper has them; else none."""
-    from deepconv import ensemble, evaluate, metrics  # with JAX
+def _flat(config: Values) -> Values:
+    return {"init_layers": []} | flatten(config)
 
-    exact = {(record["run"], record["test"]): record for record in records if not record["departs"]}
+
+def _ensemble(row: Row, records: Sequence[Values], probs: Mapping[tuple[Any, ...], Path]) -> list[Values]:
+    """A record of the mean probabilities, where all members are there as the paper has them; else none."""
+    exact = tables.by_run([record for record in records if not record["departs"] and _key(record) in probs])
     if not all((run.name, test) in exact for run, test in row.pairs()):
         return []
+    from deepconv import ensemble, evaluate, metrics  # with JAX
+
     members = [exact[run.name, test] for run, test in row.pairs()]
-    folders = {workdir.name: workdir for workdir in found}
-    files = [folders[member["directory"]] / f"probs.{member['test']}.npy" for member in members]
-    labels, probs = ensemble.common_labels(files), evaluate.mean(files)
-    values = {f"top{k}_error": metrics.top_k_error(probs, labels, k) for k in (1, 5)}
-    hours = round(sum(member["hours"] for member in members), 3)
-    names = [f"{member['directory']} {member['test']}" for member in members]
-    return [
-        members[0]
-        | {"run": row.label, "directory": "", "test": "ensemble", "values": values, "of": names, "hours": hours}
-    ]
+    files = [probs[_key(member)] for member in members]
+    try:
+        labels, mean = ensemble.common_labels(files), evaluate.mean(files)
+    except (OSError, ValueError) as error:
+        _warn(Path(row.label), error)
+        return []
+    values = {f"top{k}_error": metrics.top_k_error(mean, labels, k) for k in (1, 5)}
+    record = {"run": row.label, "directory": "", "test": ENSEMBLE, "departs": [], "values": values, "config": None}
+    record |= {name: members[0][name] for name in ("seed", "steps", "trained", "tested")}
+    of = [{name: value for name, value in member.items() if name != "values"} for member in members]
+    return [record | {"hours": round(sum(member["hours"] for member in members), 3), "of": of}]
+
+
+def _is_ensemble(
+    row: Row, record: Values, expected: Expected, here: Mapping[tuple[str, str], Values], newer: Sequence[Values]
+) -> bool:
+    """Whether a record collected before is of this row's members, as they are now, and no newer one is of the same."""
+    members, pairs = record.get("of", []), row.pairs()
+    return (
+        len(members) == len(pairs)
+        and not any(_key(record) == _key(other) for other in newer)
+        and all(
+            member["test"] == test and _is_true(member, here) and departures(run, member, expected) == []
+            for member, (run, test) in zip(members, pairs, strict=True)
+        )
+    )
 
 
 def evaluation(workdir: Path, test: str) -> Values | None:
@@ -131,7 +256,7 @@ def evaluation(workdir: Path, test: str) -> Values | None:
     file = workdir / f"eval.{test}.json"
     if not file.exists():
         return None
-    record = json.loads(file.read_text())
+    record = runlog.read_json(file, dict)
     return {name: record[name] for name in ("top1_error", "top5_error", "examples")}
 
 
@@ -152,30 +277,85 @@ def curves(workdir: Path, test: str) -> Values | None:
 
 
 def provenance(workdir: Path) -> Values:
-    """Where a run's numbers come from."""
-    starts = json.loads((workdir / "environment.json").read_text())
+    """A run's config, and where its weights come from. Raises OSError."""
     config = config_lib.read_run(workdir)
-    steps, seconds = 0, 0.0
+    if config.get("init_from"):
+        config["init_from"] = Path(config["init_from"]).name
+    steps = timed = 0
+    seconds = 0.0
     for record in runlog.read_metrics(workdir):
-        if "images_per_second" in record:
-            seconds += (record["step"] - steps) * config["batch_size"] / record["images_per_second"]
-            steps = record["step"]
-    last = starts[-1]
+        steps = record["step"]
+        if speed := record.get("images_per_second"):  # none, or 0 of an earlier version, where no step was timed
+            seconds += (steps - timed) * config["batch_size"] / speed
+            timed = steps
+    corrupt = workdir / "corrupt.txt"
     return {
+        "directory": workdir.name,
         "seed": config["seed"],
         "steps": steps,
+        "finished": any(workdir.glob("eval.*.json")) or steps >= config_lib.total_steps(config) > 0,
         "hours": round(seconds / 3600, 3),  # of training, without tests and pauses
-        "started": starts[0]["time"],
-        "commit": last["commit"],
-        "dirty": any(start["dirty"] for start in starts),
-        "device": f"{last['devices']} x {last['device_kind']}, CPU cores: {last['cpus']}",
-        "versions": last["versions"],
+        "trained": _trained(workdir),
+        "replaced": len(corrupt.read_text().splitlines()) if corrupt.exists() else 0,  # images
+        "config": config,
     }
 
 
+def _trained(workdir: Path) -> list[Values]:
+    """Where and with what a run was trained: its starts, those that do not differ from the one before left out.
+
+    Earlier versions wrote down the starts of tests as well, without from_step: of those, the first trained for sure.
+    """
+    file = workdir / "environment.json"
+    starts = runlog.read_json(file, list)
+    last = max((number for number, start in enumerate(starts) if "from_step" in start), default=0)
+    trained: list[Values] = []
+    for start in starts[: last + 1]:
+        told = environment(start)
+        if not trained or trained[-1] != {"time": trained[-1]["time"]} | told:
+            trained.append({"time": start["time"]} | told)
+    if not trained:
+        raise OSError(f"{file} is damaged: it holds no start")
+    return trained
+
+
+def _tested(workdir: Path, test: str) -> Values | None:
+    """Where and with what a test was made; None where what was measured is no test."""
+    file = workdir / f"eval.{test}.json"
+    return environment(runlog.read_json(file, dict)) if file.exists() else None
+
+
+def environment(told: Values) -> Values | None:
+    """Commit, device and versions of a start, or of a test, of which earlier versions kept less; None without any."""
+    if "devices" not in told:
+        return None
+    cores = f", CPU cores: {told['cpus']}" if "cpus" in told else ""
+    device = f"{told['devices']} x {told['device_kind']}{cores}"
+    return {"commit": told["commit"], "dirty": told["dirty"], "device": device, "versions": told.get("versions")}
+
+
 def read(file: Path) -> Values:
-    """Results as committed; none where nothing was measured."""
-    return json.loads(file.read_text()) if file.exists() else {}
+    """Results as committed; empty where nothing was measured. Raises OSError."""
+    if not file.exists():
+        return {}
+    results = runlog.read_json(file, dict)
+    for record in [
+        *(record for of_row in results["rows"].values() for record in of_row),
+        *results.get("unassigned", ()),
+    ]:
+        _complete(record)
+    return results
+
+
+def _complete(record: Values) -> None:
+    """Adds what records and configs did not have in earlier versions, in place."""
+    if "trained" not in record and "started" in record:
+        told = {name: record.pop(name) for name in ("commit", "dirty", "device", "versions")}
+        record |= {"trained": [{"time": record.pop("started")} | told], "tested": None, "config": None}
+    if record.get("config"):
+        config_lib.complete(record["config"])
+    for other in [*record.get("of", ()), *([record["init"]] if "init" in record else [])]:
+        _complete(other)
 
 
 def write(file: Path, results: Mapping[str, Any]) -> None:
@@ -185,6 +365,8 @@ def write(file: Path, results: Mapping[str, Any]) -> None:
         if part in results:
             rows = [f"  {json.dumps(label)}: {_lines(content)}" for label, content in results[part].items()]
             lines.append(f' "{part}": {{\n' + ",\n".join(rows) + "\n }" if rows else f' "{part}": {{}}')
+    if "unassigned" in results:
+        lines.append(f' "unassigned": {_lines(results["unassigned"])}')
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -193,3 +375,7 @@ def _lines(content: Any) -> str:
     if not isinstance(content, list):
         return json.dumps(content)
     return "[\n" + ",\n".join(f"   {json.dumps(record)}" for record in content) + "\n  ]"
+
+
+def _warn(workdir: Path, error: Exception) -> None:
+    print(f"not collected: {workdir}: {error}", file=sys.stderr)

@@ -63,11 +63,14 @@ def read_json(path: Path, kind: type[Content]) -> Content:
     return content
 
 
-def record_start(workdir: Path) -> list[str]:
-    """Append this start to environment.json; returns what differs from the start before in ways that change bits."""
+def record_start(workdir: Path, from_step: int = 0) -> list[str]:
+    """Append this start of training, from a step, to environment.json; tests say in their own files where they ran.
+
+    Returns what differs from the start before in ways that change bits.
+    """
     path = workdir / "environment.json"
-    starts = json.loads(path.read_text()) if path.exists() else []
-    starts.append(environment())
+    starts = read_json(path, list) if path.exists() else []
+    starts.append(environment() | {"from_step": from_step})
     write_json(path, starts)
     if len(starts) == 1:
         return []
@@ -148,7 +151,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """
     by_step: dict[int, dict[str, Any]] = {}
     path = workdir / "metrics.jsonl"
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:

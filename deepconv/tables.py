@@ -33,6 +33,7 @@ DATA = {
     "imagenet_fall2011": DataSet(15_000_000, None, 22_000, exact=False),
 }
 ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}
+OTHER_DATA = re.compile(r"name=|\d+ instead of \d+ images")  # how a departure begins that is one of the data
 QUOTED = "as cited by the paper"
 WITHHELD = "needs ILSVRC's test server: the test set's labels are not public"
 
@@ -182,14 +183,27 @@ def exact(row: Row, results: Values) -> list[Values]:
 
 
 def ours(row: Row, results: Values) -> list[Values] | None:
-    """These, one for each run in order, or one of an ensemble; None where one is missing."""
-    records = exact(row, results)
+    """The exact records that fill a row, one per run in order, or one of an ensemble; None where one is missing."""
+    records = by_run(exact(row, results))
     if row.combine == "ensemble":
-        return records or None
-    records = sorted(records, key=lambda record: record["directory"] == record["run"])  # that under its own name wins
-    by_run = {(record["run"], record["test"]): record for record in records}
-    found = [by_run.get((run.name, test)) for run, test in row.everything()]
+        return [*records.values()] or None
+    found = [records.get((run.name, test)) for run, test in row.everything()]
     return found if found and all(found) else None
+
+
+def by_run(records: Iterable[Values]) -> dict[tuple[str, str], Values]:
+    """A record for each run and test: of several, that of the directory with the run's name, then the newest."""
+    ordered = sorted(records, key=lambda record: (record["directory"] == record["run"], record["trained"][0]["time"]))
+    return {(record["run"], record["test"]): record for record in ordered}
+
+
+def on_paper_data(results: Values) -> Values:
+    """The rows with the records of runs that saw the paper's images: no others are drawn in the paper's figures."""
+    rows = {
+        label: [record for record in records if not any(map(OTHER_DATA.match, record["departs"]))]
+        for label, records in results.get("rows", {}).items()
+    }
+    return {"rows": {label: records for label, records in rows.items() if records}} if any(rows.values()) else {}
 
 
 def numbers(table: Table, row: Row, results: Values) -> dict[str, tuple[Cell, float | None]]:

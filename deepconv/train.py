@@ -264,6 +264,8 @@ def leave_untrained(task: Task, workdir: Path, start: weights.Variables | None) 
     computed = statistics_for(task, task.train_source.open())
     manager = checkpoint.open_manager(workdir / "checkpoints", 0)
     save_statistics(computed, workdir)
+    if not checkpoint.steps(workdir / "checkpoints"):
+        runlog.record_start(workdir, 0)
     state, _ = begin(task, manager, start)
     checkpoint.save(manager, state)
     checkpoint.wait(manager)
@@ -285,6 +287,9 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     save_statistics(computed, workdir)
     state, window = begin(task, manager, start)  # window: metrics of the steps not yet logged
     step = first_step = clock_step = int(state.step)
+    if step < total:
+        for change in runlog.record_start(workdir, step):
+            print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
     net, (center,) = net_for(task, computed), task.protocols["center"]
     predict = evaluate.jit(net, center)
     examples = task.train_source.examples

@@ -11,9 +11,11 @@ import argparse
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from deepconv import results as results_lib
+from deepconv.tables import Table
 from experiments import commands, entries
 
 COMMANDS = ("status", "show", "collect", "render", "smoke")
@@ -28,10 +30,14 @@ def main(arguments: list[str]) -> int:
     flags = parser.parse_args(arguments)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
     try:
-        chosen = entries.load(flags.entry)
-    except ValueError as error:
+        return _give(flags, entries.load(flags.entry))
+    except (ValueError, OSError) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
+
+
+def _give(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
+    """The command; raises ValueError and OSError for what cannot be read."""
     if flags.command == "status":
         commands.status(chosen, entries.RESULTS)
     elif flags.command == "show":

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deepconv import results as results_lib
 from deepconv import tables
 from deepconv.tables import WITHHELD, Cell, Row, Table
 from experiments import entries
@@ -76,9 +77,9 @@ def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
         if record["departs"] or used is None or record not in used:
             values = (record["values"].get(name) for name in table.trained())
             shown = " / ".join(f"{value:.2f}" if isinstance(value, float | int) else "–" for value in values)
-            more = [
-                f"one of {len(row.runs)}, seed={record['seed']}" if used is None else f"again, {record['directory']}"
-            ]
+            where = "" if record["directory"] == record["run"] else f"{record['directory']}, "
+            again = f"again, {where}{results_lib.started(record)[:10]}"
+            more = [f"one of {len(row.runs)}, seed={record['seed']}" if used is None else again]
             found.append(f"{shown}: {', '.join(record['departs'] or more)}")
     return "; ".join(found)
 
@@ -94,8 +95,8 @@ def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
 
 
 def pictured(name: str, table: Table, results: Mapping[str, Any]) -> bool:
-    """Whether there is a picture: of what was measured, or of the paper's curves at least."""
-    return bool(table.draw) and (bool(results.get("rows")) or (entries.HERE / f"{name}.csv").exists())
+    """Whether there is a picture: of what was measured on the paper's data, or of the paper's curves at least."""
+    return bool(table.draw) and (bool(tables.on_paper_data(results)) or (entries.HERE / f"{name}.csv").exists())
 
 
 def page(chosen: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -115,7 +116,7 @@ def page(chosen: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) 
         page += [_line(row) for row in rows]
         page += ["\n" + re.sub(r"^([*+])", r"\\\1", note) for note in notes(table)]
         page += ["", f"![{table.title}](results/{name}.png)"] if pictured(name, table, found) else []
-        page += _sources(found)
+        page += _unassigned(found) + _sources(found)
     return "\n".join(page) + "\n"
 
 
@@ -127,16 +128,37 @@ def notes(table: Table) -> list[str]:
     return ([" ".join([*([table.note] if table.note else []), *told])] if table.note or told else []) + of_rows
 
 
+def _unassigned(results: Mapping[str, Any]) -> list[str]:
+    """Records that belong to no row any more, since a row, a recipe or a run's config has changed."""
+    told = []
+    for record in results.get("unassigned", []):
+        values = {name: value for name, value in record["values"].items() if isinstance(value, float | int | str)}
+        shown = ", ".join(f"{name} {value}" for name, value in values.items())
+        told.append(f"- `{_run(record)}`, test {record['test']}: {shown}")
+    return ["", "Measured, but of no row of this table now:", "", *told] if told else []
+
+
 def _sources(results: Mapping[str, Any]) -> list[str]:
-    """Where the numbers come from, a line a run."""
+    """Where the numbers come from, a line a run, and where it was tested if that is elsewhere."""
     records = [record for of_row in results.get("rows", {}).values() for record in of_row]
-    told = {
-        f"- `{record['directory'] or record['of']}`: {record['steps']} steps in {record['hours']:.2f} h on "
-        f"{record['device']}, commit {str(record['commit'])[:10]}{' (dirty)' if record['dirty'] else ''}, "
-        f"jax {record['versions']['jax']}, {record['started'][:10]}"
-        for record in records
-    }
+    told = set()
+    for record in [*records, *results.get("unassigned", [])]:
+        trained, tested = record["trained"], record["tested"]
+        where = ", then ".join(f"{_environment(start)}, {start['time'][:10]}" for start in trained)
+        same = tested and all(tested[name] == trained[-1][name] for name in ("commit", "dirty"))
+        elsewhere = tested and not (same and trained[-1]["device"].startswith(tested["device"]))
+        tests = f"; {record['test']} tested on {_environment(tested)}" if elsewhere else ""
+        told.add(f"- `{_run(record)}`: {record['steps']} steps in {record['hours']:.2f} h on {where}{tests}")
     return ["", *sorted(told)] if told else []
+
+
+def _run(record: Mapping[str, Any]) -> str:
+    return record["directory"] or " + ".join(f"{member['directory']} {member['test']}" for member in record["of"])
+
+
+def _environment(told: Mapping[str, Any]) -> str:
+    versions = f", jax {told['versions']['jax']}" if told["versions"] else ""
+    return f"{told['device']}, commit {str(told['commit'])[:10]}{' (dirty)' if told['dirty'] else ''}{versions}"
 
 
 def _line(parts: Iterable[str]) -> str:
@@ -145,7 +167,7 @@ def _line(parts: Iterable[str]) -> str:
 
 def stamp(table: Table, results: Mapping[str, Any], sources: Iterable[Path]) -> str:
     """What a picture was drawn from: results, the paper's curves, and the code that draws."""
-    digest = hashlib.sha256(json.dumps(results, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(tables.on_paper_data(results), sort_keys=True).encode())
     for file in sources:
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -164,4 +186,4 @@ def stamp_of(picture: Path) -> str | None:
 def draw(table: Table, results: Mapping[str, Any], picture: Path, mark: str) -> None:
     """A PNG file with its stamp."""
     picture.parent.mkdir(parents=True, exist_ok=True)
-    table.draw(results).savefig(picture, dpi=110, metadata={"Source": mark, "Software": None})
+    table.draw(tables.on_paper_data(results)).savefig(picture, dpi=110, metadata={"Source": mark, "Software": None})

@@ -149,11 +149,19 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     assert code == 75 and "stopped by SIGTERM" in out, err
     code, _, err = finish(start([*arguments, "--config.seed=1"], tmp_path))
     assert code == 1 and "seed: 0 in the run, 1 now" in err
+    code, _, err = finish(start([*SHORT, "--init_from=run", "--workdir=child"], tmp_path))
+    assert code == 2 and "--init_from=run is a run that is not finished (step" in err and err.count("\n") == 1, err
+    assert not (tmp_path / "child").exists()
     code, out, err = finish(start(arguments, tmp_path))
     assert code == 0 and "90 %" in out and (tmp_path / "run" / "curves.png").exists(), err
     before = {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
     code, out, err = finish(start(arguments, tmp_path))
     assert code == 0 and "train " not in out, err
+    code, out, err = finish(start([*arguments, "--evals=ten_crop"], tmp_path))
+    assert code == 0 and "ten_crop" in out, err
+    starts = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert [start["from_step"] == 0 for start in starts] == [True, False]  # those of training, and none of a test
+    assert set(json.loads((tmp_path / "run" / "eval.ten_crop.json").read_text())) >= {"time", "commit", "versions"}
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
 
 

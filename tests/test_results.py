@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from deepconv import counts, jobs, results, tables
+from deepconv import config as config_lib
+from deepconv import counts, jobs, results, runlog, tables
 from deepconv.tables import Row, Run, Table
 from experiments import commands, entries, pages
-from experiments.alexnet import fig1, fig3, fig4
+from experiments.alexnet import fig1, fig1_rates, fig3, fig4
 from experiments.resnet import fig7
 from launch import local
 
@@ -19,7 +20,15 @@ CIFAR = {seed: Run("resnet_cifar", {"seed": seed}) for seed in (0, 1, 2)}
 ERROR = {"test error, %": "top1_error"}
 
 
-def make_run(root, run, errors, changes=None, name=None, metrics=(), examples=(50_000, 10_000), test="center"):
+START = {"time": "2026-11-21T00:00:00+00:00", "commit": "abc", "dirty": False, "devices": 2, "device_kind": "cpu"}
+START |= {"cpus": 2, "versions": {"jax": "0.10.2"}, "from_step": 0}
+TRAINED = {"time": "2026-11-21T00:00:00+00:00", "commit": "abc", "dirty": False, "device": "2 x cpu, CPU cores: 2"}
+TRAINED |= {"versions": {"jax": "0.10.2"}}
+
+
+def make_run(
+    root, run, errors, changes=None, name=None, metrics=(), examples=(50_000, 10_000), test="center", day="21"
+):
     """The directory of a run that has ended with these errors; changes are made to its config."""
     config = run.load().copy_and_resolve_references().unlock()
     for field, value in (changes or {}).items():
@@ -37,8 +46,8 @@ def make_run(root, run, errors, changes=None, name=None, metrics=(), examples=(5
     if run.init_from:
         content |= {"init_from": f"/elsewhere/{run.init_from.name}", "init_layers": list(run.init_layers)}
     (folder / "config.json").write_text(json.dumps(content))
-    start = {"time": "2026-11-21T00:00:00+00:00", "commit": "abc", "dirty": False, "devices": 2, "device_kind": "cpu"}
-    (folder / "environment.json").write_text(json.dumps([start | {"cpus": 2, "versions": {"jax": "0.10.2"}}]))
+    start = START | {"time": START["time"].replace("-21T", f"-{day}T")}
+    (folder / "environment.json").write_text(json.dumps([start]))
     logged = metrics or [{"step": 1000, "images_per_second": 128.0}, {"step": 2000, "images_per_second": 256.0}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in logged))
     if errors is not None:
@@ -60,12 +69,7 @@ def test_a_run_fills_its_cell_with_where_it_comes_from(tmp_path):
     (record,) = found["rows"]["net"]
     assert record["departs"] == [] and record["values"]["top1_error"] == 9.0
     assert record["hours"] == pytest.approx((1000 * 128 / 128 + 1000 * 128 / 256) / 3600, abs=1e-3)
-    assert (record["steps"], record["seed"], record["commit"], record["device"]) == (
-        2000,
-        0,
-        "abc",
-        "2 x cpu, CPU cores: 2",
-    )
+    assert (record["steps"], record["seed"], record["trained"]) == (2000, 0, [TRAINED])
     assert tables.state(table, row, found) == "done"
     assert pages.lines(table, found)[1] == ["net", "8.75", "9.00 (+0.25)"]
     assert pages.commands(table, found) == []
@@ -161,7 +165,26 @@ def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
     found = collect(table, tmp_path)
     # the means are largest for classes 0, 1, 2, 0, and the last label is 1
     assert tables.numbers(table, row, found)["top1_error"][0] == 25.0
-    assert found["rows"]["two"][0]["of"] == ["resnet_cifar,seed=0 center", "resnet_cifar,seed=1 center"]
+    members = [(member["directory"], member["test"]) for member in found["rows"]["two"][0]["of"]]
+    assert members == [("resnet_cifar,seed=0", "center"), ("resnet_cifar,seed=1", "center")]
+    (line,) = [line for line in pages.page({"t": table}, {"t": found}).splitlines() if "+" in line and "steps" in line]
+    assert "resnet_cifar,seed=0 center + resnet_cifar,seed=1 center" in line
+    # without its runs, it stays; another ensemble of the same runs is shown in its place
+    assert collect(table, tmp_path / "none", found) == found
+    renamed = Table("T. t", ERROR, [Row("both", (20.0,), [CIFAR[0], CIFAR[1]], combine="ensemble")])
+    assert tables.state(renamed, renamed.rows[0], collect(renamed, tmp_path / "none", found)) == "done"
+    np.save(tmp_path / CIFAR[1].name / "probs.center.npy", first)
+    assert tables.numbers(table, row, collect(table, tmp_path, found))["top1_error"][0] == 50.0
+    # a member that is another experiment now
+    config = json.loads((tmp_path / CIFAR[1].name / "config.json").read_text())
+    config["optimizer"]["weight_decay"] = 0.5
+    (tmp_path / CIFAR[1].name / "config.json").write_text(json.dumps(config))
+    after = collect(table, tmp_path, found)
+    assert tables.state(table, row, after) == "missing" and after["unassigned"] == found["rows"]["two"]
+    assert "top1_error 25.0" in pages.page({"t": table}, {"t": after})
+    for name in ("probs.center.npy", "labels.npy"):  # nothing stops where the files are gone
+        (tmp_path / CIFAR[0].name / name).unlink()
+    assert collect(table, tmp_path, after) == after
 
 
 def test_a_chain_of_runs_is_looked_at_to_its_beginning(tmp_path):
@@ -194,7 +217,7 @@ def test_a_chain_of_runs_is_looked_at_to_its_beginning(tmp_path):
     assert departs("none") == ["init_from=None"]
 
 
-def test_what_changed_in_a_directory_is_not_kept(tmp_path):
+def test_what_a_directory_gave_before_its_config_changed_is_kept_apart(tmp_path):
     row = Row("net", (8.75,), [CIFAR[0]])
     table = Table("T. t", ERROR, [row])
     folder = make_run(tmp_path, CIFAR[0], 9.0)
@@ -202,7 +225,200 @@ def test_what_changed_in_a_directory_is_not_kept(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["optimizer"]["weight_decay"] = 0.5
     (folder / "config.json").write_text(json.dumps(config))
-    assert collect(table, tmp_path, known)["rows"] == {}
+    after = collect(table, tmp_path, known)
+    assert after["rows"] == {} and after["unassigned"] == known["rows"]["net"]
+    assert collect(table, tmp_path, after) == after
+    page = pages.page({"t": table}, {"t": after})
+    assert "Measured, but of no row of this table now:" in page
+    assert "`resnet_cifar,seed=0`, test center: top1_error 9.0, top5_error 4.5, examples 10000" in page
+
+
+def test_a_new_run_in_the_directory_of_an_old_one_is_a_second_result(tmp_path):
+    row = Row("net", (8.75,), [CIFAR[0]])
+    table = Table("T. t", ERROR, [row])
+    make_run(tmp_path / "before", CIFAR[0], 9.0)
+    known = collect(table, tmp_path / "before")
+    make_run(tmp_path / "after", CIFAR[0], 9.5, day="22")
+    found = collect(table, tmp_path / "after", known)
+    assert [record["values"]["top1_error"] for record in found["rows"]["net"]] == [9.0, 9.5]
+    again = "9.00: again, 2026-11-21"
+    assert pages.lines(table, found)[1] == ["net", "8.75", "9.50 (+0.75)", again]
+
+
+def test_results_stay_when_a_row_is_renamed_or_goes(tmp_path):
+    make_run(tmp_path, CIFAR[0], 9.0)
+    known = collect(Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])]), tmp_path)
+    renamed = Table("T. t", ERROR, [Row("the net", (8.75,), [CIFAR[0]])])
+    after = collect(renamed, tmp_path / "none", known)
+    assert after["rows"] == {"the net": known["rows"]["net"]} and "unassigned" not in after
+    other = Table("T. t", ERROR, [Row("deep", (6.97,), [Run("resnet_cifar", {"model.depth": 56})])])
+    gone = collect(other, tmp_path / "none", known)
+    assert gone["rows"] == {} and gone["unassigned"] == known["rows"]["net"]
+    results.write(tmp_path / "t.json", gone)
+    assert results.read(tmp_path / "t.json") == gone
+    assert collect(renamed, tmp_path / "none", gone) == after  # and comes back
+
+
+def test_results_stay_when_a_recipe_changes(tmp_path, monkeypatch):
+    row = Row("net", (8.75,), [CIFAR[0]])
+    table = Table("T. t", ERROR, [row])
+    make_run(tmp_path, CIFAR[0], 9.0)
+    known = collect(table, tmp_path)
+    load = Run.load
+
+    def changed(field, value):
+        def load_changed(run):
+            config = load(run).copy_and_resolve_references().unlock()
+            config.update_from_flattened_dict({field: value})
+            return config.lock()
+
+        return load_changed
+
+    with monkeypatch.context() as patch:  # another experiment from now on
+        patch.setattr(Run, "load", changed("optimizer.weight_decay", 5e-4))
+        after = collect(table, tmp_path / "none", known)
+        assert after["rows"] == {} and after["unassigned"] == known["rows"]["net"]
+    with monkeypatch.context() as patch:  # a longer one
+        patch.setattr(Run, "load", changed("total_steps", 70_000))
+        (record,) = collect(table, tmp_path / "none", known)["rows"]["net"]
+        assert record["departs"] == ["total_steps=64000"]
+    with monkeypatch.context() as patch:  # a field that did not exist yet
+        added = (*config_lib.ADDED, (3, "", "optimizer.nesterov", False))
+        patch.setattr(config_lib, "ADDED", added)
+        patch.setattr(config_lib, "SCHEMA", 3)
+        results.write(tmp_path / "t.json", known)
+        after = collect(table, tmp_path / "none", results.read(tmp_path / "t.json"))
+        assert tables.state(table, row, after) == "done"
+        assert after["rows"]["net"][0]["config"]["optimizer"]["nesterov"] is False
+
+
+def test_results_from_before_records_had_configs_are_kept(tmp_path):
+    row = Row("net", (8.75,), [CIFAR[0]])
+    table = Table("T. t", ERROR, [row])
+    record = {"run": CIFAR[0].name, "directory": CIFAR[0].name, "test": "center", "departs": []}
+    record |= {"values": {"top1_error": 9.0}, "seed": 0, "steps": 64000, "hours": 8.0}
+    start = {"commit": "abc", "dirty": False, "device": "2 x cpu, CPU cores: 2", "versions": {"jax": "0.10.2"}}
+    old = {"title": "T. t", "rows": {"net": [record | {"started": "2026-11-21T00:00:00+00:00"} | start]}}
+    (tmp_path / "t.json").write_text(json.dumps(old))
+    found = collect(table, tmp_path / "none", results.read(tmp_path / "t.json"))
+    assert tables.state(table, row, found) == "done" and found["rows"]["net"][0]["trained"] == [TRAINED]
+    make_run(tmp_path, CIFAR[0], 9.25)  # the same run, which is at hand again
+    (record,) = collect(table, tmp_path, found)["rows"]["net"]
+    assert record["values"]["top1_error"] == 9.25 and record["config"]["batch_size"] == 128
+
+
+def test_starts_of_training_and_of_tests_are_told_apart(tmp_path):
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
+    folder = make_run(tmp_path, CIFAR[0], 9.0)
+    tested = {
+        "commit": "def",
+        "dirty": True,
+        "devices": 1,
+        "device_kind": "laptop",
+        "cpus": 8,
+        "versions": {"jax": "1"},
+    }
+    evaluated = json.loads((folder / "eval.center.json").read_text())
+    (folder / "eval.center.json").write_text(json.dumps(evaluated | tested))
+    (record,) = collect(table, tmp_path)["rows"]["net"]
+    assert record["trained"] == [TRAINED]
+    laptop = {"commit": "def", "dirty": True, "device": "1 x laptop, CPU cores: 8", "versions": {"jax": "1"}}
+    assert record["tested"] == laptop
+    page = pages.page({"t": table}, {"t": collect(table, tmp_path)})
+    assert "on 2 x cpu, CPU cores: 2, commit abc, jax 0.10.2, 2026-11-21; center tested on 1 x laptop" in page
+    # trained on elsewhere, and both are told; equal starts are told once
+    elsewhere = START | {"device_kind": "gpu", "time": "2026-11-23T00:00:00+00:00", "from_step": 500}
+    (folder / "environment.json").write_text(json.dumps([START, START | {"from_step": 100}, elsewhere]))
+    (record,) = collect(table, tmp_path)["rows"]["net"]
+    gpu = TRAINED | {"device": "2 x gpu, CPU cores: 2", "time": "2026-11-23T00:00:00+00:00"}
+    assert record["trained"] == [TRAINED, gpu]
+    # an earlier version wrote down all starts alike: the first is one of training
+    old = [{name: value for name, value in start.items() if name != "from_step"} for start in (START, elsewhere)]
+    (folder / "environment.json").write_text(json.dumps(old))
+    (record,) = collect(table, tmp_path)["rows"]["net"]
+    assert record["trained"] == [TRAINED]
+
+
+def test_weights_of_an_unfinished_run_are_told(tmp_path):
+    child = Run("resnet_cifar", {"seed": 2}, init_from=CIFAR[0])
+    row = Row("net", (8.75,), [child])
+    table = Table("T. t", ERROR, [row])
+    source = make_run(tmp_path, CIFAR[0], None)
+    make_run(tmp_path, child, 9.0)
+    found = collect(table, tmp_path)
+    assert found["rows"]["net"][0]["departs"] == [f"training was not finished (step 2000) in {CIFAR[0].name}"]
+    assert tables.state(table, row, found) == "missing"
+    runlog.append_metrics(source, {"step": 64_000, "train_loss": 0.1})
+    assert tables.state(table, row, collect(table, tmp_path)) == "done"
+
+
+def test_what_a_run_began_with_stays_known_when_it_is_gone(tmp_path):
+    child = Run("resnet_cifar", {"seed": 2}, init_from=CIFAR[0])
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [child])])
+    source = make_run(tmp_path, CIFAR[0], 9.0)
+    make_run(tmp_path, child, 9.0)
+    known = collect(table, tmp_path)
+    source.rename(tmp_path.with_name(tmp_path.name + "-elsewhere"))
+    assert collect(table, tmp_path, known)["rows"]["net"][0]["departs"] == []
+
+
+def test_windows_without_a_timed_step_do_not_stop_anything(tmp_path):
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
+    metrics = [{"step": 1, "images_per_second": 0.0}, {"step": 2}, {"step": 1000, "images_per_second": 128.0}]
+    make_run(tmp_path, CIFAR[0], 9.0, metrics=[*metrics, {"step": 1001}])
+    (record,) = collect(table, tmp_path)["rows"]["net"]
+    assert (record["hours"], record["steps"]) == (round(1000 / 3600, 3), 1001)
+
+
+def test_a_run_that_cannot_be_read_is_named_and_the_others_are_collected(tmp_path, capsys):
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
+    make_run(tmp_path, CIFAR[0], 9.0)
+    (make_run(tmp_path, CIFAR[1], 9.0) / "environment.json").write_text("[")
+    (make_run(tmp_path, CIFAR[2], 9.0) / "eval.center.json").write_text("{")
+    assert [record["directory"] for record in collect(table, tmp_path)["rows"]["net"]] == [CIFAR[0].name]
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and all(line.startswith("not collected: ") and "is damaged" in line for line in errors)
+
+
+def test_a_run_without_checkpoints_does_not_stop_fig_3(tmp_path, capsys):
+    table = entries.load(["alexnet/fig3"])["alexnet/fig3"]
+    make_run(tmp_path, Run("alexnet"), 40.0, examples=(1_281_167, 50_000))
+    assert collect(table, tmp_path)["rows"] == {}
+    assert "not collected: " in (error := capsys.readouterr().err) and "there is no checkpoint in" in error
+    record = {
+        "run": "alexnet",
+        "directory": "alexnet",
+        "test": "center",
+        "departs": [],
+        "values": DRAWN["alexnet/fig3"],
+    }
+    known = {"rows": {"CNN on ILSVRC-2012": [record | {"trained": [TRAINED], "tested": None, "config": None}]}}
+    assert collect(table, tmp_path, known)["rows"] == known["rows"]
+
+
+def test_runs_on_other_data_are_not_drawn(tmp_path):
+    table = entries.load(["resnet/fig4"])["resnet/fig4"]
+    metrics = [{"step": step, "train_top1_error": 50.0, "test_top1_error": 50.0} for step in (5, 10)]
+    photos, short = {"data.name": "photos", "total_steps": 10}, {"total_steps": 10}
+    run, whole = Run("resnet18"), (1_281_167, 50_000)
+    make_run(tmp_path, run, 50.0, photos, "on_photos", metrics=metrics, examples=(40, 10))
+    folder = tmp_path / "results"
+    commands.render({"resnet/fig4": table}, folder, tmp_path / "page")
+    before = (folder / "resnet" / "fig4.png").read_bytes()
+    commands.collect({"resnet/fig4": table}, tmp_path, folder)
+    commands.render({"resnet/fig4": table}, folder, tmp_path / "page")
+    assert (folder / "resnet" / "fig4.png").read_bytes() == before
+    assert "50.00 / 50.00: name=photos, total_steps=10" in (tmp_path / "page").read_text()  # but it is in the table
+    (tmp_path / "sampled").mkdir()
+    make_run(tmp_path / "sampled", run, 50.0, short, "few_images", metrics=metrics, examples=(40, 10))
+    assert tables.on_paper_data(collect(table, tmp_path / "sampled")) == {}
+    make_run(tmp_path / "short", run, 50.0, short, metrics=metrics, examples=whole)
+    assert [*tables.on_paper_data(collect(table, tmp_path / "short"))["rows"]] == ["ResNet-18"]
+
+
+def test_two_runs_of_one_name_are_an_error():
+    with pytest.raises(ValueError, match="two runs are called resnet_cifar,seed=0"):
+        tables.jobs([(CIFAR[0], "center"), (Run("resnet_cifar", {"seed": "0"}), "center")])
 
 
 def test_replaced_images_and_smaller_sets_are_told(tmp_path):
@@ -248,7 +464,7 @@ def test_of_the_same_run_twice_the_one_under_its_name_is_taken(tmp_path):
     make_run(tmp_path, CIFAR[0], 9.1, name="again")
     make_run(tmp_path, CIFAR[0], 9.0)
     found = collect(table, tmp_path)
-    assert pages.lines(table, found)[1] == ["net", "8.75", "9.00 (+0.25)", "9.10: again, again"]
+    assert pages.lines(table, found)[1] == ["net", "8.75", "9.00 (+0.25)", "9.10: again, again, 2026-11-21"]
 
 
 def test_imported_weights_are_no_run(tmp_path):
@@ -316,6 +532,54 @@ def test_a_window_of_steps_belongs_to_the_epoch_of_its_middle(tmp_path):
     assert fig1.by_epoch(folder) == [[1, 1.0], [2, 0.0]]
 
 
+def test_an_epoch_counts_when_its_last_step_was_taken(tmp_path):
+    """The seventh epoch of 390.625 steps ends at step 2734."""
+    run = fig1.net("18pct", "relu", 0.004)
+
+    def log(last, every):
+        steps = [*range(every, last, every), last]
+        return [
+            {"step": step, "epoch": step / 390.625, "train_top1_error": 10.0 if step > 2734 - every else 40.0}
+            for step in steps
+        ]
+
+    for last, every, whole in ((2700, 100, 6), (2733, 1, 6), (2734, 1, 7), (2800, 100, 7), (15_625, 100, 40)):
+        folder = make_run(tmp_path / f"{last}_{every}", run, None, metrics=log(last, every))
+        assert len(fig1.by_epoch(folder)) == whole, (last, every)
+    # by single steps, each epoch has its own 390 or 391; by windows, each counts by its steps
+    folder = make_run(tmp_path / "exact", run, None, metrics=log(2734, 1))
+    assert fig1.by_epoch(folder)[6] == [7, round((40 * 389 + 10) / 390, 3)]
+    uneven = [
+        {"step": step, "epoch": step / 100, "train_top1_error": error} for step, error in ((90, 50.0), (100, 0.0))
+    ]
+    folder = make_run(tmp_path / "uneven", run, None, metrics=uneven)
+    assert fig1.by_epoch(folder) == [[1, 45.0]]
+
+
+def test_rates_of_fig_1_are_those_of_its_search():
+    def found(errors):
+        record = {"test": "center", "departs": [], "directory": "", "trained": [TRAINED]}
+        of = {}
+        for rate, error in errors.items():
+            row = fig1_rates.ROWS["18pct", "tanh", rate]
+            of[row.label] = [record | {"run": row.runs[0].name, "values": {"error": error}}]
+        return fig1_rates.fastest("18pct", "tanh", {"rows": of})
+
+    assert found({0.016: 53.2, 0.032: 52.8, 0.064: 55.6}) == (
+        0.032,
+        "learning rate 0.032, the best in epoch 2 of 3 from 0.016 to 0.064",
+    )
+    best, note = found({0.016: 53.2, 0.032: 52.8})
+    assert best == 0.032 and note.endswith("so the search is not bracketed above")
+    assert found({}) == (0.001, "learning rate 0.001, cuda-convnet's own; others were not tried yet")
+    for row in fig1.TABLE.rows[:2]:
+        unit = row.label.split(",")[0].lower()
+        rows = {rate: row for (net, of, rate), row in fig1_rates.ROWS.items() if (net, of) == ("18pct", unit)}
+        measured = {rate: tables.ours(row, fig1.SEARCH) for rate, row in rows.items()}
+        errors = {rate: records[0]["values"]["error"] for rate, records in measured.items() if records}
+        assert row.runs[0].overrides["optimizer.learning_rate"] == min(errors, key=errors.get)
+
+
 def test_the_share_of_colour_by_hand():
     grey = np.random.default_rng(0).normal(size=(3, 3, 1, 2)).repeat(3, 2)
     grey -= grey.mean((0, 1, 2))
@@ -362,7 +626,9 @@ def test_responses_are_read_from_a_run_that_has_ended(tmp_path):
     (tmp_path / "eval.center.json").write_text(json.dumps({"step": 9}))
     assert fig7.responses(tmp_path, "center") is None
     (tmp_path / "eval.center.json").write_text(json.dumps({"step": 7}))
-    assert fig7.responses(tmp_path, "center") == {"first": 3.0, "last": 2.0, "median": 2.0, "std": [3.0, 1.0, 2.0]}
+    values = fig7.responses(tmp_path, "center")
+    assert values.pop("tested") is None
+    assert values == {"first": 3.0, "last": 2.0, "median": 2.0, "std": [3.0, 1.0, 2.0]}
 
 
 def test_jobs_follow_what_they_need(tmp_path):
@@ -450,7 +716,7 @@ def test_figures_have_what_was_measured(name, tmp_path):
     assert pages.stamp_of(tmp_path / "p.png") == "mark"
 
 
-def test_mistakes_are_answered_in_a_line(capsys):
+def test_mistakes_are_answered_in_a_line(capsys, tmp_path, monkeypatch):
     from experiments.__main__ import main
 
     assert main(["show", "resnet/table99"]) == 2
@@ -458,6 +724,12 @@ def test_mistakes_are_answered_in_a_line(capsys):
     assert "resnet/table99 is not an entry" in error and "resnet/table6" in error and error.count("\n") == 1
     assert main(["collect", "--runs=nowhere"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
+    (tmp_path / "vgg").mkdir()
+    (tmp_path / "vgg" / "table3.json").write_text("{")
+    monkeypatch.setattr(entries, "RESULTS", tmp_path)
+    assert main(["show", "vgg/table3"]) == 2
+    error = capsys.readouterr().err
+    assert "vgg/table3.json is damaged" in error and error.count("\n") == 1
     assert main(["render", "vgg"]) == 2
     assert "takes none" in capsys.readouterr().err
     assert local.main(["vgg/table5", "--data_dir", "/x"]) == 2

@@ -2,15 +2,42 @@
 
 from pathlib import Path
 
-from deepconv.tables import Row, Table, Values
-from experiments.alexnet.fig1 import NAMES, by_epoch, net
+from deepconv import runlog, tables
+from deepconv.tables import Row, Run, Table, Values
 
+NAMES = {"relu": "ReLU", "tanh": "tanh"}
 TRIED = {
     ("18pct", "relu"): (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016),
     ("18pct", "tanh"): (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064),
     ("13pct", "relu"): (0.0005, 0.001, 0.002, 0.004),
     ("13pct", "tanh"): (0.0005, 0.001, 0.002, 0.004),
 }
+UNTRIED = 0.001  # cuda-convnet's own rate, where no results say which is best
+
+
+def net(variant: str, activation: str, rate: float) -> Run:
+    """The run at a learning rate; biases learn twice as fast as weights, as in cuda-convnet's files."""
+    changes = {"model.variant": variant, "model.lrn": variant == "18pct", "model.activation": activation}
+    return Run("alexnet_cifar", changes | {"optimizer.learning_rate": rate, "optimizer.bias.learning_rate": 2 * rate})
+
+
+def by_epoch(workdir: Path) -> list[list[float]]:
+    """[epoch, mean training error in it] of the whole epochs.
+
+    What is logged are means over windows of steps; a window belongs to the epoch that its middle lies in.
+    """
+    errors: dict[int, list[tuple[float, int]]] = {}  # with the numbers of steps
+    step = epoch_steps = 0
+    for record in runlog.read_metrics(workdir):
+        if "train_top1_error" in record:
+            before, step = step, record["step"]
+            epoch_steps = step / record["epoch"]
+            epoch = int((before + step) / 2 / epoch_steps) + 1
+            errors.setdefault(epoch, []).append((record["train_top1_error"], step - before))
+    means = {
+        epoch: sum(error * steps for error, steps in of) / sum(steps for _, steps in of) for epoch, of in errors.items()
+    }
+    return [[epoch, round(mean, 3)] for epoch, mean in sorted(means.items()) if round(epoch * epoch_steps) <= step]
 
 
 def second_epoch(workdir: Path, test: str) -> Values | None:
@@ -19,15 +46,28 @@ def second_epoch(workdir: Path, test: str) -> Values | None:
     return {"error": curve[1][1]} if len(curve) > 1 else None
 
 
+ROWS = {
+    (variant, unit, rate): Row(f"{NAMES[unit]}, {variant}, {rate}", (None,), [net(variant, unit, rate)])
+    for (variant, unit), rates in TRIED.items()
+    for rate in rates
+}
 TABLE = Table(
     "Fig. 1, learning rates: training error in epoch 2",
     {"training error, %": "error"},
-    [
-        Row(f"{NAMES[unit]}, {variant}, {rate}", (None,), [net(variant, unit, rate)])
-        for (variant, unit), rates in TRIED.items()
-        for rate in rates
-    ],
+    [*ROWS.values()],
     measure=second_epoch,
     note="Not in the paper, which says only that rates were chosen to make training as fast as possible. Runs may be "
     "stopped when their second epoch is over.",
 )
+
+
+def fastest(variant: str, unit: str, results: Values) -> tuple[float, str]:
+    """The learning rate with the lowest error in epoch 2, by the results of TABLE, and what there is to say of it."""
+    found = {rate: tables.ours(ROWS[variant, unit, rate], results) for rate in TRIED[variant, unit]}
+    errors = {rate: records[0]["values"]["error"] for rate, records in found.items() if records}
+    if not errors:
+        return UNTRIED, f"learning rate {UNTRIED}, cuda-convnet's own; others were not tried yet"
+    best, low, high = min(errors, key=errors.__getitem__), min(errors), max(errors)
+    note = f"learning rate {best}, the best in epoch 2 of {len(errors)} from {low} to {high}"
+    sides = [side for side, end in (("below", low), ("above", high)) if best == end]
+    return best, f"{note}, so the search is not bracketed {' and '.join(sides)}" if sides else note

@@ -1,12 +1,12 @@
 """Fig. 7: standard deviations of layer responses on CIFAR-10."""
 
 import itertools
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deepconv import results, runlog
 from deepconv.tables import Row, Table, Values
 from experiments import drawing
 from experiments.resnet import CIFAR, CIFAR_PLAIN
@@ -20,11 +20,12 @@ def responses(workdir: Path, test: str) -> Values | None:
     files = workdir / "responses.json", workdir / f"eval.{test}.json"
     if not all(file.exists() for file in files):
         return None
-    found, tested = (json.loads(file.read_text()) for file in files)
+    found, tested = (runlog.read_json(file, dict) for file in files)
     if found["step"] != tested["step"]:  # of the net before it was trained to the end
         return None
     std = [round(value, 4) for value in found["std"]]
-    return {"first": std[0], "last": std[-1], "median": statistics.median(std), "std": std}
+    values = {"first": std[0], "last": std[-1], "median": statistics.median(std), "std": std}
+    return values | {"tested": results.environment(found)}
 
 
 def draw(results: Mapping[str, Any]) -> Any:
