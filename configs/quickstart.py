@@ -3,7 +3,7 @@
     python -m deepconv.main --config=configs/quickstart.py
 
 The net of He et al. 2015, 4.2, with n = 1 (8 layers) and a short schedule. Not an experiment of a paper.
-Ends at a test error of a few percent; chance is 90 %.
+By chance, the test error would be 90 %.
 """
 
 from ml_collections import ConfigDict
