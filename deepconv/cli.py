@@ -41,7 +41,9 @@ def load_config(
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with every mistake answered in one line."""
     try:
-        with config_lib.siblings(_recipe(argv)):
+        if recipe := _recipe(argv):
+            config_lib.load(recipe)  # raises with words of ours, where absl would with its own or not at all
+        with config_lib.siblings(recipe or "."):
             arguments = flags.FLAGS(argv)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell a lot, and errors are told here
@@ -50,7 +52,9 @@ def parse(argv: list[str]) -> list[str]:
         mistake = str(error)
         if error.args and isinstance(error.args[0], KeyError):  # ml_collections wraps what it has to say
             mistake = f"the config has no field {error.args[0].args[0]}"
-    except (flags.Error, ImportError, SyntaxError, TypeError, ValueError) as error:
+    except KeyError as error:
+        mistake = f"the config has no field {error.args[0].split()[-1]}"  # such as optimizer.momentum.x
+    except (flags.Error, TypeError, ValueError) as error:
         mistake = str(error)
     sys.exit(refuse(" ".join(mistake.split()), code=2))
 
@@ -61,7 +65,7 @@ def _recipe(argv: list[str]) -> str:
         name, _, value = argument.lstrip("-").partition("=")
         if name == "config":
             return value or following
-    return "."
+    return ""
 
 
 def refuse(message: str, code: int = 1) -> int:

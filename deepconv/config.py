@@ -1,10 +1,12 @@
 """Recipes: load one by its file, change fields, name the run, shrink it, find what cannot work."""
 
 import contextlib
+import difflib
 import hashlib
 import importlib.util
 import math
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,46 +21,145 @@ ADDED = (
     (2, "", "data.std", "none"),
     (2, "resnet_cifar", "model.shortcut", "A"),
 )
-EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer")
 LONGEST_NAME = 230  # bytes of a run's name; file systems take 255, and a digest and ",train=False" may follow
+# The fields that every recipe has, by part; "" is the recipe itself
+EVERY_RECIPE = {
+    "": ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer"),
+    "model": ("name",),
+    "data": ("name", "train_split", "eval_split", "image_size", "mean", "augment"),
+    "optimizer": ("learning_rate", "drop_factor", "momentum", "weight_decay"),
+}
+STEPS = (int, 1, 2**31 - 1)  # a step is an int32
+EPOCHS = (float, 1, 1e6)
+SIDE = (int, 1, 8192)  # pixels; larger images are not decoded
+RATE = (float, 0, 1e6)  # far above what trains, far below the largest float32
+# What the optimiser has, and its biases and each of its layers may have of their own
+SCHEDULE = {
+    "learning_rate": RATE,
+    "weight_decay": RATE,
+    "drop_at_steps": STEPS,
+    "drop_at_epochs": (float, 0, 1e6),
+}
+FREEZE = {"freeze_at_steps": (int, 0, 2**31 - 1), "freeze_at_epochs": (float, 0, 1e6)}
+# The type of each field or, of those in TUPLES, of each of its values, and the lowest and highest value of a number.
+# Limits without a reason beside them are far from what the papers have and from what a machine can do.
+FIELDS = {
+    "": {
+        "schema": (int, 1, SCHEMA),
+        "seed": (int, 0, 2**63 - 1),
+        "batch_size": (int, 1, 2**20),
+        "total_steps": STEPS,
+        "total_epochs": EPOCHS,
+        "eval_every_steps": STEPS,
+        "eval_every_epochs": EPOCHS,
+        "log_every_steps": STEPS,
+        "checkpoint_every_steps": STEPS,
+        "model": (ConfigDict,),
+        "data": (ConfigDict,),
+        "optimizer": (ConfigDict,),
+    },
+    "model": dict.fromkeys(
+        ("name", "variant", "activation", "without", "configuration", "initialization", "shortcut", "stride_on")
+        + ("pool1", "dtype"),
+        (str,),
+    )
+    | dict.fromkeys(
+        ("half", "grouped", "communication", "overlapping_pooling", "lrn", "lrn_in_towers", "conv6", "residual"),
+        (bool,),
+    )
+    | {
+        "depth": (int, 1, 10_000),  # the paper's deepest has 1202
+        "bn_group": (int, 0, 2**20),
+        "dropout": (float, 0, 0.99),  # of 1, nothing would be left
+        "lrn_k": (float, 1e-6, 1e6),  # of 0, black pixels would be divided by 0
+        "lrn_alpha": RATE,
+    },
+    "data": dict.fromkeys(
+        ("name", "train_split", "eval_split", "mean", "augment", "lighting", "on_corrupt"),
+        (str,),
+    )
+    | {
+        "std": (str | tuple,),
+        "image_size": SIDE,
+        "train_scale": SIDE,
+        "test_scale": SIDE,
+        "central_square": (bool,),
+        "lighting_until_steps": STEPS,
+        "lighting_until_epochs": (float, 0, 1e6),
+    },
+    "optimizer": SCHEDULE
+    | {
+        "drop_factor": (float, 1e-6, 1),
+        "momentum": (float, 0, 0.99999),  # of 1, no step would ever be forgotten
+        "warm_up_at_depth": (int, 0, 10_000),
+        "warm_up_learning_rate": RATE,
+        "warm_up_until_error": (float, 0, 100),
+        "bias": (ConfigDict,),
+        "layers": (ConfigDict,),
+    },
+}
 DROPS = {"drop_at_steps", "drop_at_epochs"}
-FREEZES = {"freeze_at_steps", "freeze_at_epochs"}
+FREEZES = {*FREEZE}
+TUPLES = {"train_scale", *DROPS}
+KINDS = {bool: "True or False", str: "text", ConfigDict: "a ConfigDict", str | tuple: "text, or several values"}
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False) -> ConfigDict:
     """The recipe in a Python file, shrunk if smoke, with {"model.depth": 56} and the like applied; these always win.
 
-    Raises ValueError for a file, field or type that is not to be had. The file is executed: it is code.
+    Raises ValueError for a file that is not a recipe, and for an unknown field or a wrong type. The file is executed:
+    it is code.
     """
-    path, overrides = Path(path).expanduser(), overrides or {}
+    path, overrides = runlog.expanded(path), overrides or {}
+    config = _execute(path)
+    try:
+        complete(config)
+        check_fields(config)
+    except ValueError as error:
+        raise ValueError(f"--config={path}: {error}") from None
+    if smoke:
+        changed = config.copy_and_resolve_references()
+        _override(changed, overrides)
+        check_fields(changed)  # before durations are divided by each other
+        shrink(config, overrides)
+    _override(config, overrides)
+    return config.lock()
+
+
+def _execute(path: Path) -> ConfigDict:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or not path.is_file():
         raise ValueError(f"--config={path} is not a Python file; recipes lie in configs/")
     module = importlib.util.module_from_spec(spec)
-    with siblings(path):
-        spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"--config={path} has no function get_config(); recipes lie in configs/")
-    config = module.get_config()
-    complete(config)
-    if smoke:
-        shrink(config, overrides)
-    for field, value in overrides.items():
-        _override(config, field, value)
-    return config.lock()
+    try:
+        with siblings(path):
+            spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise ValueError("it has no function get_config(); configs/resnet_cifar.py is an example")
+        config = module.get_config()
+    except Exception as error:  # a recipe is any code
+        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if Path(at.filename).name == path.name]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise ValueError(f"--config={path} is not a recipe: {type(error).__name__}{where}: {error}") from None
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            f"--config={path} is not a recipe: get_config() gives a {type(config).__name__}, no ConfigDict"
+        )
+    return config
 
 
 def complete(config: ConfigDict | dict[str, Any]) -> None:
     """Adds the fields that did not exist yet when a recipe or a config.json was written, in place.
 
-    Raises ValueError for a config of a newer deepconv.
+    Raises ValueError for a config that lacks what every recipe has, or is of a newer deepconv.
     """
+    _check_parts(config)
     schema = config.get("schema", 1)
     if not isinstance(schema, int) or schema > SCHEMA:
         raise ValueError(f"the config has schema {schema!r}; this version of deepconv reads schemas up to {SCHEMA}")
     for _, model, field, value in ADDED:
         part, name = field.split(".")
-        if part in config and name not in config[part] and model in ("", config["model"]["name"]):
+        if name not in config[part] and model in ("", config["model"]["name"]):
             config[part][name] = value
     config["schema"] = SCHEMA
 
@@ -71,7 +172,7 @@ def read_run(workdir: Path) -> dict[str, Any]:
     config = runlog.read_json(file, dict)
     try:
         complete(config)
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise OSError(f"{file} cannot be used: {error}") from None
     return config
 
@@ -79,7 +180,7 @@ def read_run(workdir: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def siblings(path: str | Path) -> Iterator[None]:
     """While a recipe is executed it may import those beside it (`from resnet50 import get_config`), and no others."""
-    folder, before = Path(path).expanduser().absolute().parent, set(sys.modules)
+    folder, before = runlog.expanded(path).absolute().parent, set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -149,29 +250,24 @@ def is_due(config: ConfigDict, what: str, examples: int, batch_size: int, step: 
 
 
 def check_fields(config: ConfigDict) -> None:
-    """Raises ValueError for a field that is missing, or a value that cannot work by itself."""
-    for field in EVERY_RECIPE:
-        if field not in config:
-            raise ValueError(f"config.{field} is missing; every recipe has {', '.join(EVERY_RECIPE)}")
-    for part in ("model", "data", "optimizer"):
-        if not isinstance(config[part], ConfigDict) or not config[part]:
-            raise ValueError(f"config.{part} is empty; see configs/resnet_cifar.py for its fields")
-    durations = [_unit(config, "total"), _unit(config, "eval_every"), "log_every_steps", "checkpoint_every_steps"]
-    for field in ["batch_size", *durations]:
-        if not config[field] >= 1:
-            raise ValueError(f"config.{field}={config[field]}, has to be at least 1")
-    if not 0 <= config.seed < 2**63:
-        raise ValueError(f"config.seed={config.seed}, has to be from 0 to 2**63 - 1")
+    """Raises ValueError for a field that is missing or unknown, or a value that cannot work by itself."""
+    _check_parts(config)
+    for part, fields in FIELDS.items():
+        _check_values(f"config.{part}".rstrip("."), config[part] if part else config, fields)
+    for what in ("total", "eval_every"):
+        _unit(config, what)
     if config.model.get("dtype", "float32") not in ("float32", "bfloat16"):
         raise ValueError(f"config.model.dtype={config.model.dtype!r}; choose float32 or bfloat16")
-    if not 0 <= config.model.get("dropout", 0.0) < 1:
-        raise ValueError(f"config.model.dropout={config.model.dropout}, has to be from 0 to below 1")
     _check_optimizer(config.optimizer)
 
 
 def check_together(config: ConfigDict, examples: int, devices: int) -> None:
     """Raises ValueError for values that cannot work together, or not with this data set or these devices."""
     batch_size = config.batch_size
+    if batch_size > examples:
+        raise ValueError(
+            f"config.batch_size={batch_size} is more than the {examples} training examples; take {examples} at most"
+        )
     if batch_size % devices:
         raise ValueError(
             f"config.batch_size={batch_size} cannot be divided among {devices} devices; take a multiple of {devices}"
@@ -182,6 +278,8 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
             f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the batch"
         )
     total, last = _unit(config, "total"), steps(config, "total", examples, batch_size)
+    if last > STEPS[2]:
+        raise ValueError(f"config.{total}={config[total]} are {last} steps; at most {STEPS[2]} can be counted")
     for field in {"lighting_until_steps", "lighting_until_epochs"} & {*config.data}:
         if not 0 < steps(config.data, "lighting_until", examples, batch_size) <= last:
             raise ValueError(
@@ -271,37 +369,74 @@ def _schedules(optimizer: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
         yield f"config.optimizer.layers.{layer}", node
 
 
+def _check_parts(config: ConfigDict | dict[str, Any]) -> None:
+    for part, fields in EVERY_RECIPE.items():
+        node = config[part] if part else config
+        if not isinstance(node, ConfigDict | dict):
+            raise ValueError(
+                f"config.{part}={node!r}, has to be a ConfigDict; see configs/resnet_cifar.py for its fields"
+            )
+        for field in fields:
+            if field not in node:
+                name = f"{part}.{field}".lstrip(".")
+                raise ValueError(f"config.{name} is missing; every recipe has {', '.join(fields)} there")
+
+
+def _check_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, ...]]) -> None:
+    """Holds the values of a part of a config against its rows of FIELDS."""
+    for field, value in node.items():
+        if field not in fields:
+            near = "".join(f"; did you mean {known}?" for known in difflib.get_close_matches(field, fields, 1))
+            raise ValueError(f"{name}.{field} is not a field of any recipe{near or f': {sorted(fields)}'}")
+        kind, *limits = fields[field]
+        values = value if field in TUPLES else (value,)
+        if not isinstance(values, tuple) or not all(_fits(each, kind, *limits) for each in values):
+            number = "whole number" if kind is int else "number"
+            wanted = KINDS.get(kind) or f"a {number} from {limits[0]} to {limits[1]}"
+            if field in TUPLES:
+                wanted = f"numbers such as 32000,48000, each {wanted}"
+            raise ValueError(f"{name}.{field}={value!r}, has to be {wanted}")
+
+
+def _fits(value: Any, kind: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    if kind in (int, float):  # True and False are numbers for isinstance
+        return type(value) in (int, kind) and low <= value <= high
+    return isinstance(value, kind)
+
+
 def _check_optimizer(optimizer: ConfigDict) -> None:
     _unit(optimizer, "drop_at")
-    if optimizer.momentum >= 1:
-        raise ValueError(f"config.optimizer.momentum={optimizer.momentum}, has to be below 1")
+    if "warm_up_at_depth" in optimizer and "warm_up_learning_rate" not in optimizer:
+        raise ValueError("config.optimizer.warm_up_learning_rate is missing, and there is warm_up_at_depth")
+    for layer, node in optimizer.get("layers", {}).items():
+        if not isinstance(node, ConfigDict):
+            raise ValueError(f"config.optimizer.layers.{layer}={node!r}, has to be a ConfigDict")
     for name, node in _schedules(optimizer):
-        for field, value in node.items():
-            if isinstance(value, float | int) and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}.{field}={value}, has to be 0 or more, and finite")
+        if node is not optimizer:
+            _check_values(name, node, SCHEDULE | (FREEZE if ".layers." in name else {}))
+        for what in ("drop_at", "freeze_at"):
+            if {f"{what}_steps", f"{what}_epochs"} & {*node}:
+                _unit(node, what)
         for field in DROPS & {*node}:
-            drops, kinds = node[field], int if field == "drop_at_steps" else (int, float)
-            if not isinstance(drops, tuple) or not all(
-                isinstance(drop, kinds) and math.isfinite(drop) for drop in drops
-            ):
-                raise ValueError(f"{name}.{field}={drops}, has to be numbers such as 32000,48000")
+            drops = node[field]
             if sorted(set(drops)) != list(drops) or any(drop <= 0 for drop in drops):
                 raise ValueError(f"{name}.{field}={drops}, has to rise, from above 0")
 
 
-def _override(config: ConfigDict, field: str, value: Any) -> None:
-    *path, name = field.split(".")
-    node = config
-    for key in [*path, name]:
-        if not isinstance(node, ConfigDict) or key not in node:
-            fields = ", ".join(sorted(node)) if isinstance(node, ConfigDict) else "no fields"
-            raise ValueError(f"config.{field} is not a field; here are {fields}")
-        parent, node = node, node[key]
-    try:
-        parent[name] = value
-    except TypeError:
-        kind = type(parent[name]).__name__
-        raise ValueError(f"config.{field}={value!r} has the wrong type; it is now {parent[name]!r}, {kind}") from None
+def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    for field, value in overrides.items():
+        *path, name = field.split(".")
+        node = config
+        for key in [*path, name]:
+            if not isinstance(node, ConfigDict) or key not in node:
+                fields = ", ".join(sorted(node)) if isinstance(node, ConfigDict) else "no fields"
+                raise ValueError(f"config.{field} is not a field; here are {fields}")
+            parent, node = node, node[key]
+        try:
+            parent[name] = value
+        except TypeError:
+            was = f"it is now {parent[name]!r}, {type(parent[name]).__name__}"
+            raise ValueError(f"config.{field}={value!r} has the wrong type; {was}") from None
 
 
 def _plain(value: Any) -> str:

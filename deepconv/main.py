@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Column, Table
 
-from deepconv import cli, conventions
+from deepconv import cli, conventions, runlog
 from deepconv import config as config_lib
 from deepconv.data.statistics import Statistics
 
@@ -40,12 +40,12 @@ _TRAIN = flags.DEFINE_bool(
 def main(arguments: list[str]) -> int:
     """Flags -> claim the directory -> train -> evaluate."""
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
-    from deepconv import checkpoint, preemption, protocols, runlog, train, weights
+    from deepconv import checkpoint, preemption, protocols, train, weights
 
     preemption.install()
     try:
         config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
-        workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
+        workdir = runlog.expanded(_WORKDIR.value or Path("runs", name))
         origin = _origin() if _INIT_FROM.value else {}
         if _INIT_LAYERS.value and not origin:
             raise ValueError("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
         task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
         start = {}
         if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
-            source = Path(_INIT_FROM.value).expanduser()
+            source = runlog.expanded(_INIT_FROM.value)
             _check_finished(source)
             bgr = conventions.in_bgr(_LIBRARY.value or "", _INPUT.value or "")
             start = weights.take(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
@@ -92,9 +92,9 @@ def _fields_of_source(config: ConfigDict) -> dict[str, Any]:
         if library or images:
             raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
         return {}
-    source = Path(_INIT_FROM.value).expanduser()
+    source = runlog.expanded(_INIT_FROM.value)
     if not (source.exists() or library or images) and _WORKDIR.value:
-        source = Path(_WORKDIR.value).expanduser()  # of a run that goes on without its source
+        source = runlog.expanded(_WORKDIR.value)  # of a run that goes on without its source
     if not (source / "config.json").exists():
         return conventions.of_file(config, library, images)
     if library or images:
@@ -111,7 +111,7 @@ def _statistics_of_source(workdir: Path) -> Statistics | None:
     """Those that the images of an untrained run's net are prepared with, where it or its source has them."""
     from deepconv.data import statistics
 
-    for folder in (workdir, Path(_INIT_FROM.value).expanduser()):
+    for folder in (workdir, runlog.expanded(_INIT_FROM.value)):
         if (file := folder / "statistics.npz").exists():
             return statistics.load(file, "")
     return None
@@ -122,7 +122,7 @@ def _origin() -> dict[str, Any]:
     origin = {"init_from": _INIT_FROM.value, "init_layers": _INIT_LAYERS.value}
     if conventions.in_bgr(_LIBRARY.value or "", _INPUT.value or ""):
         origin["init_bgr"] = True
-    file = Path(_INIT_FROM.value).expanduser()
+    file = runlog.expanded(_INIT_FROM.value)
     if file.is_file():
         with file.open("rb") as content:
             origin["init_sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
@@ -152,7 +152,7 @@ def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:
     if (
         not origin
         or _INIT_LAYERS.value
-        or Path(_INIT_FROM.value).expanduser().is_dir()
+        or runlog.expanded(_INIT_FROM.value).is_dir()
         or flags.FLAGS["evals"].using_default_value
     ):
         return False
@@ -189,8 +189,6 @@ def _identity(source: Any) -> str:
 
 def _claim(workdir: Path, new: dict[str, Any]) -> None:
     """config.json is written once; the directory of another config is refused."""
-    from deepconv import runlog
-
     path = workdir / "config.json"
     old = config_lib.read_run(workdir) if path.exists() else new
     if "init_from" in new and "init_sha256" not in new:  # the file is gone, and not needed any more

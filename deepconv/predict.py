@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from PIL import ExifTags, Image, ImageOps
 
-from deepconv import checkpoint, cli, evaluate, features, models, preemption, protocols, sharding
+from deepconv import checkpoint, cli, evaluate, features, models, preemption, protocols, runlog, sharding
 from deepconv import config as config_lib
 from deepconv.data import decode, sources, statistics
 from deepconv.state import TrainState
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     preemption.install()
     try:
         _check_flags(photos)
-        trained = load(Path(FLAGS.run).expanduser())
+        trained = load(runlog.expanded(FLAGS.run))
         if FLAGS.features and FLAGS.features not in trained.state.params:
             layers = ", ".join(trained.state.params)
             raise ValueError(f"--features={FLAGS.features} is not a layer of this net; it has {layers}")

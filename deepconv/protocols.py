@@ -22,6 +22,7 @@ KNOWN = (
     "center, ten_crop, dense, multi_crop or multi_crop_dense; behind it, scales as in dense_q256_384_512, then "
     "_posteriors (of dense), then _precise_batch_stats"
 )
+MAX_SCALE = 8192  # pixels; no larger images are decoded
 MULTI_CROP_SCALES = (256, 384, 512)  # Table 5; the paper has it at no others
 
 
@@ -74,6 +75,8 @@ def parts(
         scales = MULTI_CROP_SCALES if kind.startswith("multi_crop") else (data.test_scale,)
     if len({*scales}) < len(scales):
         raise ValueError(f"{name} has a scale twice")
+    if too_large := [scale for scale in scales if scale and scale > MAX_SCALE]:
+        raise ValueError(f"{name}: a shorter side of {too_large[0]} pixels is more than the {MAX_SCALE} allowed")
     if too_small := [scale for scale in scales if scale and scale < data.image_size]:
         raise ValueError(f"{name}: {too_small[0]} is less than config.data.image_size={data.image_size}")
     if len(kinds) * len(scales) == 1:

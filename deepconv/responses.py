@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     try:
         if len(arguments) > 1 or not flags.FLAGS.run:
             raise ValueError("--run=RUN_DIR is what is needed, and nothing else but --data_dir=DIR")
-        run = Path(flags.FLAGS.run).expanduser()
+        run = runlog.expanded(flags.FLAGS.run)
         trained = predict.load(run)
         data = trained.data
         if not trained.state.batch_stats or "train_scale" in data:

@@ -42,6 +42,14 @@ def lock(workdir: Path) -> Iterator[None]:
         yield
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with ~ or ~user written out. Raises ValueError where that home directory is unknown."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"the home directory in {path} is unknown; write the path without ~") from None
+
+
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")

@@ -1,6 +1,7 @@
 """Training: the loop and the step."""
 
 import functools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,6 +85,7 @@ def prepare(
     if unknown := sorted(set(config.optimizer.get("layers", {})) - set(shapes["params"])):
         raise ValueError(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(shapes['params'])}")
     geometry = pipeline.geometry(data, train_source.size)
+    _check_memory(config, shapes, geometry.size if geometry else min(train_source.size))
     parts = functools.partial(
         protocols.parts, data=data, size=eval_source.size, model=model, batch_norm="batch_stats" in shapes
     )
@@ -103,6 +105,22 @@ def prepare(
         workers=workers,
         protocols={name: parts(name) for name in ("center", *evals)},
     )
+
+
+def _check_memory(config: ConfigDict, shapes: Any, side: int) -> None:
+    """Raises ValueError where what a step needs for certain is more than this machine has.
+
+    That are parameters, momentum, a batch in bytes and, on a CPU, in float32; side is that of its images in pixels.
+    """
+    cpu, size = jax.default_backend() == "cpu", config.data.image_size
+    images = config.batch_size * 3 * (side**2 + 4 * size**2 * cpu)
+    needed = images + 8 * cpu * sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"config.batch_size={config.batch_size} images of config.data.image_size={size} pixels and the net need "
+            f"more than {needed / 1e9:.3g} GB of memory, and this machine has {there / 1e9:.3g}; take fewer or smaller"
+        )
 
 
 def _has_published(data: ConfigDict, source: sources.Source) -> bool:

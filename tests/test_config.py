@@ -6,6 +6,7 @@ import pytest
 from conftest import CONFIGS, ROOT
 
 from deepconv import config as config_lib
+from deepconv import runlog
 
 CIFAR = ROOT / "configs" / "resnet_cifar.py"
 CODE = ROOT / "configs" / "alexnet_code.py"
@@ -146,8 +147,8 @@ def test_repeated_epochs_end_at_exact_steps():
 
 def test_drops_that_fall_on_one_step_are_refused():
     config = config_lib.load(ROOT / "configs" / "quickstart.py", {"optimizer.drop_at_epochs": (5.0, 5.01)})
-    with pytest.raises(ValueError, match=r"is at steps \(2, 2\), has to rise"):
-        config_lib.check_together(config, examples=10, devices=1)
+    with pytest.raises(ValueError, match=r"is at steps \(5, 5\), has to rise"):
+        config_lib.check_together(config, examples=32, devices=1)
 
 
 def test_differences_are_named_by_field():
@@ -159,11 +160,9 @@ def test_differences_are_named_by_field():
 def test_a_recipe_may_import_those_beside_it_and_no_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert config_lib.load(ROOT / "configs" / "resnet34.py").model.depth == 34
-    (tmp_path / "resnet50.py").write_text(
-        "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'a': 1})"
-    )
+    (tmp_path / "resnet50.py").write_text(CIFAR.read_text().replace("config.seed = 0", "config.seed = 71"))
     (tmp_path / "mine.py").write_text("from resnet50 import get_config")
-    assert config_lib.load("mine.py").a == 1
+    assert config_lib.load("mine.py").seed == 71
     assert config_lib.load(ROOT / "configs" / "resnet101.py").model.depth == 101
     assert str(ROOT / "configs") not in sys.path and "resnet50" not in sys.modules
 
@@ -202,3 +201,96 @@ def test_a_field_that_came_later_orphans_no_run(tmp_path):
 def test_a_recipe_without_a_later_field_has_its_default(tmp_path):
     (tmp_path / "mine.py").write_text(CIFAR.read_text().replace('config.model.shortcut = "A"', "pass"))
     assert config_lib.load(tmp_path / "mine.py").model.shortcut == "A"
+
+
+ALEXNET, RESNET50 = ROOT / "configs" / "alexnet.py", ROOT / "configs" / "resnet50.py"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field", "value"),
+    [
+        (CIFAR, "data.image_size", 10**9),
+        (CIFAR, "data.image_size", 100_000),
+        (CIFAR, "batch_size", 10**9),
+        (CIFAR, "batch_size", True),
+        (CIFAR, "total_steps", 10**30),
+        (CIFAR, "model.depth", 2**63 - 1),
+        (CIFAR, "model.bn_group", -1),
+        (CIFAR, "seed", 2**63),
+        (CIFAR, "optimizer.drop_factor", 0.0),
+        (CIFAR, "optimizer.learning_rate", 1e300),
+        (CIFAR, "optimizer.drop_at_steps", (1, 2**31)),
+        (CIFAR, "optimizer.drop_at_steps", (1.5,)),
+        (ALEXNET, "model.lrn_k", float("inf")),
+        (ALEXNET, "model.lrn_k", 0.0),
+        (ALEXNET, "total_epochs", 10**30),
+        (CODE, "data.lighting_until_epochs", 1e308),
+        (CODE, "optimizer.layers.conv1.freeze_at_epochs", float("nan")),
+        (RESNET50, "data.test_scale", 10**30),
+        (RESNET50, "data.train_scale", (1, "a")),
+        (RESNET50, "data.train_scale", (256, 10**9)),
+    ],
+)
+def test_values_beyond_the_limits_are_named(recipe, field, value):
+    for smoke in (False, True):
+        with pytest.raises(ValueError, match=re.escape(f"config.{field}={value!r}, has to be")):
+            config_lib.check_fields(config_lib.load(recipe, {field: value}, smoke))
+
+
+def test_the_limits_themselves_are_allowed():
+    limits = {"seed": 2**63 - 1, "data.image_size": 8192, "optimizer.momentum": 0.0, "batch_size": 1}
+    config_lib.check_fields(config_lib.load(CIFAR, limits))
+
+
+def test_more_than_one_epoch_in_a_batch_and_more_steps_than_can_be_counted_are_refused():
+    with pytest.raises(ValueError, match="batch_size=128 is more than the 100 training examples; take 100 at most"):
+        config_lib.check_together(config_lib.load(CIFAR), examples=100, devices=1)
+    config = config_lib.load(ROOT / "configs" / "quickstart.py", {"total_epochs": 10**6})
+    with pytest.raises(ValueError, match="total_epochs=1000000 are 31250000000 steps; at most 2147483647"):
+        config_lib.check_together(config, examples=1_000_000, devices=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("config.seed = 0", "pass", "config.seed is missing"),
+        ('config.data.mean = "pixel"', "pass", "config.data.mean is missing"),
+        ("config.optimizer.momentum = 0.9", "pass", "config.optimizer.momentum is missing"),
+        ("config.total_steps = 64_000", "pass", "one of total_steps and total_epochs; it has neither"),
+        ("return config", "config.total_epochs = 3; return config", "one of total_steps and total_epochs"),
+        ("return config", 'del config.model; config.model = "resnet"; return config', "config.model='resnet', has to"),
+        ("return config", 'config.model = "resnet"; return config', "TypeError in line"),
+        ("return config", "del config.optimizer; return config", "config.optimizer is missing"),
+        ("(32_000, 48_000)", "[1, 2]", "config.optimizer.drop_at_steps=[1, 2], has to be numbers such as"),
+        ("config.seed = 0", 'config.seed = "0"', "config.seed='0', has to be a whole number from 0"),
+        ("residual = True", 'residual = "no"', "config.model.residual='no', has to be True or False"),
+        ("momentum = 0.9", "momentun = 0.9", "config.optimizer.momentum is missing"),
+        ("return config", "config.optimizer.wd = 1; return config", "config.optimizer.wd is not a field of any recipe"),
+        ("return config", "config.data.imagesize = 1; return config", "did you mean image_size?"),
+        ("return config", "return {}", "get_config() gives a dict, no ConfigDict"),
+        ("return config", "pass", "get_config() gives a NoneType, no ConfigDict"),
+        ("return config", "return confg", "NameError in line"),
+        ("return config", "return (", "SyntaxError"),
+        ("from ml_collections", "from ml_collection", "ModuleNotFoundError in line"),
+        ("def get_config", "def get_recipe", "it has no function get_config()"),
+    ],
+)
+def test_a_recipe_of_one_s_own_with_a_mistake_is_answered_in_one_line(tmp_path, old, new, named):
+    text = CIFAR.read_text()
+    assert old in text
+    (tmp_path / "mine.py").write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=re.escape(named)) as error:
+        config_lib.load(tmp_path / "mine.py", smoke=True)
+    assert str(error.value).startswith(f"--config={tmp_path}/mine.py") and "\n" not in str(error.value)
+
+
+def test_a_home_that_is_unknown_is_named():
+    with pytest.raises(ValueError, match="the home directory in ~nosuchuser/x is unknown"):
+        runlog.expanded("~nosuchuser/x")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"model": "resnet"}', "[]", '{"model": {}, "data": {}}', "\0\xff"])
+def test_a_config_json_without_what_every_recipe_has_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("latin1"))
+    with pytest.raises(OSError, match=r"config\.json (cannot be used|is damaged): "):
+        config_lib.read_run(tmp_path)

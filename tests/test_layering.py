@@ -19,7 +19,7 @@ LAYERS = {
     "data.shapes": set(),
     "data.decode": set(),
     "data.augment": {"data.statistics"},
-    "data.sources": {"data.decode", "data.shapes"},
+    "data.sources": {"runlog", "data.decode", "data.shapes"},
     "data.pipeline": {"data.decode", "data.sources"},
     "data.writer": {"runlog"},
     "data.archives": {"data.decode", "data.sources", "data.writer"},
@@ -44,7 +44,7 @@ LAYERS = {
     "ensemble": {"cli", "evaluate", "metrics"},
     "features": {"evaluate", "protocols", "runlog", "sharding", "state", "data.augment", "data.sources"},
     "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "protocols", "sharding", "state"}
-    | {"config", "data.decode", "data.sources", "data.statistics"},
+    | {"config", "runlog", "data.decode", "data.sources", "data.statistics"},
     "batch_stats": {"models.layers", "preemption", "runlog", "sharding", "state", "train"}
     | {"data.augment", "data.pipeline", "data.statistics"},
     "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "protocols", "runlog"}

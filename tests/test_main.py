@@ -95,12 +95,24 @@ MISTAKES = [
     ([QUICK, "--config.batch_size=0"], "config.batch_size=0"),
     ([QUICK, "--config.total_epochs=3"], "'--config.optimizer.drop_at_epochs=()'"),
     ([QUICK, "--config.optimizer.drop_at_epochs=a,b"], "config.optimizer.drop_at_epochs=('a,b',)"),
+    ([CIFAR, "--smoke", "--config.optimizer.momentum.x=abc"], "the config has no field optimizer.momentum.x"),
+    ([QUICK, "--config.data.image_size=1000000000"], "config.data.image_size=1000000000, has to be"),
+    ([QUICK, "--config.data.image_size=500"], "10000 shapes of config.data.image_size=500 pixels need 7.5 GB"),
+    ([QUICK, "--config.data.image_size=8192"], "shapes of 8192 pixels are not drawn"),
+    ([QUICK, "--config.batch_size=1000000000"], "config.batch_size=1000000000, has to be"),
+    ([QUICK, "--config.batch_size=10001"], "config.batch_size=10001 is more than the 10000 training examples"),
+    ([QUICK, "--smoke", "--config.batch_size=0"], "config.batch_size=0"),
+    ([QUICK, "--smoke", "--evals=center_q1000000000"], "center_q1000000000"),
+    ([QUICK, "--workdir=~nosuchuser/x"], "the home directory in ~nosuchuser/x is unknown"),
+    ([CIFAR, "--data_dir=~nosuchuser/x"], "the home directory in ~nosuchuser/x is unknown"),
+    (["--config=empty.py"], "--config=empty.py is not a recipe"),
 ]
 
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
+    (folder / "empty.py").write_text("")
     return answers(folder, "main", MISTAKES), folder
 
 
@@ -109,7 +121,7 @@ def test_a_mistake_is_answered_in_one_line(case, answered):
     results, folder = answered
     code, out, err, named = results[case]
     assert code == 2 and named in err and len(err.strip().splitlines()) == 1, err
-    assert not out and not [path for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json")]
+    assert not out and not [path for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json", ".py")]
 
 
 def test_killed_twice_and_resumed_is_bit_identical(tmp_path):

@@ -392,3 +392,18 @@ def test_recipes_look_at_images_as_the_papers_do(recipe):
     assert pipeline.geometry(data, None) == decode.Geometry((low, high), 224, square, random=not square)
     assert (data.test_scale, data.central_square) == (test, square)
     assert (data.image_size, data.augment, data.mean, data.lighting) == (224, "crop_flip", mean, lighting)
+
+
+def test_what_is_larger_than_the_memory_is_refused(monkeypatch):
+    """16 images in bytes and in float32, and two numbers of four bytes a parameter."""
+    needed = 16 * 16 * 16 * 3 * (1 + 4) + 8 * sum(
+        x.size for x in jax.tree.leaves(train.initial_state(tiny_task())().params)
+    )
+    sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": needed}
+    monkeypatch.setattr(train.os, "sysconf", sizes.get)
+    tiny_task()
+    sizes["SC_PHYS_PAGES"] = needed - 1
+    with pytest.raises(
+        ValueError, match=r"config.batch_size=16 images of config.data.image_size=16 pixels .* of memory"
+    ):
+        tiny_task()

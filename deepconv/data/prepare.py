@@ -169,16 +169,16 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> int:
     """One of the four commands."""
     given, command, names = flags.FLAGS, " ".join(arguments[1:2]), arguments[2:]
-    data_dir = sources.data_root(cli.DATA_DIR.value)
     replace = given["on_corrupt"].value == "replace"
     try:
+        data_dir = sources.data_root(cli.DATA_DIR.value)
         if command in ("imagenet2012", "cifar10") and not names:
             if not given["archives"].present:
                 raise ValueError(
                     f"{command} needs --archives=DIR, and --data_dir=DIR for another place than {data_dir}"
                 )
             make = archives.imagenet2012 if command == "imagenet2012" else archives.cifar10
-            results = [make(Path(given["archives"].value).expanduser(), data_dir)]
+            results = [make(runlog.expanded(given["archives"].value), data_dir)]
         elif command == "pack" and len(names) == 1:
             if not given["split"].present:
                 raise ValueError("pack needs all splits that are wanted, such as --split=train,validation")

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepconv import runlog
 from deepconv.data import decode, shapes
 
 IN_MEMORY_BYTES = 4_000_000_000  # data sets of images of one size are decoded once and kept, up to here
+SHAPES_SIDE = 1024  # pixels of the built-in shapes; the papers' largest scale is 640
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 PREPARED = ("cifar10", "imagenet2012")  # what deepconv.data.prepare makes from the official archives
 
@@ -90,7 +92,7 @@ def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tu
 
 def data_root(data_dir: str | None) -> Path:
     """Where data sets lie: the flag, else the environment, else where TFDS has them."""
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return runlog.expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
@@ -125,7 +127,14 @@ class _ShapeRecords:
 def _find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> Source:
     if image_size < 8:
         raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
+    if (largest := max((image_size, *(scale or ())))) > SHAPES_SIDE:
+        raise ValueError(f"shapes of {largest} pixels are not drawn; {SHAPES_SIDE} is the largest size")
     whole, first, last = parse_split(split, shapes.SPLITS)
+    if not scale and (size_bytes := (last - first) * image_size**2 * 3) > IN_MEMORY_BYTES:
+        raise ValueError(
+            f"{last - first} shapes of config.data.image_size={image_size} pixels need {size_bytes / 1e9:.3g} GB of "
+            f"memory, and {IN_MEMORY_BYTES / 1e9:.3g} GB are allowed; take smaller ones, or a part, as in train[:100]"
+        )
     first, last = first + shapes.OFFSETS[whole], last + shapes.OFFSETS[whole]
     common = dict(name="shapes", split=split, examples=last - first, classes=shapes.CLASSES)
     if scale:

@@ -21,4 +21,7 @@ def create(config: ConfigDict, classes: int) -> nn.Module:
     fields = {name: value for name, value in config.items() if name != "name"}
     if config.name not in MODELS:
         raise ValueError(f"config.model.name={config.name!r} is not a model; choose one of {sorted(MODELS)}")
-    return MODELS[config.name](classes=classes, **fields)
+    model = MODELS[config.name]
+    if unknown := sorted(set(fields) - set(model.__dataclass_fields__)):
+        raise ValueError(f"config.model.{unknown[0]} is not a field of config.model.name={config.name}")
+    return model(classes=classes, **fields)
