@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from deepconv import runlog
 from deepconv.state import TrainState, not_finite
 
 SUMS = "SHA256SUMS.json"
@@ -153,8 +154,10 @@ def read(directory: Path) -> dict[str, Any]:
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint on disk, or None."""
     try:
-        expected = json.loads((checkpoint / SUMS).read_text())
-    except (OSError, ValueError):
+        expected = runlog.read_json(checkpoint / SUMS, dict)
+    except OSError:
+        expected = {}
+    if not expected:
         return f"{SUMS} is missing or unreadable"
     actual = _sums(checkpoint)
     wrong = sorted(name for name in expected if actual.get(name) != expected[name])

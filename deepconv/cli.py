@@ -8,6 +8,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from deepconv import config as config_lib
+from deepconv import runlog
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, such as configs/resnet_cifar.py.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie [TFDS_DATA_DIR, or ~/tensorflow_datasets].")
@@ -40,6 +41,7 @@ def load_config(
 
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with every mistake answered in one line."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that a terminal's encoding lacks
     try:
         if recipe := _recipe(argv):
             config_lib.load(recipe)  # raises with words of ours, where absl would with its own or not at all
@@ -70,5 +72,5 @@ def _recipe(argv: list[str]) -> str:
 
 def refuse(message: str, code: int = 1) -> int:
     """Say why on standard error; gives the exit code."""
-    print(f"deepconv: {message}", file=sys.stderr)
+    print("deepconv:", runlog.printable(" ".join(message.splitlines())), file=sys.stderr)
     return code

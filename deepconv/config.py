@@ -169,7 +169,7 @@ def read_run(workdir: Path) -> dict[str, Any]:
     file = workdir / "config.json"
     if not file.exists():
         raise FileNotFoundError(f"{workdir} is not the directory of a run: it has no config.json")
-    config = runlog.read_json(file, dict)
+    config = runlog.read_json(file, dict, remedy="restore it, or begin in another directory")
     try:
         complete(config)
     except ValueError as error:

@@ -18,7 +18,8 @@ def draw(workdir: Path) -> Path:
         if points:
             final = f"{label} (last {points[-1][1]:.2f} %)"
             axes.plot(*zip(*points, strict=True), style, label=final, linewidth=1 if style == "--" else 2)
-    axes.set(xlabel="step", ylabel="top-1 error, %", title=workdir.resolve().name, ylim=(0, None))
+    axes.set(xlabel="step", ylabel="top-1 error, %", ylim=(0, None))
+    axes.set_title(runlog.printable(workdir.resolve().name), parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
     path = workdir / "curves.png"

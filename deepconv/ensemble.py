@@ -11,26 +11,34 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
-from deepconv import cli, evaluate, metrics
+from deepconv import cli, evaluate, metrics, runlog
 
 
 def main(arguments: list[str]) -> int:
     """Average and print."""
-    files = [Path(argument) for argument in arguments[1:]]
     try:
+        files = [_probabilities(Path(argument)) for argument in arguments[1:]]
         weights = _numbers(flags.FLAGS.weights, len(files))
         labels = common_labels(files)
         members = [evaluate.mean([file]) for file in files]
-        if len({probs.shape for probs in members}) > 1:
-            raise ValueError(f"the files hold {', '.join(str(probs.shape) for probs in members)}: not of one data set")
+        for file, probs in zip(files, members, strict=True):
+            if probs.ndim != 2 or probs.shape != (len(labels), members[0].shape[-1]):
+                raise ValueError(
+                    f"{file} holds an array of shape {probs.shape}; {len(labels)} rows of {members[0].shape[-1]} "
+                    f"probabilities are needed"
+                )
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     whole = evaluate.mean(files, weights)
     table = Table(Column("probabilities", overflow="fold"), "weight", "top-1 error", "top-5 error")
     for name, weight, probs in zip(
-        [*map(str, files), "mean"], [*weights, sum(weights)], [*members, whole], strict=True
+        [*(escape(runlog.printable(str(file))) for file in files), "mean"],
+        [*weights, sum(weights)],
+        [*members, whole],
+        strict=True,
     ):
         errors = (f"{metrics.top_k_error(probs, labels, k):.2f} %" for k in (1, 5))
         table.add_row(name, f"{weight:g}", *errors)
@@ -47,6 +55,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _probabilities(path: Path) -> Path:
+    """The file or, of a run's directory, the only file of probabilities in it. Raises ValueError."""
+    if not path.is_dir():
+        return path
+    found = sorted(file.name for file in path.glob("probs.*.npy") if not file.name.endswith(".partial.npy"))
+    if len(found) != 1:
+        what = f"has {', '.join(found)}; choose one" if found else "has no probs.<protocol>.npy; test its net first"
+        raise ValueError(f"{path} is a directory and {what}, such as {path / (found or ['probs.center.npy'])[0]}")
+    return path / found[0]
+
+
 def common_labels(files: Sequence[Path]) -> np.ndarray:
     """labels.npy beside the files. Raises ValueError where they are not the same, OSError where there are none."""
     if not files:
@@ -56,7 +75,7 @@ def common_labels(files: Sequence[Path]) -> np.ndarray:
             raise FileNotFoundError(
                 f"{missing[0]} is missing; tests leave probs.<protocol>.npy and labels.npy in a run"
             )
-    labels = [np.load(file.with_name("labels.npy")) for file in files]
+    labels = [evaluate.read_array(file.with_name("labels.npy")) for file in files]
     for file, others in zip(files, labels, strict=True):
         if not np.array_equal(others, labels[0]):
             raise ValueError(f"{file} and {files[0]} were not computed from the same test images: their labels differ")

@@ -1,7 +1,6 @@
 """Test protocols: a trained net and a data set -> class probabilities -> errors."""
 
 import functools
-import json
 import os
 import time
 from collections import defaultdict, deque
@@ -120,7 +119,10 @@ def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray
         with new.open("r+b") as out:  # a mapped file on a full disk would be the end of the process
             os.posix_fallocate(out.fileno(), 0, new.stat().st_size)
         new.replace(file)
-    table = np.lib.format.open_memmap(file, "r+")
+    try:
+        table = np.lib.format.open_memmap(file, "r+")
+    except ValueError as error:
+        raise OSError(f"{file} is damaged: {error}; remove it") from None
     if (table.dtype, table.shape) != (row, (examples,)):
         raise OSError(f"{file} was left by another test; remove it")
     return table
@@ -280,17 +282,28 @@ def run(
     file.unlink()
 
 
+def read_array(file: Path) -> np.ndarray:
+    """What a .npy file holds. Raises OSError, with the file's name."""
+    try:
+        return np.load(file, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise OSError(f"{file} is damaged: {error}; remove its eval.*.json, and test again") from None
+
+
 def mean(files: Sequence[Path], weights: Sequence[float] | None = None) -> np.ndarray:
     """The mean of saved probabilities, float32 [N, classes]; of equal weights, if none are given."""
     weights = weights or [1.0] * len(files)
-    return sum(np.load(file) * np.float32(weight / sum(weights)) for file, weight in zip(files, weights, strict=True))
+    return sum(
+        read_array(file) * np.float32(weight / sum(weights)) for file, weight in zip(files, weights, strict=True)
+    )
 
 
 def average(workdir: Path, name: str, of: Sequence[str]) -> None:
     """The protocol that is the mean of others: from their saved probabilities."""
-    records = [json.loads((workdir / f"eval.{part}.json").read_text()) for part in of]
+    keys = ("scales", "views", "compiled_shapes", "seconds", "step")
+    records = [runlog.read_json(workdir / f"eval.{part}.json", dict, *keys) for part in of]
     probs = mean([workdir / f"probs.{part}.npy" for part in of])
     how = {"mean_of": [*of], "scales": sorted({scale for record in records for scale in record["scales"]})}
     how |= {key: sum(record[key] for record in records) for key in ("views", "compiled_shapes", "seconds")}
     how["images_per_second"] = len(probs) / how["seconds"]
-    write(workdir, name, probs, np.load(workdir / "labels.npy"), records[0]["step"], how)
+    write(workdir, name, probs, read_array(workdir / "labels.npy"), records[0]["step"], how)

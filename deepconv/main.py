@@ -37,6 +37,9 @@ _TRAIN = flags.DEFINE_bool(
 )
 
 
+SUMMARY = ("protocol", "step", "examples", "views", "top1_error", "top5_error")  # what is shown of a test
+
+
 def main(arguments: list[str]) -> int:
     """Flags -> claim the directory -> train -> evaluate."""
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
@@ -180,7 +183,7 @@ def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
                 evaluate.average(workdir, name, [part.name for part in task.protocols[name]])
         if task.total_steps:
             curves.draw(workdir)
-    _summary(task, workdir, [json.loads(file.read_text()) for file in evals.values()])
+    _summary(task, workdir, [runlog.read_json(file, dict, *SUMMARY) for file in evals.values()])
 
 
 def _identity(source: Any) -> str:
@@ -196,9 +199,8 @@ def _claim(workdir: Path, new: dict[str, Any]) -> None:
     if not path.exists():
         runlog.write_json(path, new)
     elif changes := config_lib.differences(old, new):
-        lines = "\n  ".join(changes)
         raise FileExistsError(
-            f"{workdir} holds a run of another config, or on other data; give another --workdir.\n  {lines}"
+            f"{workdir} holds a run of another config, or on other data; give another --workdir. {'; '.join(changes)}"
         )
 
 

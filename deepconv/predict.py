@@ -9,8 +9,8 @@ python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy 
 import functools
 import hashlib
 import io
-import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +20,17 @@ import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
+from PIL.Image import Transpose as Turn
 
-from deepconv import checkpoint, cli, evaluate, features, models, preemption, protocols, runlog, sharding
+from deepconv import checkpoint, cli, evaluate, features, models, preemption, protocols, runlog, sharding, weights
 from deepconv import config as config_lib
 from deepconv.data import decode, sources, statistics
 from deepconv.state import TrainState
 
 FLAGS = flags.FLAGS
+TURNS = dict(enumerate((Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE), 2))  # by EXIF
+TURNS |= dict(enumerate((Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90), 6))
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,19 @@ class Files:
 
 
 def upright(photo: str) -> bytes:
-    """A readable image file's bytes or, where the camera was held sideways (EXIF), those of it turned upright."""
+    """A readable image file's bytes or, where the camera was held sideways (EXIF), those of it turned upright.
+
+    EXIF that cannot be read says nothing.
+    """
     data, turned = Path(photo).read_bytes(), io.BytesIO()
-    with Image.open(io.BytesIO(data), formats=("JPEG", *decode.FORMATS)) as image:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return data
-        ImageOps.exif_transpose(image).convert("RGB").save(turned, "BMP")
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", *decode.FORMATS)) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow's reader of EXIF raises what it comes upon; the pixels may be whole
+        return data
+    if orientation not in TURNS:
+        return data
+    Image.fromarray(decode.decode(data)).transpose(TURNS[orientation]).save(turned, "BMP")
     return turned.getvalue()
 
 
@@ -122,7 +132,11 @@ def load(run: Path) -> Trained:
             f"{run} has no {missing[0]}. A run of deepconv.main leaves it there when training begins; weights that "
             "were imported need --library or --input, which say what images they take"
         )
-    classes = json.loads((run / "classes.json").read_text())
+    classes = runlog.read_json(run / "classes.json", list, remedy="the command that made the run writes it again")
+    (last,) = {*weights.LAST_LAYERS} & {*found["params"]}
+    if not all(isinstance(name, str) for name in classes) or len(classes) != len(found["params"][last]["bias"]):
+        scores = len(found["params"][last]["bias"])
+        raise OSError(f"{run / 'classes.json'} is damaged: it has to hold the names of the net's {scores} classes")
     data, mesh = config.data, sharding.make_mesh()
     # recipes for data sets with one size do not say these; photographs are made so small
     data = ConfigDict({"test_scale": data.image_size, "central_square": True} | data.to_dict())
@@ -152,10 +166,11 @@ def predict(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarra
 
 def show(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> None:
     """The five likeliest classes of each, with bars as in Krizhevsky et al. 2012, Fig. 4."""
+    bar = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
     for photo, row in zip(photos, probs, strict=True):
-        print(photo)
+        print(runlog.printable(photo))
         for number in np.argsort(-row, kind="stable")[:5]:
-            print(f"  {row[number]:4.2f}  {'█' * round(30 * row[number]):30}  {classes[number]}")
+            print(f"  {row[number]:4.2f}  {bar * round(30 * row[number]):30}  {runlog.printable(classes[number])}")
 
 
 def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -169,11 +184,12 @@ def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Fi
     for i, (photo, row) in enumerate(zip(photos, probs, strict=True)):
         above, below = axes[2 * (i // columns) :, i % columns][:2]
         above.imshow(decode.decode(upright(photo)))
-        above.set_title(Path(photo).name, fontsize=8)
+        above.set_title(runlog.printable(Path(photo).name), fontsize=8, parse_math=False)
         best = np.argsort(-row, kind="stable")[:5]
         below.barh(range(len(best)), row[best], height=0.9, color="lightsteelblue")
         for place, number in enumerate(best):
-            below.text(0.02, place, f"{classes[number]}  {row[number]:.2f}", va="center", fontsize=8)
+            text = f"{runlog.printable(classes[number])}  {row[number]:.2f}"
+            below.text(0.02, place, text, va="center", fontsize=8, parse_math=False)
         below.set(xlim=(0, 1), ylim=(4.5, -0.5))
     return figure
 

@@ -256,8 +256,9 @@ def evaluation(workdir: Path, test: str) -> Values | None:
     file = workdir / f"eval.{test}.json"
     if not file.exists():
         return None
-    record = runlog.read_json(file, dict)
-    return {name: record[name] for name in ("top1_error", "top5_error", "examples")}
+    names = ("top1_error", "top5_error", "examples")
+    record = runlog.read_json(file, dict, *names)
+    return {name: record[name] for name in names}
 
 
 def curves(workdir: Path, test: str) -> Values | None:
@@ -306,16 +307,13 @@ def _trained(workdir: Path) -> list[Values]:
 
     Earlier versions wrote down the starts of tests as well, without from_step: of those, the first trained for sure.
     """
-    file = workdir / "environment.json"
-    starts = runlog.read_json(file, list)
+    starts = runlog.read_starts(workdir, "time", "commit", "dirty", "devices", "device_kind", "cpus", "versions")
     last = max((number for number, start in enumerate(starts) if "from_step" in start), default=0)
     trained: list[Values] = []
     for start in starts[: last + 1]:
         told = environment(start)
         if not trained or trained[-1] != {"time": trained[-1]["time"]} | told:
             trained.append({"time": start["time"]} | told)
-    if not trained:
-        raise OSError(f"{file} is damaged: it holds no start")
     return trained
 
 
@@ -338,7 +336,7 @@ def read(file: Path) -> Values:
     """Results as committed; empty where nothing was measured. Raises OSError."""
     if not file.exists():
         return {}
-    results = runlog.read_json(file, dict)
+    results = runlog.read_json(file, dict, "title", "rows", remedy="restore it from git")
     for record in [
         *(record for of_row in results["rows"].values() for record in of_row),
         *results.get("unassigned", ()),

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")  # if bits are to be the same
 Content = TypeVar("Content", dict, list)
 
 
@@ -50,6 +51,11 @@ def expanded(path: str | Path) -> Path:
         raise ValueError(f"the home directory in {path} is unknown; write the path without ~") from None
 
 
+def printable(text: str) -> str:
+    """The text on one line: control characters, and bytes that are not text, become \\xNN or \\uNNNN."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if c < "\u0100" else f"\\u{ord(c):04x}" for c in text)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
@@ -60,15 +66,27 @@ def write_json(path: Path, content: Any) -> None:
     temporary.replace(path)
 
 
-def read_json(path: Path, kind: type[Content]) -> Content:
-    """What a JSON file holds. Raises OSError, with the file's name, where that is not whole or not of this kind."""
+def read_json(path: Path, kind: type[Content], *keys: str, remedy: str = "remove it, and start again") -> Content:
+    """What a JSON file holds. Raises OSError, with the file's name, where it is damaged or a key is missing."""
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:  # of JSON, or of UTF-8
-        raise OSError(f"{path} is damaged: {error}") from None
-    if not isinstance(content, kind):
-        raise OSError(f"{path} is damaged: it holds a {type(content).__name__}, not a {kind.__name__}")
+        if not isinstance(content, kind):
+            raise ValueError(f"it holds a {type(content).__name__}, not a {kind.__name__}")
+        if missing := [key for key in keys if key not in content]:
+            raise ValueError(f"it has no {missing[0]!r}")
+    except (RecursionError, ValueError) as error:  # of JSON, or of UTF-8
+        raise OSError(f"{path} is damaged: {error}; {remedy}") from None
     return content
+
+
+def read_starts(workdir: Path, *keys: str) -> list[dict[str, Any]]:
+    """The entries of environment.json, one a start. Raises OSError where it is damaged or a key is missing."""
+    path = workdir / "environment.json"
+    starts = read_json(path, list)
+    if not starts or not all(isinstance(start, dict) and {*keys} <= {*start} for start in starts):
+        wanted = f"with {', '.join(keys)}"
+        raise OSError(f"{path} is damaged: it does not hold one record a start {wanted}; remove it, and start again")
+    return starts
 
 
 def record_start(workdir: Path, from_step: int = 0) -> list[str]:
@@ -77,14 +95,13 @@ def record_start(workdir: Path, from_step: int = 0) -> list[str]:
     Returns what differs from the start before in ways that change bits.
     """
     path = workdir / "environment.json"
-    starts = read_json(path, list) if path.exists() else []
+    starts = read_starts(workdir, *FIXED) if path.exists() else []
     starts.append(environment() | {"from_step": from_step})
     write_json(path, starts)
     if len(starts) == 1:
         return []
-    fixed = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
     return [
-        f"{key}: {starts[-2][key]} before, {starts[-1][key]} now" for key in fixed if starts[-2][key] != starts[-1][key]
+        f"{key}: {starts[-2][key]} before, {starts[-1][key]} now" for key in FIXED if starts[-2][key] != starts[-1][key]
     ]
 
 
@@ -139,14 +156,14 @@ def append_metrics(workdir: Path, record: dict[str, Any]) -> None:
 
 def corrupt_list(file: Path) -> Callable[[list[str]], None]:
     """Gives report(messages): says once of each image that it was replaced, and writes it to the file."""
-    known = set(file.read_text().splitlines()) if file.exists() else set()
+    known = set(file.read_text("utf-8").splitlines()) if file.exists() else set()
 
     def report(messages: list[str]) -> None:
-        for message in messages:
+        for message in map(printable, messages):
             if message not in known:
                 known.add(message)
                 print(f"replaced by the next image: {message}", flush=True)
-                with file.open("a") as out:
+                with file.open("a", encoding="utf-8") as out:
                     out.write(message + "\n")
 
     return report
@@ -155,14 +172,16 @@ def corrupt_list(file: Path) -> Callable[[list[str]], None]:
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """One record a step, in order; what was written later wins (after a crash, steps are taken and logged again).
 
-    A line that the crash cut off is left out.
+    A line that is not such a record, such as one that the crash cut off, is left out.
     """
     by_step: dict[int, dict[str, Any]] = {}
     path = workdir / "metrics.jsonl"
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (RecursionError, ValueError):
+            continue
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
             continue
         by_step.setdefault(record["step"], {}).update(record)
     return [by_step[step] for step in sorted(by_step)]

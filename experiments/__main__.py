@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deepconv import results as results_lib
+from deepconv import runlog
 from deepconv.tables import Table
 from experiments import commands, entries
 
@@ -29,15 +30,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the directories of runs lie [runs]")
     flags = parser.parse_args(arguments)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
+    sys.stdout.reconfigure(errors="backslashreplace")  # as deepconv.cli does
     try:
-        return _give(flags, entries.load(flags.entry))
+        return _do(flags, entries.load(flags.entry))
     except (ValueError, OSError) as error:
-        print(f"experiments: {error}", file=sys.stderr)
+        print(f"experiments: {runlog.printable(str(error))}", file=sys.stderr)
         return 2
 
 
-def _give(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
-    """The command; raises ValueError and OSError for what cannot be read."""
+def _do(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
     if flags.command == "status":
         commands.status(chosen, entries.RESULTS)
     elif flags.command == "show":

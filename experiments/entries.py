@@ -1,5 +1,6 @@
 """The entries by name: a file each, its table or figure."""
 
+import difflib
 import importlib
 import re
 from collections.abc import Sequence
@@ -29,6 +30,10 @@ def load(chosen: Sequence[str] = ()) -> dict[str, Table]:
     """Those of the names, which may be papers; all, if there are none. Raises ValueError."""
     known = names()
     if unknown := [name for name in chosen if name not in known and name not in PAPERS]:
-        raise ValueError(f"{unknown[0]} is not an entry; choose from {', '.join([*PAPERS, *known])}")
+        near = [name for name in known if name.split("/")[1] == unknown[0]] or difflib.get_close_matches(
+            unknown[0], [*known, *PAPERS]
+        )
+        hint = f"did you mean {', '.join(near)}?" if near else f"choose from {', '.join([*PAPERS, *known])}"
+        raise ValueError(f"{unknown[0]} is not an entry; {hint}")
     wanted = [name for name in known if not chosen or name in chosen or name.split("/")[0] in chosen]
     return {name: importlib.import_module(f"experiments.{name.replace('/', '.')}").TABLE for name in wanted}

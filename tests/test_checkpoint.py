@@ -116,7 +116,7 @@ def test_saving_while_the_state_is_given_up_to_the_next_step(tmp_path):
         assert int(restored.step) == step and (restored.params["kernel"] == step).all()
 
 
-@pytest.mark.parametrize("harm", ["bit", "truncate", "delete", "sums"])
+@pytest.mark.parametrize("harm", ["bit", "truncate", "delete", "sums", "{", "{}", "[]", "3"])
 def test_a_damaged_newest_is_named_and_the_one_before_is_used(directory, harm, capsys):
     path = data_file(directory, 2)
     if harm == "bit":
@@ -125,8 +125,10 @@ def test_a_damaged_newest_is_named_and_the_one_before_is_used(directory, harm, c
         path.write_bytes(path.read_bytes()[:-1])
     elif harm == "delete":
         path.unlink()
-    else:
+    elif harm == "sums":
         (directory / "2" / checkpoint.SUMS).unlink()
+    else:
+        (directory / "2" / checkpoint.SUMS).write_text(harm)
     assert same(restore(directory), make_state(1))
     assert "CHECKPOINT 2 IS DAMAGED" in capsys.readouterr().err
     assert (directory.with_name("checkpoints.damaged") / "2").is_dir()

@@ -14,7 +14,7 @@ LAYERS = {
     "config": {"runlog"},
     "runlog": set(),
     "curves": {"runlog"},
-    "checkpoint": {"state"},
+    "checkpoint": {"runlog", "state"},
     "data.statistics": set(),
     "data.shapes": set(),
     "data.decode": set(),
@@ -41,10 +41,10 @@ LAYERS = {
     "protocols": set(),
     "evaluate": {"metrics", "models.layers", "preemption", "protocols", "runlog", "sharding", "state"}
     | {"data.statistics", "data.augment", "data.decode", "data.pipeline", "data.sources"},
-    "ensemble": {"cli", "evaluate", "metrics"},
+    "ensemble": {"cli", "evaluate", "metrics", "runlog"},
     "features": {"evaluate", "protocols", "runlog", "sharding", "state", "data.augment", "data.sources"},
     "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "protocols", "sharding", "state"}
-    | {"config", "runlog", "data.decode", "data.sources", "data.statistics"},
+    | {"config", "runlog", "weights", "data.decode", "data.sources", "data.statistics"},
     "batch_stats": {"models.layers", "preemption", "runlog", "sharding", "state", "train"}
     | {"data.augment", "data.pipeline", "data.statistics"},
     "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "protocols", "runlog"}
@@ -58,7 +58,7 @@ LAYERS = {
         "data.sources",
         "data.statistics",
     },
-    "cli": {"config"},
+    "cli": {"config", "runlog"},
     "weights": {
         "checkpoint",
         "cli",

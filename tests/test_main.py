@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,6 +203,19 @@ def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
     (tmp_path / "run" / "checkpoints" / "10" / "SHA256SUMS.json").unlink()
     code, _, err = finish(start(arguments, tmp_path))
     assert code == 0 and "CHECKPOINT 10 IS DAMAGED" in err, err
+    damaged = []
+    for name in ("config.json", "environment.json", "eval.center.json"):
+        for i, text in enumerate(("{", "3", "{}")):
+            shutil.copytree(tmp_path / "run", tmp_path / f"{name}{i}")
+            (tmp_path / f"{name}{i}" / name).write_text(text)
+            damaged.append(([QUICK, "--smoke", f"--workdir={name}{i}"], f"{name}{i}/{name} "))
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('3\n[]\n{"a": 1}\n')
+    (tmp_path / "run" / "classes.json").write_text("[")  # written anew by each start
+    *wrong, last = answers(tmp_path, "main", [*damaged, (arguments, "")])
+    for code, _, err, named in wrong:
+        assert code and named in err and len(err.strip().splitlines()) == 1, err
+    assert last[0] == 0, last
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):

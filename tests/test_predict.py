@@ -1,7 +1,9 @@
 """Predictions on files, features, and means of saved probabilities."""
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +15,7 @@ import pytest
 import safetensors.numpy
 from conftest import CACHE, ROOT, answers, tiny_task
 from jax import lax
-from PIL import Image
+from PIL import Image, ImageOps
 
 from deepconv import ensemble, predict, responses, runlog, train, weights
 from deepconv.data import decode, sources, statistics
@@ -73,8 +75,10 @@ def given_to_stage3(model, images, train):
         return model(images, train)
 
 
-def call(folder, *arguments, module="predict"):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE}
+def call(folder, *arguments, module="predict", **variables):
+    environment = (
+        os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE} | variables
+    )
     command = [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
@@ -150,6 +154,43 @@ def test_mistakes_are_answered_in_one_line(run):
         assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
 
 
+DAMAGED = {
+    "classes.json": ("[]", '["a"]', "[1,2,3,4,5,6,7,8,9,10]", "{", "{}"),
+    "config.json": ("[]", "{}"),
+    "statistics.npz": ("", "PK"),
+}
+
+
+def test_damaged_files_of_a_run_are_named(run):
+    wanted = []
+    for name, texts in DAMAGED.items():
+        for i, text in enumerate(texts):
+            shutil.copytree(run[0] / "run", run[0] / f"{name}{i}")
+            (run[0] / f"{name}{i}" / name).write_text(text)
+            wanted.append(([f"--run={name}{i}", "0.png"], f"{name}{i}/{name} "))
+    for code, out, err, named in answers(run[0], "predict", wanted):
+        assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
+
+
+def test_names_of_any_kind_are_printed_and_drawn(run):
+    folder = run[0]
+    shutil.copytree(folder / "run", folder / "odd")
+    names = ["a$x_{$", "b\x1b[31m\n", "ç", "犬", *"efghij"]
+    (folder / "odd" / "classes.json").write_text(json.dumps(names))
+    photo = "c$x_{$\x1b\n.png"
+    shutil.copy(folder / "0.png", folder / photo)
+    for encoding, bar in (("utf-8", "█"), ("ascii", "#")):
+        options = dict(PYTHONIOENCODING=encoding)
+        code, out, err = call(folder, "--run=odd", "0.png", photo, "--plot=odd.png", **options)
+        assert code == 0, err
+        assert bar in out and r"c$x_{$\x1b\x0a.png" in out and "\x1b" not in out and len(out.splitlines()) == 13
+    trained = predict.load(folder / "odd")
+    probs = np.eye(10, dtype=np.float32)[:4]
+    figure = predict.draw([str(folder / photo)] * 4, probs, trained.classes)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert r"b\x1b[31m\x0a  1.00" in texts and "a$x_{$  1.00" in texts
+
+
 def test_features_of_files_are_all_or_none(run):
     code, _, err = call(run[0], "--run=run", "--features=fc", "--out=none.npy", "0.png", "bad.jpg")
     assert code == 2 and "bad.jpg cannot be decoded" in err and "no features were written: 1 files" in err
@@ -163,6 +204,21 @@ def test_a_photograph_of_a_camera_held_sideways_is_turned(tmp_path):
     image.save(tmp_path / "sideways.png", exif=exif)
     (record,) = predict.Files([str(tmp_path / "sideways.png")])([0])
     assert (decode.decode(record.data) == np.rot90(np.asarray(image), -1)).all()
+    for orientation in range(2, 9):
+        exif[274] = orientation
+        image.save(tmp_path / "turned.png", exif=exif)
+        with Image.open(tmp_path / "turned.png") as turned:
+            expected = np.asarray(ImageOps.exif_transpose(turned))
+        assert (decode.decode(predict.upright(tmp_path / "turned.png")) == expected).all()
+    whole = (tmp_path / "turned.png").read_bytes()
+    broken = io.BytesIO()
+    image.save(broken, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    for name, data in (
+        ("broken.jpg", broken.getvalue()),
+        ("not_a_tiff.jpg", broken.getvalue().replace(b"MM\0*", b"XXXX")),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert predict.upright(tmp_path / name) == data and len(data) != len(whole)
     image.save(tmp_path / "upright.png")
     assert predict.upright(tmp_path / "upright.png") == (tmp_path / "upright.png").read_bytes()
 
@@ -204,6 +260,27 @@ def test_ensembles_are_weighted_means(saved):
     assert code == 2 and "a/probs.dense.npy is missing" in err and len(err.splitlines()) == 1
     code, _, err = call(saved, *files, "c/probs.center.npy", module="ensemble")
     assert code == 2 and "c/probs.center.npy and a/probs.center.npy were not computed from the same test images" in err
+
+
+def test_a_run_s_directory_stands_for_its_only_probabilities(saved):
+    np.save(saved / "a" / "probs.dense.partial.npy", np.zeros(3))
+    np.save(saved / "c" / "probs.dense.npy", np.zeros((4, 3), np.float32))
+    (saved / "empty").mkdir()
+    shutil.copytree(saved / "b", saved / "damaged")
+    (saved / "damaged" / "probs.center.npy").write_bytes(b"\x93NUMPY")
+    shutil.copytree(saved / "b", saved / "short")
+    np.save(saved / "short" / "probs.center.npy", np.zeros((3, 3), np.float32))
+    wanted = [
+        (["a", "b/probs.center.npy"], ""),
+        (["c"], "c is a directory and has probs.center.npy, probs.dense.npy; choose one, such as c/probs.center.npy"),
+        (["empty"], "empty is a directory and has no probs.<protocol>.npy"),
+        (["damaged"], "damaged/probs.center.npy is damaged"),
+        (["short"], "short/probs.center.npy holds an array of shape (3, 3); 4 rows of 3 probabilities are needed"),
+    ]
+    whole, *wrong = answers(saved, "ensemble", wanted)
+    assert whole[0] == 0 and "a/probs.center.npy" in whole[1], whole
+    for code, out, err, named in wrong:
+        assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
 
 
 @pytest.mark.parametrize(("weights", "count"), [(["1"], 2), (["1", "x"], 2), (["1", "-1"], 2), (["0", "0"], 2)])

@@ -372,6 +372,9 @@ def test_packing_asks_for_what_it_needs(photos):
     (photos / "photos-64-uint8.unfinished" / "begun.json").write_text("{}")
     with pytest.raises(FileExistsError, match="was begun with other data or splits; remove it"):
         prepare.pack("photos", photos, ["val"], 64, "uint8")
+    (photos / "photos-64-uint8.unfinished" / "begun.json").write_text("{")
+    with pytest.raises(OSError, match="begun.json is damaged: .*; remove .*photos-64-uint8.unfinished, then"):
+        prepare.pack("photos", photos, ["val"], 64, "uint8")
 
 
 def test_a_damaged_photograph_stops_or_is_replaced(photos):

@@ -721,7 +721,11 @@ def test_mistakes_are_answered_in_a_line(capsys, tmp_path, monkeypatch):
 
     assert main(["show", "resnet/table99"]) == 2
     error = capsys.readouterr().err
-    assert "resnet/table99 is not an entry" in error and "resnet/table6" in error and error.count("\n") == 1
+    assert "resnet/table99 is not an entry; did you mean resnet/table9" in error and error.count("\n") == 1
+    assert main(["show", "table6"]) == 2
+    assert "table6 is not an entry; did you mean vgg/table6, resnet/table6?" in capsys.readouterr().err
+    assert main(["show", "\x1b"]) == 2
+    assert r"\x1b is not an entry; choose from alexnet, vgg, resnet, alexnet/table1" in capsys.readouterr().err
     assert main(["collect", "--runs=nowhere"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
     (tmp_path / "vgg").mkdir()
@@ -740,3 +744,32 @@ def test_mistakes_are_answered_in_a_line(capsys, tmp_path, monkeypatch):
 
 def test_counts_need_no_results():
     assert counts.parameters(Run("vgg16")) == 138.357544  # by hand: the sheet of the paper
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("environment.json", "["),
+        ("environment.json", "[]"),
+        ("environment.json", "[{}]"),
+        ("eval.center.json", "{}"),
+        ("eval.center.json", "\0"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, capsys, name, text):
+    from experiments.__main__ import main
+
+    make_run(tmp_path, Run("resnet_cifar"), 9.0)
+    (file,) = tmp_path.glob(f"*/{name}")
+    file.write_text(text)
+    assert main(["collect", "resnet/table6", f"--runs={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert f"experiments: {file} " in error and error.count("\n") == 1
+
+
+def test_damaged_results_are_named(tmp_path):
+    (tmp_path / "table1.json").write_text('{"title": "Table 1"')
+    with pytest.raises(OSError, match="table1.json is damaged: .*; restore it from git"):
+        results.read(tmp_path / "table1.json")

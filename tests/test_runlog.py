@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -21,6 +22,46 @@ def test_what_follows_a_torn_line_is_kept(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "a"')
     runlog.append_metrics(tmp_path, {"step": 2, "a": 5})
     assert runlog.read_metrics(tmp_path) == [{"step": 2, "a": 5}]
+
+
+def test_lines_that_are_no_records_are_left_out(tmp_path):
+    lines = [
+        b"3",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"step": "1"}',
+        b'{"step": [1]}',
+        b"\xff\x00",
+        b"[" * 100_000,
+        b'{"step": true}',
+    ]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([*lines, b'{"step": 2, "a": 5}', *lines]))
+    assert runlog.read_metrics(tmp_path) == [{"step": 2, "a": 5}]
+
+
+def test_what_is_not_printable_is_escaped_and_letters_of_any_script_are_not():
+    assert runlog.printable("Käse 犬 ok $x_{") == "Käse 犬 ok $x_{"
+    odd = "a\nb\r\x1b[31m\t\x7f\x9b\u2028\u202e" + os.fsdecode(b"\xff")
+    assert runlog.printable(odd) == r"a\x0ab\x0d\x1b[31m\x09\x7f\x9b\u2028\u202e\udcff"
+
+
+def test_a_newline_in_a_name_does_not_add_to_the_list_of_replaced_images(tmp_path, capsys):
+    for _ in range(2):
+        runlog.corrupt_list(tmp_path / "corrupt.txt")(["record 1 (a\nb\x1b.jpg)", "record 2 (é.jpg)"])
+    assert (tmp_path / "corrupt.txt").read_bytes() == "record 1 (a\\x0ab\\x1b.jpg)\nrecord 2 (é.jpg)\n".encode()
+    assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_damaged_json_is_named_with_what_to_do(tmp_path):
+    for text in ("", "{", "3", "{}", "\0", "[" * 100_000):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(OSError, match=r"a\.json is damaged: .*; remove it"):
+            runlog.read_json(tmp_path / "a.json", dict, "step")
+    for text in ("[]", "[3]", '[{"time": 1}]'):
+        (tmp_path / "environment.json").write_text(text)
+        with pytest.raises(OSError, match=r"environment\.json is damaged: .*; remove it"):
+            runlog.record_start(tmp_path)
 
 
 def test_lock_refuses_a_second_process_and_dies_with_the_first(tmp_path):
@@ -50,6 +91,8 @@ def test_starts_are_recorded_and_differences_told(tmp_path, monkeypatch):
 
 
 def test_curves_are_drawn(tmp_path, capsys):
+    tmp_path = tmp_path / "a$x_{$"  # not mathematics
+    tmp_path.mkdir()
     for step in range(1, 6):
         runlog.append_metrics(tmp_path, {"step": step, "train_top1_error": 90 / step, "test_top1_error": 80 / step})
     assert curves.main([str(tmp_path)]) == 0

@@ -243,6 +243,10 @@ def test_names_of_any_kind(tmp_path):
     corrupt = []
     batches(source, 1, report=corrupt.extend)
     assert corrupt and all(r"\udcff.png" in message and message.encode() for message in corrupt)
+    (tmp_path / "odd" / names[1]).rename(tmp_path / "odd" / "train" / os.fsdecode(b"caf\xe9") / "a\nb\x1b.png")
+    sources._list_folders.cache_clear()
+    with pytest.raises(DataError, match=r"caf\\udce9/a\\x0ab\\x1b\.png in .*odd\) cannot be decoded"):
+        decoded(find("odd", "train", tmp_path))
 
 
 def test_folders_that_cannot_be_used_say_why(tmp_path):
@@ -347,7 +351,18 @@ def test_packed_images_stay_on_disk(tmp_path):
         data.images[np.array([3, 6])]
     with pytest.raises(DataError, match="train.images.npy is not whole"):
         source.open()
-    for text in ("{", "{}", '{"size": 8, "splits": 1}'):
+    for change in (
+        {"size": "8"},
+        {"size": 0},
+        {"classes": []},
+        {"classes": "abc"},
+        {"splits": {}},
+        {"splits": {"train": "x"}},
+    ):
+        (tmp_path / "packed.json").write_text(json.dumps(info | change))
+        with pytest.raises((OSError, ValueError), match="packed.json is damaged|choose one of"):
+            find(".", "train", tmp_path)
+    for text in ("{", "{}", '{"size": 8, "splits": 1}', "[]"):
         (tmp_path / "packed.json").write_text(text)
-        with pytest.raises(DataError, match="packed.json cannot be read"):
+        with pytest.raises(OSError, match="packed.json is damaged: .*; copy or pack it again"):
             find(".", "train", tmp_path)

@@ -191,7 +191,7 @@ def cifar10(archives: Path, data_dir: Path, md5: Mapping[str, str] = CIFAR10_MD5
                 yield {"id": name, "image": file.getvalue(), "label": int(labels[first + i])}
 
         splits[split] = writer.Split(last - first, (last - first) * 2_300, examples_from)
-    with writer.building(target, found) as folder:
+    with writer.building(target, {"md5": found}) as folder:
         writer.write_tfds(folder, target, features, splits)
     return target
 

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import math
 import os
 import re
@@ -169,7 +168,8 @@ class _TfdsRecords:
 
     def _name(self, record: dict[str, Any]) -> str:
         name = record.get("file_name", record.get("id", b""))
-        return f"{name.decode() if isinstance(name, bytes) else name} of {self.title}".lstrip()
+        name = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+        return f"{runlog.printable(name)} of {self.title}".lstrip()
 
 
 def _tfds_version(folder: Path) -> Path | None:
@@ -262,7 +262,7 @@ class _FolderRecords:
         return [self._read(os.fsdecode(self.files[i]), int(self.labels[i])) for i in indices]
 
     def _read(self, file: str, label: int) -> Record:
-        printable = file.encode(errors="backslashreplace").decode()  # names are bytes, of any encoding
+        printable = runlog.printable(file)  # names are bytes, of any encoding
         try:
             return Record(Path(self.folder, file).read_bytes(), label, f"{printable} in {self.folder}")
         except OSError as error:
@@ -327,7 +327,8 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
     """Labels of a flat folder: a class a line, in the order of the images' names, or an image's name and its class."""
     numbers = {name: number for number, name in enumerate(classes)}
     if listing.exists():
-        lines = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+        text = listing.read_text("utf-8-sig", errors="surrogateescape")  # names are bytes, of any encoding
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
         lines = [[line] if line in numbers else line.split(maxsplit=1) for line in lines]
     elif images[0] == "ILSVRC2012_val_00000001.JPEG":
         lines = [[synset] for synset in imagenet_validation_labels()]
@@ -401,12 +402,15 @@ class PackedImages:
 
 
 def _find_packed(folder: Path, name: str, split: str) -> Source:
-    try:
-        text = (folder / "packed.json").read_text()
-        info = json.loads(text)
-        size, classes, splits = info["size"], tuple(info["classes"]), info["splits"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{folder / 'packed.json'} cannot be read: {error!r}; copy or pack it again") from None
+    file, again = folder / "packed.json", "copy or pack it again"
+    info = runlog.read_json(file, dict, "size", "classes", "splits", remedy=again)
+    size, classes, splits = info["size"], info["classes"], info["splits"]
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        raise DataError(f"{file} is damaged: its classes are not a list of names; {again}")
+    if not isinstance(splits, dict) or not all(
+        type(number) is int and number > 0 for number in (size, *splits.values())
+    ):
+        raise DataError(f"{file} is damaged: its size and splits are not numbers above 0; {again}")
     whole, first, last = parse_split(split, splits)
 
     def open_arrays() -> Arrays:
@@ -424,5 +428,5 @@ def _find_packed(folder: Path, name: str, split: str) -> Source:
             )
         return Arrays(images, labels[first:last])
 
-    digest = hashlib.sha256(text.encode() + split.encode()).hexdigest()
-    return Source(name, split, last - first, classes, (size, size), open_arrays, folder, digest)
+    digest = hashlib.sha256(file.read_bytes() + split.encode()).hexdigest()
+    return Source(name, split, last - first, tuple(classes), (size, size), open_arrays, folder, digest)

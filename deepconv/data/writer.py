@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,7 +88,7 @@ def tfds_order(split: str, keys: Sequence[str | int]) -> list[int]:
 
 
 @contextlib.contextmanager
-def building(target: Path, of: Any) -> Iterator[Path]:
+def building(target: Path, of: Mapping[str, Any]) -> Iterator[Path]:
     """Gives a folder that becomes the target when the block ends well. One process at a time may build.
 
     `of` tells from what: a start that goes on with what an earlier one left has to have the same.
@@ -100,7 +99,7 @@ def building(target: Path, of: Any) -> Iterator[Path]:
         begun = folder / "begun.json"
         if not begun.exists():
             runlog.write_json(begun, of)
-        elif json.loads(begun.read_text()) != of:
+        elif runlog.read_json(begun, dict, remedy=f"remove {folder}, then type the command again") != of:
             raise FileExistsError(
                 f"{folder} was begun with other data or splits; remove it, then type the command again"
             )

@@ -4,13 +4,13 @@ Which images the paper shows is not known but for their classes, and they are of
 test images of as many classes.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepconv import runlog
 from deepconv.tables import Row, Table, Values
 from experiments.alexnet import TEXT, TEXT_2010
 
@@ -37,7 +37,7 @@ def likeliest(workdir: Path, test: str) -> Values | None:
         return None
     probs, features, others = (np.load(file, mmap_mode="r") for file in files)
     labels, known = np.load(workdir / "labels.npy"), np.load(workdir / "fc7.train.labels.npy")
-    names = json.loads((workdir / "classes.json").read_text())
+    names = runlog.read_json(workdir / "classes.json", list)
     shown = np.unique(labels, return_index=True)[1][:BARS]
     bars = []
     for image in shown:
@@ -75,12 +75,14 @@ def draw(results: Mapping[str, Any]) -> Any:
             names, values = zip(*bar["likeliest"], strict=True)
             colors = ["hotpink" if name == bar["class"] else "tab:blue" for name in names]
             plot.barh(range(len(names)), values, color=colors)
-            plot.set_yticks(range(len(names)), names, fontsize=7)
+            plot.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
             plot.invert_yaxis()
             plot.set_xlim(0, 1)
-            plot.set_title(f"{bar['class']} (image {bar['image']})", fontsize=8)
+            plot.set_title(f"{bar['class']} (image {bar['image']})", fontsize=8, parse_math=False)
         lines = [f"{found['class']}: {', '.join(found['classes'])}" for found in record["values"]["neighbours"]]
-        plots[0, -1].text(0, 1, "\n\n".join(["nearest by fc7", *lines]), va="top", fontsize=7, wrap=True)
+        plots[0, -1].text(
+            0, 1, "\n\n".join(["nearest by fc7", *lines]), va="top", fontsize=7, wrap=True, parse_math=False
+        )
         for plot in [*plots[:, -1], *plots[:, :-1].flat[len(record["values"]["bars"]) :]]:
             plot.set_axis_off()
     return figure

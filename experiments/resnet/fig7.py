@@ -20,7 +20,9 @@ def responses(workdir: Path, test: str) -> Values | None:
     files = workdir / "responses.json", workdir / f"eval.{test}.json"
     if not all(file.exists() for file in files):
         return None
-    found, tested = (runlog.read_json(file, dict) for file in files)
+    found, tested = (
+        runlog.read_json(file, dict, "step", *keys) for file, keys in zip(files, (["std"], []), strict=True)
+    )
     if found["step"] != tested["step"]:  # of the net before it was trained to the end
         return None
     std = [round(value, 4) for value in found["std"]]
