@@ -3,6 +3,7 @@
 Running the same command again goes on where it stopped, and does nothing where all is done.
 """
 
+import dataclasses
 import hashlib
 import json
 import shlex
@@ -35,7 +36,9 @@ _EVALS = flags.DEFINE_list(
 _TRAIN = flags.DEFINE_bool(
     "train", None, "Train [yes; but the net of a safetensors file, with --evals given, is tested as it is]."
 )
-
+_VERIFY_DATA = flags.DEFINE_bool(
+    "verify_data", False, "Hold every photograph of a folder that is read against the sum that statistics wrote of it."
+)
 
 SUMMARY = ("protocol", "step", "examples", "views", "top1_error", "top5_error")  # what is shown of a test
 
@@ -44,6 +47,7 @@ def main(arguments: list[str]) -> int:
     """Flags -> claim the directory -> train -> evaluate."""
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
     from deepconv import checkpoint, preemption, protocols, train, weights
+    from deepconv.data import sources
 
     preemption.install()
     try:
@@ -60,6 +64,9 @@ def main(arguments: list[str]) -> int:
             origin["train"] = False
         given = _statistics_of_source(workdir) if untrained else None
         task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
+        if _VERIFY_DATA.value:
+            train_source, eval_source = (sources.verified(source) for source in (task.train_source, task.eval_source))
+            task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
         start = {}
         if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
             source = runlog.expanded(_INIT_FROM.value)

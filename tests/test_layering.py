@@ -72,7 +72,7 @@ LAYERS = {
     }
     | {"runlog", "state", "data.sources", "data.statistics"},
     "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "protocols", "runlog"}
-    | {"conventions", "data.statistics", "train", "weights"},
+    | {"conventions", "data.sources", "data.statistics", "train", "weights"},
     "responses": {"checkpoint", "cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
     | {"data.augment", "data.sources", "models.layers"},
     "tables": {"config"},

@@ -363,8 +363,6 @@ def test_packing_goes_on_after_a_kill(photos, monkeypatch, kind):
 
 def test_packing_asks_for_what_it_needs(photos):
     prepare.pack("photos", photos, ["train"], 64, "uint8")
-    with pytest.raises(ValueError, match=r"split 'val' is not to be had; choose one of \['train'\]"):
-        prepare.pack("photos", photos, ["train", "val"], 64, "uint8")
     with pytest.raises(ValueError, match="whole splits are packed"):
         prepare.pack("photos", photos, ["train[:9]"], 32, "uint8")
     (photos / "photos-64-uint8.unfinished").mkdir()
@@ -375,6 +373,81 @@ def test_packing_asks_for_what_it_needs(photos):
     (photos / "photos-64-uint8.unfinished" / "begun.json").write_text("{")
     with pytest.raises(OSError, match="begun.json is damaged: .*; remove .*photos-64-uint8.unfinished, then"):
         prepare.pack("photos", photos, ["val"], 64, "uint8")
+
+
+def test_splits_are_added_to_packed_ones(photos, monkeypatch):
+    prepare.pack("photos", photos, ["train"], 64, "uint8")
+    before = sources.find("photos-64-uint8", "train", str(photos), 64).fingerprint
+    add, moves = Path.replace, []
+
+    class Killed(BaseException):
+        pass
+
+    def die_at_the_second_move(path, target):
+        moves.append(path)
+        if path.suffix == ".npy" and len(moves) > 2:
+            raise Killed
+        return add(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", die_at_the_second_move)
+        with pytest.raises(Killed):
+            prepare.pack("photos", photos, ["train", "validation"], 64, "uint8")
+    monkeypatch.setattr(prepare, "_pack_uint8", None)  # only moved
+    whole = prepare.pack("photos", photos, ["train", "validation"], 64, "uint8")
+    assert whole == prepare.pack("photos", photos, ["val", "train"], 64, "uint8") == photos / "photos-64-uint8"
+    assert sources.find("photos-64-uint8", "train", str(photos), 64).fingerprint == before
+    for split in ("train", "val", "validation"):
+        (packed, labels), (expected, same) = squares("photos-64-uint8", split, photos), squares("photos", split, photos)
+        assert (packed == expected).all() and (labels == same).all()
+    assert not list(photos.glob("*+*"))
+
+
+def test_splits_in_tfds_s_files_are_packed_at_once(photos):
+    prepare.pack("photos", photos, ["train"], 64, "jpeg")
+    with pytest.raises(ValueError, match=r"packed without 'val', .*; remove it, and give all splits .*=train,val"):
+        prepare.pack("photos", photos, ["train", "val"], 64, "jpeg")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_statistics_leave_the_sums_of_a_folder_s_files(photos, monkeypatch, lost):
+    """A list that sha256sum checks, whether or not there was a stop between."""
+    monkeypatch.setattr(prepare, "BATCH", 8)
+    clock, add = iter(range(0, 100_000, 40)), statistics.Sums.add
+
+    class Killed(BaseException):
+        pass
+
+    def die_at_image_24(sums, images):
+        if sums.examples == 24:
+            raise Killed
+        return add(sums, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("time.monotonic", lambda: next(clock))
+        patch.setattr(statistics.Sums, "add", die_at_image_24)
+        with pytest.raises(Killed):
+            prepare.compute_statistics("photos", photos, "train", 64)
+    listed = photos / "photos" / "SHA256SUMS.train.txt"
+    assert 24 <= len(listed.read_bytes().splitlines())  # more are read ahead
+    if lost:
+        listed.write_bytes(b"".join(listed.read_bytes().splitlines(keepends=True)[:24]))
+    file = prepare.compute_statistics("photos", photos, "train", 64)
+    check = subprocess.run(
+        ["sha256sum", "--strict", "-c", listed.name], cwd=listed.parent, capture_output=True, text=True
+    )
+    assert check.returncode == 0 and check.stdout.count(": OK") == 40
+    source = sources.find("photos", "train", str(photos), 64, (64, 64))
+    assert squares("photos", "train", photos)[1].size == sources.verified(source).examples == 40
+    before = file.read_bytes()
+    listed.unlink()  # as statistics of earlier versions have none
+    prepare.compute_statistics("photos", photos, "train", 64)
+    assert len(listed.read_bytes().splitlines()) == 40 and file.read_bytes() == before
+    file.unlink()
+    bad = next((photos / "photos" / "train").glob("*/*"))
+    bad.write_bytes(bad.read_bytes() + b"\0")  # after its end, where no decoder looks
+    with pytest.raises(DataError, match=f"{bad.name} in .* has changed since"):
+        prepare.compute_statistics("photos", photos, "train", 64)
 
 
 def test_a_damaged_photograph_stops_or_is_replaced(photos):

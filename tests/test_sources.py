@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -260,7 +261,7 @@ def test_folders_that_cannot_be_used_say_why(tmp_path):
         find("b", "train", tmp_path)
     with pytest.raises(DataError, match="val/cow has no counterpart in .*train"):
         find("b", "val", tmp_path)
-    with pytest.raises(ValueError, match=r"'test' is not to be had in .*/b; choose one of \['train', 'val'\]"):
+    with pytest.raises(ValueError, match=r"no split 'test' in .*/b; choose one of \['train', 'val'\]"):
         find("b", "test", tmp_path)
 
 
@@ -311,6 +312,109 @@ def test_a_file_that_has_vanished_is_named(pets):
     (pets / os.fsdecode(source.open().files[2])).unlink()
     with pytest.raises(DataError, match="train/.*No such file"):
         decoded(source)
+
+
+def test_val_and_validation_are_the_same_split():
+    for known in ("val", "validation"):
+        for asked in ("val", "validation"):
+            assert sources.parse_split(f"{asked}[1:]", {"train": 5, known: 3}) == (known, 1, 3)
+    both = {"val": 3, "validation": 4}
+    assert sources.parse_split("val", both) == ("val", 0, 3)
+    assert sources.parse_split("validation", both) == ("validation", 0, 4)
+    with pytest.raises(ValueError, match=r"no split 'val'; choose one of \['test', 'train'\]"):
+        sources.parse_split("val", {"train": 5, "test": 3})
+
+
+def test_files_that_are_not_read_are_counted_and_named(pets, capsys):
+    find("pets", "train", pets.parent)
+    assert not capsys.readouterr().out
+    for name in ("cat/a.heic", "cat/b.HEIC", "dog/notes\x1b.txt", "dog/.hidden", "readme", "a.jpg"):
+        (pets / "train" / name).write_bytes(b"x")
+    (pets / "train" / "dog" / "more").mkdir()
+    sources._list_folders.cache_clear()
+    assert find("pets", "train", pets.parent).examples == 12
+    (line,) = capsys.readouterr().out.splitlines()
+    start, rest = line.split(": ")
+    counts, example = rest.split(" (for example ")
+    assert start == f"6 files in {pets}/train are not read"
+    assert sorted(counts.split(", ")) == ["1 .jpg", "1 .txt", "1 folders", "1 without a suffix", "2 .heic"]
+    assert example.rstrip(")") in ("cat/a.heic", "cat/b.HEIC", r"dog/notes\x1b.txt", "dog/more")
+    find("pets", "train[:5]", pets.parent)
+    assert not capsys.readouterr().out  # once is enough
+    shutil.rmtree(pets / "train" / "cat")
+    fill(pets, {"train/cat/a.avif": 0})
+    sources._list_folders.cache_clear()
+    with pytest.raises(DataError, match=r"train/cat holds no images .*; it holds 1 \.avif; fill it"):
+        find("pets", "train", pets.parent)
+
+
+def test_the_layout_of_tiny_imagenet(tmp_path, capsys):
+    images = {f"train/{name}/images/{name}_{i}.JPEG": (60 * i, 0, 0) for i in range(3) for name in ("n01", "n02")}
+    fill(tmp_path / "tiny", images | {f"val/images/val_{i}.JPEG": (60 * i, 200, 0) for i in range(3)})
+    for name in ("n01", "n02"):
+        (tmp_path / "tiny" / "train" / name / f"{name}_boxes.txt").write_text(f"{name}_0.JPEG\t0\t0\t9\t9\n")
+    boxes = [f"val_{i}.JPEG\tn0{label}\t0\t0\t9\t9\n" for i, label in ((2, 1), (0, 2), (1, 1))]
+    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("".join(boxes))
+    train, val = find("tiny", "train", tmp_path), find("tiny", "val", tmp_path)
+    assert train.classes == ("n01", "n02") and train.examples == 6
+    assert sorted(decoded(train)[1]) == [0, 0, 0, 1, 1, 1]
+    images, labels = decoded(val)
+    assert dict(zip((images[:, 5, 5, 0] + 5) // 60, labels, strict=True)) == {0: 1, 1: 0, 2: 0}
+    assert (
+        capsys.readouterr().out
+        == f"2 files in {tmp_path}/tiny/train are not read: 2 .txt (for example n01/n01_boxes.txt)\n"
+    )
+
+
+def with_sums(folder, split="train"):
+    """The sums as sha256sum writes them."""
+    names = sorted(str(path.relative_to(folder)) for path in (folder / split).rglob("*.*"))
+    sums = subprocess.run(["sha256sum", *names], cwd=folder, capture_output=True, check=True).stdout
+    (folder / f"SHA256SUMS.{split}.txt").write_bytes(sums)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_every_record_that_is_read_is_held_against_its_sum(pets, workers):
+    source = find("pets", "train", pets.parent)
+    with pytest.raises(
+        FileNotFoundError, match=r"SHA256SUMS.train.txt is missing.*prepare statistics pets --data_dir="
+    ):
+        sources.verified(source)
+    with_sums(pets)
+    name = os.fsdecode(source.open().files[7])
+    verified = sources.verified(source)
+    assert (decoded(verified)[0] == decoded(source)[0]).all() and verified.fingerprint == source.fingerprint
+    data = bytearray((pets / name).read_bytes())
+    data[data.find(b"\xff\xdb") + 5] ^= 8  # by which the pixels are multiplied
+    (pets / name).write_bytes(data)
+    decoded(source)  # nobody notices
+    with pytest.raises(DataError, match=f"{name} in .*pets has changed since its sum was written to .*SHA256SUMS"):
+        batches(sources.verified(source), 2, workers=workers, geometry=SQUARE)
+    fill(pets, {"train/cat/new.jpg": 0})
+    sources._list_folders.cache_clear()
+    with pytest.raises(DataError, match=r"train/cat/new.jpg is not in .*SHA256SUMS.train.txt, and 0 others"):
+        sources.verified(find("pets", "train", pets.parent))
+    (pets / "SHA256SUMS.train.txt").write_text("what is this\n")
+    with pytest.raises(DataError, match="SHA256SUMS.train.txt is damaged in line 1"):
+        sources.verified(source)
+    with pytest.raises(ValueError, match="--verify_data is for folders of photographs, and shapes is none"):
+        sources.verified(sources.find("shapes", "train", None, 24))
+
+
+def test_sums_are_those_of_sha256sum_whatever_the_names(tmp_path):
+    odd = ("back\\slash.png", "new\nline.png", "return\r.png", "two  spaces.png", os.fsdecode(b"\xff.png"), r"\n.png")
+    fill(tmp_path / "odd", {f"train/cat/{name}": (i, 9, 9) for i, name in enumerate(odd)})
+    source = find("odd", "train", tmp_path)
+    summed = sources.summed(source)
+    assert not summed.sums.any()
+    summed(range(len(odd)))
+    sources.write_sums(summed)
+    ours = (tmp_path / "odd" / "SHA256SUMS.train.txt").read_bytes()
+    subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS.train.txt"], cwd=tmp_path / "odd", check=True)
+    with_sums(tmp_path / "odd")
+    assert (sources.summed(source).sums == summed.sums).all()
+    sources.write_sums(summed)
+    assert (tmp_path / "odd" / "SHA256SUMS.train.txt").read_bytes() == ours
 
 
 def test_real_photographs():

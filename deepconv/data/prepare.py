@@ -9,6 +9,8 @@ imagenet2012 wants ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in --arch
 cifar-10-binary.tar.gz or cifar-10-python.tar.gz. What they make is what `tfds.data_source` reads, in TFDS's order.
 pack and statistics take any data set that training takes. pack makes the shorter side --size and keeps the central
 square: as uint8 in one file that is read in place (ImageNet: 252 GB), or as jpeg in TFDS's files (about 37 GB).
+statistics also writes the SHA-256 sums of a folder's files to SHA256SUMS.<split>.txt, for `sha256sum -c` and
+main's --verify_data.
 The same command goes on where it was stopped.
 """
 
@@ -42,20 +44,48 @@ def pack(
     An image that cannot be decoded raises DataError, or is replaced by the next, and listed in corrupt.txt.
     """
     packed = f"{name.replace('/', '-')}-{size}-{kind}"
-    target = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
-    if target.exists():
-        for split in splits:
-            sources.find(packed, split, str(data_dir), size)  # raises, where it was packed without that split
-        return target
+    whole = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
+    target = whole
+    if whole.exists():
+        if not (splits := [split for split in splits if not _is_packed(packed, split, data_dir, size)]):
+            return whole
+        if kind == "jpeg":
+            raise ValueError(
+                f"{whole} was packed without {splits[0]!r}, and TFDS's files cannot be added to; remove it, and give "
+                f"all splits at once, such as --split=train,{splits[0]}"
+            )
+        target = whole.with_name(f"{packed}+{'+'.join(splits)}")
     if parts := [split for split in splits if "[" in split]:
         raise ValueError(f"--split={parts[0]}: whole splits are packed; training can take a part of one")
     found = {split: sources.find(name, split, str(data_dir), size, (size, size)) for split in splits}
     for source in found.values():
         _check_size(source, size)
-    with writer.building(target, {split: source.fingerprint for split, source in found.items()}) as folder:
-        report = runlog.corrupt_list(folder / "corrupt.txt") if replace else None
-        (_pack_jpeg if kind == "jpeg" else _pack_uint8)(folder, target, found, size, report)
-    return target
+    if not target.exists():
+        with writer.building(target, {split: source.fingerprint for split, source in found.items()}) as folder:
+            report = runlog.corrupt_list(folder / "corrupt.txt") if replace else None
+            (_pack_jpeg if kind == "jpeg" else _pack_uint8)(folder, target, found, size, report)
+    if target != whole:
+        _add(target, whole, "+".join(splits))
+    return whole
+
+
+def _is_packed(packed: str, split: str, data_dir: Path, size: int) -> bool:
+    try:
+        sources.find(packed, split, str(data_dir), size)
+    except ValueError:  # no such split
+        return False
+    return True
+
+
+def _add(added: Path, whole: Path, splits: str) -> None:
+    """Moves packed splits to those that were packed before; goes on where it was stopped."""
+    old, new = (runlog.read_json(folder / "packed.json", dict, "classes")["classes"] for folder in (whole, added))
+    if old != new:
+        raise sources.DataError(f"{added} has {len(new)} classes, not the {len(old)} of {whole}; remove one of them")
+    for file in [*added.glob("*.npy"), *added.glob("corrupt.txt")]:
+        file.replace(whole / (file.name if file.suffix == ".npy" else f"corrupt.{splits}.txt"))
+    (added / "packed.json").replace(whole / f"packed.{splits}.json")  # last: now they are found
+    added.rmdir()
 
 
 def _check_size(source: sources.Source, size: int) -> None:
@@ -67,10 +97,14 @@ def _check_size(source: sources.Source, size: int) -> None:
 
 
 def _squares(
-    source: sources.Source, size: int, report: pipeline.Report | None, first: int = 0
+    source: sources.Source,
+    data: sources.Arrays | sources.Records,
+    size: int,
+    report: pipeline.Report | None,
+    first: int = 0,
 ) -> Iterator[pipeline.Batch]:
     geometry = None if source.size else decode.central_square(size)
-    return pipeline.ordered_batches(source.open(), source.examples, BATCH, geometry, first, report)
+    return pipeline.ordered_batches(data, source.examples, BATCH, geometry, first, report)
 
 
 def _pack_jpeg(
@@ -80,7 +114,7 @@ def _pack_jpeg(
 
     def split_of(source: sources.Source) -> writer.Split:
         def examples_from(first: int) -> Iterator[writer.Example]:
-            for batch in _squares(source, size, report, first):
+            for batch in _squares(source, source.open(), size, report, first):
                 for image, label in zip(batch["image"], batch["label"], strict=True):
                     yield {"image": decode.as_jpeg(image, quality=90), "label": int(label)}
 
@@ -102,7 +136,7 @@ def _pack_uint8(
         for file, header, row in (images, labels):
             file.truncate(header + done * row)  # a kill may have cut an image in two
         with images[0], labels[0], writer.progress(f"{target.name} {split}", source.examples, done) as show:
-            for batch in _squares(source, size, report, done):
+            for batch in _squares(source, source.open(), size, report, done):
                 images[0].write(batch["image"].tobytes())
                 labels[0].write(batch["label"].astype("<i4").tobytes())
                 done += len(batch["label"])
@@ -125,28 +159,38 @@ def _open_rows(path: Path, kind: str, shape: tuple[int, ...]) -> tuple[BinaryIO,
 
 
 def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace: bool = False) -> Path:
-    """Mean image, mean colour and principal colours of the central squares -> a file beside the data."""
+    """Mean image, mean colour and principal colours of the central squares -> a file beside the data.
+
+    Of a folder's files, SHA-256 sums are written as well.
+    """
     source = sources.find(name, split, str(data_dir), size, (size, size))
     if source.folder is None:
         raise ValueError(f"the images of {name} fit into memory; their statistics are computed when training begins")
     _check_size(source, size)
-    file = statistics.path(source.folder, split, size)
+    file, summed = statistics.path(source.folder, split, size), sources.summed(source)
     report = runlog.corrupt_list(file.with_suffix(".corrupt.txt")) if replace else None
     if file.exists():
         statistics.load(file, source.fingerprint)
-        return file
+        if not summed or summed.sums.any(1).all():
+            return file
 
     unfinished, saved = file.with_name(file.name + ".unfinished"), time.monotonic()
-    sums = statistics.NO_IMAGES
+    sums, data = statistics.NO_IMAGES, summed or source.open()
     if unfinished.exists():
         sums = statistics.load(unfinished, source.fingerprint, statistics.Sums)
+        if summed and not summed.sums[: int(sums.examples)].any(1).all():
+            sums = statistics.NO_IMAGES  # the list was removed meanwhile: every file is read once more
     with writer.progress(f"statistics of {name} {split}", source.examples, int(sums.examples)) as show:
-        for batch in _squares(source, size, report, int(sums.examples)):
+        for batch in _squares(source, data, size, report, int(sums.examples)):
             sums = sums.add(batch["image"])
             show(sums.examples)
             if time.monotonic() - saved > 30:
+                if summed:
+                    sources.write_sums(summed)  # first: what is counted has its sum there
                 statistics.save(unfinished, sums, source.fingerprint)
                 saved = time.monotonic()
+    if summed:
+        sources.write_sums(summed)
     statistics.save(file, sums.statistics(), source.fingerprint)
     unfinished.unlink(missing_ok=True)
     return file

@@ -5,9 +5,10 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,17 +98,24 @@ def data_root(data_dir: str | None) -> Path:
 def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
     """ "train[10%:500]" -> ("train", first, last + 1); ValueError where it is unknown, malformed or empty."""
     parts = re.fullmatch(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
-    if not parts or parts[1] not in sizes:
-        raise ValueError(f"split {split!r} is not to be had; choose one of {sorted(sizes)}, or a part like train[:90%]")
-    examples = sizes[parts[1]]
+    whole = parts and split_name(parts[1], sizes)
+    if not parts or whole not in sizes:
+        raise ValueError(f"no split {split!r}; choose one of {sorted(sizes)}, or a part like train[:90%]")
+    examples = sizes[whole]
     bounds = [
         None if text is None else round(int(text[:-1]) * examples / 100) if text.endswith("%") else int(text)
         for text in parts.groups()[1:]
     ]
     first, last, _ = slice(*bounds).indices(examples)
     if first >= last:
-        raise ValueError(f"split {split!r} is empty: {parts[1]} has {examples} examples")
-    return parts[1], first, last
+        raise ValueError(f"split {split!r} is empty: {whole} has {examples} examples")
+    return whole, first, last
+
+
+def split_name(name: str, known: Container[str]) -> str:
+    """The name under which a split is known: val, as folders call it, and validation, as TFDS does, mean the same."""
+    other = {"val": "validation", "validation": "val"}.get(name, name)
+    return other if name not in known and other in known else name
 
 
 # The built-in shapes
@@ -269,13 +277,94 @@ class _FolderRecords:
             raise DataError(f"{printable} in {self.folder} cannot be read: {error.strerror}") from None
 
 
+@dataclass(frozen=True)
+class Summed:
+    """Records of a folder, each held against its SHA-256; a sum that is not known yet is filled in."""
+
+    records: _FolderRecords
+    sums: np.ndarray  # uint8 [N, 32]; zeros where a sum is not known
+
+    def __call__(self, indices: Sequence[int]) -> list[Record]:
+        found = self.records(indices)
+        for index, record in zip(indices, found, strict=True):
+            digest = np.frombuffer(hashlib.sha256(record.data).digest(), np.uint8)
+            if not self.sums[index].any():
+                self.sums[index] = digest
+            elif (self.sums[index] != digest).any():
+                raise DataError(
+                    f"{record.name} has changed since its sum was written to {sums_file(self.records)}; restore it, or "
+                    f"remove its line there and compute the statistics again"
+                )
+        return found
+
+
+def summed(source: Source) -> Summed | None:
+    """The records of a folder of photographs with the sums known of them; None for other data. Raises DataError."""
+    records = source.open() if source.folder and not source.size else None
+    if not isinstance(records, _FolderRecords):
+        return None
+    known = _read_sums(sums_file(records))
+    rows = [known.get(name, b"").ljust(32, b"\0") for name in records.files.tolist()]
+    return Summed(records, np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 32).copy())
+
+
+def verified(source: Source) -> Source:
+    """The source, where every file that is read is held against its sum.
+
+    Raises ValueError for data without sums, FileNotFoundError where none are written yet, DataError for a file that
+    they lack.
+    """
+    if not (records := summed(source)):
+        raise ValueError(f"--verify_data is for folders of photographs, and {source.name} is none")
+    file, missing = sums_file(records.records), np.flatnonzero(~records.sums.any(1))
+    data_dir = str(source.folder).removesuffix(source.name)
+    how = f"python -m deepconv.data.prepare statistics {source.name} --data_dir={data_dir} --split='{source.split}'"
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is missing, the sums for --verify_data; to write it: {how}")
+    if len(missing):
+        name = runlog.printable(os.fsdecode(records.records.files[missing[0]]))
+        raise DataError(f"{name} is not in {file}, and {len(missing) - 1} others are not; to add them: {how}")
+    return replace(source, open=lambda: records)
+
+
+def sums_file(records: _FolderRecords) -> Path:
+    """Where the sums of a split's files are, in the format of sha256sum."""
+    return Path(records.folder, f"SHA256SUMS.{os.fsdecode(records.files[0]).split('/')[0]}.txt")
+
+
+def write_sums(summed: Summed) -> None:
+    """Adds the sums that are known to the file of sums, which is whole at any time."""
+    file = sums_file(summed.records)
+    known = _read_sums(file)
+    known |= {n: s.tobytes() for n, s in zip(summed.records.files.tolist(), summed.sums, strict=True) if s.any()}
+    temporary = file.with_name(file.name + ".tmp")
+    with temporary.open("wb") as out:
+        for name, digest in sorted(known.items()):
+            written = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+            out.write(b"\\" * (written != name) + digest.hex().encode() + b"  " + written + b"\n")
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)
+
+
+def _read_sums(file: Path) -> dict[bytes, bytes]:
+    """SHA-256 by name; none where there is no file."""
+    known, escapes = {}, {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
+    for number, line in enumerate(file.read_bytes().rstrip(b"\n").split(b"\n") if file.exists() else [], 1):
+        if not (parts := re.fullmatch(rb"(\\?)([0-9a-f]{64}) [ *](.+)", line)):
+            raise DataError(f"{file} is damaged in line {number}; remove it, and compute the statistics again")
+        name = re.sub(rb"\\[\\nr]", lambda found: escapes[found[0]], parts[3]) if parts[1] else parts[3]
+        known[name] = bytes.fromhex(parts[2].decode())
+    return known
+
+
 def _find_folders(folder: Path, name: str, split: str) -> Source:
     """train/<class>/*.jpg and val/<class>/*.jpg, or val/*.jpg with val.txt; classes are those of train, by name."""
     splits = _folders(folder)
     whole = split.split("[")[0]
-    chosen = "val" if whole == "validation" and whole not in splits else whole  # what TFDS and the recipes call it
+    chosen = split_name(whole, splits)
     if chosen not in splits:
-        raise ValueError(f"split {split!r} is not to be had in {folder}; choose one of {splits}, or a part of one")
+        raise ValueError(f"no split {split!r} in {folder}; choose one of {splits}, or a part of one")
     classes = _folders(folder / "train")
     if not classes:
         raise DataError(f"{folder / 'train'} has no folders; it has to hold one for each class, with its images")
@@ -290,25 +379,38 @@ def _find_folders(folder: Path, name: str, split: str) -> Source:
 def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Files and labels, in an order that does not depend on classes, so that a part of a split is a fair sample."""
     root = Path(folder, split)
-    found = _folders(root)
+    found, unread = _folders(root), []
+    if found == ["images"] and "images" not in classes:
+        found = []  # the layout of Tiny ImageNet
     if unknown := sorted(set(found) - set(classes)):
         raise DataError(f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}; classes are named there")
     files, labels = [], []
     if found:
         numbers = {name: number for number, name in enumerate(classes)}
         for name in found:  # a test may lack a class
-            images = _images(root / name)
+            images = _images(root / name, unread)
             if not images:
-                kinds = ", ".join(SUFFIXES)
-                raise DataError(f"{root / name} holds no images ({kinds}); fill it, or remove the class everywhere")
+                there = f"; it holds {_kinds(others)}" if (others := [at for at in unread if name in at.parts]) else ""
+                raise DataError(
+                    f"{root / runlog.printable(name)} holds no images ({', '.join(SUFFIXES)}){there}; fill it, or "
+                    f"remove the class everywhere"
+                )
             files += [f"{split}/{name}/{image}" for image in images]
             labels += [numbers[name]] * len(images)
+        unread += [root / entry.name for entry in _visible(root) if not entry.is_dir()]
     else:
-        images = sorted(_images(root))
+        images = sorted(_images(root, unread))
         if not images:
             raise DataError(f"{root} holds no images ({', '.join(SUFFIXES)}) and no folders with images")
         files = [f"{split}/{image}" for image in images]
-        labels = _listed_labels(Path(folder, f"{split}.txt"), images, classes)
+        listing = Path(folder, f"{split}.txt")
+        if not listing.exists() and (annotations := root / f"{split}_annotations.txt") in unread:  # Tiny ImageNet's
+            listing = annotations
+            unread.remove(listing)
+        labels = _listed_labels(listing, images, classes)
+    if unread:
+        example = runlog.printable(str(unread[0].relative_to(root)))
+        print(f"{len(unread)} files in {root} are not read: {_kinds(unread)} (for example {example})", flush=True)
     names = np.array([os.fsencode(file) for file in files])
     order = np.argsort(np.array([hashlib.blake2b(name, digest_size=8).digest() for name in names]), kind="stable")
     return names[order], np.array(labels, np.int32)[order]
@@ -318,9 +420,25 @@ def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: Path) -> list[str]:
-    found = (entry for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES) and entry.is_file())
-    return [entry.name for entry in found if not entry.name.startswith(".")]
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+
+
+def _images(folder: Path, unread: list[Path]) -> list[str]:
+    """The images in a folder or, as in Tiny ImageNet, in its folder images; what else is there is added to unread."""
+    entries = _visible(folder)
+    images = [entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
+    known = {*images}
+    if not images and any(entry.name == "images" and entry.is_dir() for entry in entries):
+        images, known = [f"images/{name}" for name in _images(folder / "images", unread)], {"images"}
+    unread += [folder / entry.name for entry in entries if entry.name not in known]
+    return images
+
+
+def _kinds(paths: Sequence[Path]) -> str:
+    """ "10 .heic, 2 folders": how many there are of each kind."""
+    kinds = Counter("folders" if at.is_dir() else at.suffix.lower() or "without a suffix" for at in paths)
+    return ", ".join(f"{count} {runlog.printable(kind)}" for kind, count in kinds.most_common(9))
 
 
 def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -> list[int]:
@@ -330,6 +448,7 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
         text = listing.read_text("utf-8-sig", errors="surrogateescape")  # names are bytes, of any encoding
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         lines = [[line] if line in numbers else line.split(maxsplit=1) for line in lines]
+        lines = [[part.split("\t")[0] for part in line] for line in lines]  # Tiny ImageNet's go on with boxes
     elif images[0] == "ILSVRC2012_val_00000001.JPEG":
         lines = [[synset] for synset in imagenet_validation_labels()]
     else:
@@ -338,9 +457,10 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
         raise DataError(f"{len(images)} images are in {listing.with_suffix('')}, and the list has {len(lines)} classes")
     if any(len(line) > 1 for line in lines):
         named = {line[0]: line[-1] for line in lines}
-        if missing := [image for image in images if image not in named]:
-            raise DataError(f"{listing} does not name {missing[0]}")
-        lines = [[named[image]] for image in images]
+        names = [image.removeprefix("images/") for image in images]
+        if missing := [name for name in names if name not in named]:
+            raise DataError(f"{listing} does not name {runlog.printable(missing[0])}")
+        lines = [[named[name]] for name in names]
     if unknown := [line[0] for line in lines if line[0] not in numbers]:
         raise DataError(f"{listing} names the class {unknown[0]!r}, which has no folder in train/")
     return [numbers[line[0]] for line in lines]
@@ -402,16 +522,12 @@ class PackedImages:
 
 
 def _find_packed(folder: Path, name: str, split: str) -> Source:
-    file, again = folder / "packed.json", "copy or pack it again"
-    info = runlog.read_json(file, dict, "size", "classes", "splits", remedy=again)
-    size, classes, splits = info["size"], info["classes"], info["splits"]
-    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
-        raise DataError(f"{file} is damaged: its classes are not a list of names; {again}")
-    if not isinstance(splits, dict) or not all(
-        type(number) is int and number > 0 for number in (size, *splits.values())
-    ):
-        raise DataError(f"{file} is damaged: its size and splits are not numbers above 0; {again}")
-    whole, first, last = parse_split(split, splits)
+    """A folder with packed.json and, for splits that were packed later, packed.<splits>.json."""
+    infos = {file: _read_packed(file) for file in [folder / "packed.json", *sorted(folder.glob("packed.*.json"))]}
+    sizes = {known: count for info in infos.values() for known, count in info["splits"].items()}
+    whole, first, last = parse_split(split, sizes)
+    file, info = next((file, info) for file, info in infos.items() if whole in info["splits"])
+    size, classes = info["size"], tuple(info["classes"])
 
     def open_arrays() -> Arrays:
         path = folder / f"{whole}.images.npy"
@@ -420,7 +536,7 @@ def _find_packed(folder: Path, name: str, split: str) -> Source:
             labels = np.load(folder / f"{whole}.labels.npy")
         except (EOFError, OSError, ValueError) as error:
             raise DataError(f"{path} is not whole: {error}; copy or pack it again") from None
-        if images.shape != (last - first, size, size, 3) or labels.shape != (splits[whole],):
+        if images.shape != (last - first, size, size, 3) or labels.shape != (sizes[whole],):
             raise DataError(f"{path} holds {images.shape}, not what packed.json says; copy or pack it again")
         if labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(
@@ -429,4 +545,17 @@ def _find_packed(folder: Path, name: str, split: str) -> Source:
         return Arrays(images, labels[first:last])
 
     digest = hashlib.sha256(file.read_bytes() + split.encode()).hexdigest()
-    return Source(name, split, last - first, tuple(classes), (size, size), open_arrays, folder, digest)
+    return Source(name, split, last - first, classes, (size, size), open_arrays, folder, digest)
+
+
+def _read_packed(file: Path) -> dict[str, Any]:
+    again = "copy or pack it again"
+    info = runlog.read_json(file, dict, "size", "classes", "splits", remedy=again)
+    size, classes, splits = info["size"], info["classes"], info["splits"]
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        raise DataError(f"{file} is damaged: its classes are not a list of names; {again}")
+    if not isinstance(splits, dict) or not all(
+        type(number) is int and number > 0 for number in (size, *splits.values())
+    ):
+        raise DataError(f"{file} is damaged: its size and splits are not numbers above 0; {again}")
+    return info
