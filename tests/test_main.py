@@ -106,6 +106,7 @@ MISTAKES = [
     ([QUICK, "--smoke", "--evals=center_q1000000000"], "center_q1000000000"),
     ([QUICK, "--workdir=~nosuchuser/x"], "the home directory in ~nosuchuser/x is unknown"),
     ([CIFAR, "--data_dir=~nosuchuser/x"], "the home directory in ~nosuchuser/x is unknown"),
+    ([QUICK, "--smoke", "--verify_data"], "--verify_data is for folders of photographs, and shapes is none"),
     (["--config=empty.py"], "--config=empty.py is not a recipe"),
 ]
 

@@ -315,15 +315,18 @@ def verified(source: Source) -> Source:
     they lack.
     """
     if not (records := summed(source)):
-        raise ValueError(f"--verify_data is for folders of photographs, and {source.name} is none")
+        raise ValueError(
+            f"--verify_data is for folders of photographs, and {source.name} is none; TFDS's files have checksums of "
+            f"their own, which are always checked"
+        )
     file, missing = sums_file(records.records), np.flatnonzero(~records.sums.any(1))
-    data_dir = str(source.folder).removesuffix(source.name)
-    how = f"python -m deepconv.data.prepare statistics {source.name} --data_dir={data_dir} --split='{source.split}'"
+    data_dir, split = Path(str(source.folder).removesuffix(source.name)), file.suffixes[0].lstrip(".")
+    how = f"python -m deepconv.data.prepare statistics {source.name} --data_dir={data_dir} --split={split}"
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing, the sums for --verify_data; to write it: {how}")
     if len(missing):
         name = runlog.printable(os.fsdecode(records.records.files[missing[0]]))
-        raise DataError(f"{name} is not in {file}, and {len(missing) - 1} others are not; to add them: {how}")
+        raise DataError(f"{len(missing)} files are not in {file}, such as {name}; to add them: {how}")
     return replace(source, open=lambda: records)
 
 
