@@ -79,7 +79,7 @@ FIELDS = {
         (str,),
     )
     | {
-        "std": (str | tuple,),
+        "std": (str,),
         "image_size": SIDE,
         "train_scale": SIDE,
         "test_scale": SIDE,
@@ -101,7 +101,7 @@ FIELDS = {
 DROPS = {"drop_at_steps", "drop_at_epochs"}
 FREEZES = {*FREEZE}
 TUPLES = {"train_scale", *DROPS}
-KINDS = {bool: "True or False", str: "text", ConfigDict: "a ConfigDict", str | tuple: "text, or several values"}
+KINDS = {bool: "True or False", str: "text", ConfigDict: "a ConfigDict"}
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False) -> ConfigDict:
