@@ -45,7 +45,7 @@ FREEZE = {"freeze_at_steps": (int, 0, 2**31 - 1), "freeze_at_epochs": (float, 0,
 # Limits without a reason beside them are far from what the papers have and from what a machine can do.
 FIELDS = {
     "": {
-        "schema": (int, 1, SCHEMA),
+        "schema": (int, SCHEMA, SCHEMA),
         "seed": (int, 0, 2**63 - 1),
         "batch_size": (int, 1, 2**20),
         "total_steps": STEPS,
@@ -436,6 +436,8 @@ def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
             parent[name] = value
         except TypeError:
             was = f"it is now {parent[name]!r}, {type(parent[name]).__name__}"
+            if isinstance(parent[name], ConfigDict):
+                was = f"set one of its fields, {', '.join(sorted(parent[name]))}"
             raise ValueError(f"config.{field}={value!r} has the wrong type; {was}") from None
 
 

@@ -46,7 +46,7 @@ def test_smoke_keeps_units_and_fits_durations_to_overrides():
         ("sede", 1, "config.sede"),
         ("model.depth.x", 1, "config.model.depth.x"),
         ("batch_size", "many", "config.batch_size"),
-        ("model", 3, "config.model"),
+        ("model", 3, "config.model=3 has the wrong type; set one of its fields, bn_group, depth"),
     ],
 )
 def test_a_wrong_override_is_named(field, value, named):

@@ -339,7 +339,7 @@ def test_statistics_that_are_missing_are_named_with_the_command(photos):
         ({"data.central_square": True}, "central squares have one size"),
         ({"data.lighting": "bright"}, "lighting='bright' is unknown; choose one of eigenvalue"),
         ({"data.on_corrupt": "skip"}, "on_corrupt='skip' is unknown; choose one of fail, replace"),
-        ({"data.train_split": "training"}, "'training' is not to be had"),
+        ({"data.train_split": "training"}, "no split 'training'"),
     ],
 )
 def test_data_that_cannot_be_prepared_so_is_refused(photos, overrides, named):
@@ -375,7 +375,7 @@ def test_imagenet_has_published_statistics_but_no_mean_image(tmp_path):
     # a net that is tested as it is given needs test images only, as long as nothing is averaged over others
     settings |= {"data.train_split": "nothing"}
     assert photo_task(tmp_path, untrained=True, **settings).train_source.examples == 9
-    with pytest.raises(ValueError, match="'nothing' is not to be had"):
+    with pytest.raises(ValueError, match="no split 'nothing'"):
         photo_task(tmp_path, untrained=True, evals=["center_precise_batch_stats"], **settings)
 
 
