@@ -191,6 +191,12 @@ def test_names_of_any_kind_are_printed_and_drawn(run):
     assert r"b\x1b[31m\x0a  1.00" in texts and "a$x_{$  1.00" in texts
 
 
+def test_responses_of_a_run_without_checkpoints_are_refused_in_one_line(run):
+    shutil.copytree(run[0] / "run", run[0] / "gone", ignore=shutil.ignore_patterns("checkpoints"))
+    ((code, out, err, named),) = answers(run[0], "responses", [(["--run=gone"], "there is no checkpoint in gone")])
+    assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
+
+
 def test_features_of_files_are_all_or_none(run):
     code, _, err = call(run[0], "--run=run", "--features=fc", "--out=none.npy", "0.png", "bad.jpg")
     assert code == 2 and "bad.jpg cannot be decoded" in err and "no features were written: 1 files" in err
