@@ -113,6 +113,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bo
     path, overrides = runlog.expanded(path), overrides or {}
     config = _execute(path)
     try:
+        _check_parts(config)
         complete(config)
         check_fields(config)
     except ValueError as error:
@@ -151,9 +152,8 @@ def _execute(path: Path) -> ConfigDict:
 def complete(config: ConfigDict | dict[str, Any]) -> None:
     """Adds the fields that did not exist yet when a recipe or a config.json was written, in place.
 
-    Raises ValueError for a config that lacks what every recipe has, or is of a newer deepconv.
+    Raises ValueError for a config of a newer deepconv.
     """
-    _check_parts(config)
     schema = config.get("schema", 1)
     if not isinstance(schema, int) or schema > SCHEMA:
         raise ValueError(f"the config has schema {schema!r}; this version of deepconv reads schemas up to {SCHEMA}")
@@ -171,6 +171,7 @@ def read_run(workdir: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{workdir} is not the directory of a run: it has no config.json")
     config = runlog.read_json(file, dict, remedy="restore it, or begin in another directory")
     try:
+        _check_parts(config)
         complete(config)
     except ValueError as error:
         raise OSError(f"{file} cannot be used: {error}") from None

@@ -71,7 +71,7 @@ def prepare(
     statistics.check(data)
     find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
     eval_source = find(data.name, data.eval_split)
-    known = given or not statistics.needed(data, training=False) or _has_published(data, eval_source)
+    known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
     alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
     train_source = eval_source if alone else find(data.name, data.train_split)
     if not alone:
