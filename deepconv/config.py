@@ -1,6 +1,7 @@
 """Recipes: load one by its file, change fields, name the run, shrink it, find what cannot work."""
 
 import contextlib
+import difflib
 import importlib.util
 import math
 import sys
@@ -21,6 +22,21 @@ ADDED = (
 EVERY_RECIPE = ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer")
 DROPS = {"drop_at_steps", "drop_at_epochs"}
 FREEZES = {"freeze_at_steps", "freeze_at_epochs"}
+
+
+def find(name: str) -> Path:
+    """The file of a recipe: a path as it is, or a name in ./configs. Raises ValueError for one that is not there."""
+    path = Path(name).expanduser()
+    named = Path("configs", f"{path.name.removesuffix('.py')}.py")
+    found = named if len(path.parts) == 1 and not path.is_file() else path
+    if found.is_file() and found.suffix == ".py":
+        return found
+    problem = "is not a Python file" if found.exists() else "does not exist"
+    recipes = {file.stem: file for file in sorted(found.parent.glob("*.py"))} if found.parent.is_dir() else {}
+    if near := difflib.get_close_matches(found.stem, recipes, n=1):
+        raise ValueError(f"--config={name} {problem}; the nearest recipe is {recipes[near[0]]}")
+    known = f"recipes here: {', '.join(recipes)}" if recipes else "give the path of a recipe, which lie in configs/"
+    raise ValueError(f"--config={name} {problem}; {known}")
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False) -> ConfigDict:

@@ -1,5 +1,10 @@
 """curves.png of a run: `python -m deepconv.curves RUN_DIR ...`."""
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import sys
 from pathlib import Path
 

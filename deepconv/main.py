@@ -3,6 +3,11 @@
 Running the same command again goes on where it stopped, and does nothing where all is done.
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import hashlib
 import json
 import shlex
@@ -10,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Column, Table
@@ -42,7 +47,6 @@ def main(arguments: list[str]) -> int:
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
     from deepconv import checkpoint, preemption, protocols, runlog, train, weights
 
-    preemption.install()
     try:
         config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source)
         workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
@@ -67,6 +71,7 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
 
+    code = 2
     try:
         with runlog.lock(workdir):
             data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
@@ -77,12 +82,12 @@ def main(arguments: list[str]) -> int:
             print(f"run directory: {workdir}", flush=True)
             if untrained:
                 print(f"the net of {_INIT_FROM.value} is tested as it is; --train would train it first", flush=True)
+            code = 1  # from here on, work is done
             _run(task, workdir, start)
     except preemption.Preempted as signal:
-        print(f"\nstopped by {signal}; the same command goes on from here: {workdir}", flush=True)
-        return preemption.EXIT_CODE
+        preemption.stop(str(signal))
     except (OSError, FloatingPointError, checkpoint.CheckpointError) as error:
-        return cli.refuse(str(error))
+        return cli.refuse(str(error), code)
     return 0
 
 
@@ -213,4 +218,4 @@ def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=cli.parse)
+    cli.run(main)

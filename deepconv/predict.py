@@ -6,6 +6,11 @@ python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy 
 python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy --split=train --data_dir=DIR
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import functools
 import hashlib
 import io
@@ -17,12 +22,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from PIL import ExifTags, Image, ImageOps
 
-from deepconv import checkpoint, cli, evaluate, features, models, preemption, protocols, sharding
+from deepconv import checkpoint, cli, evaluate, features, models, protocols, sharding
 from deepconv import config as config_lib
 from deepconv.data import decode, sources, statistics
 from deepconv.state import TrainState
@@ -63,7 +68,6 @@ def upright(photo: str) -> bytes:
 def main(arguments: list[str]) -> int:
     """Photographs -> classes or features."""
     photos = arguments[1:]
-    preemption.install()
     try:
         _check_flags(photos)
         trained = load(Path(FLAGS.run).expanduser())
@@ -81,9 +85,6 @@ def main(arguments: list[str]) -> int:
             if FLAGS.plot:
                 draw(readable, probs, trained.classes).savefig(FLAGS.plot)
                 print(f"drawn to {FLAGS.plot}")
-    except preemption.Preempted as signal:
-        print(f"\nstopped by {signal}; features go on from here when the same command is given", flush=True)
-        return preemption.EXIT_CODE
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
     return 0 if len(readable) == len(photos) else 1
@@ -216,4 +217,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=cli.parse)
+    cli.run(main)

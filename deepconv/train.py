@@ -308,7 +308,8 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                     break
                 with preemption.waiting():
                     batch = next(loader)
-                state, step_metrics = step_fn(state, batch)
+                state, step_metrics = step_fn(state, batch)  # the first one compiles
+                preemption.unsaved(True)
                 step += 1
                 window.append(step_metrics)
                 if len(window) > 1:
@@ -334,6 +335,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     finally:
         checkpoint.wait(manager)
         manager.close()
+        preemption.unsaved(False)
     return state, computed
 
 

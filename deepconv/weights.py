@@ -7,6 +7,11 @@ A file does not say how its net is built and what images it takes. --library say
 timm, --input for images alone; what is said is kept with the run. Only arrays are read and written, never code.
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import json
 import math
 import sys
@@ -21,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
-from absl import app, flags
+from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
@@ -429,7 +434,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    from deepconv.cli import parse
+    from deepconv import cli
 
     define_flags()
-    app.run(main, flags_parser=parse)
+    cli.run(main)

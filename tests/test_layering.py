@@ -20,7 +20,7 @@ LAYERS = {
     "data.decode": set(),
     "data.augment": {"data.statistics"},
     "data.sources": {"data.decode", "data.shapes"},
-    "data.pipeline": {"data.decode", "data.sources"},
+    "data.pipeline": {"preemption", "data.decode", "data.sources"},
     "data.writer": {"runlog"},
     "data.archives": {"data.decode", "data.sources", "data.writer"},
     "data.prepare": {
@@ -58,7 +58,7 @@ LAYERS = {
         "data.sources",
         "data.statistics",
     },
-    "cli": {"config"},
+    "cli": {"config", "preemption"},
     "weights": {
         "checkpoint",
         "cli",

@@ -1,5 +1,6 @@
 """The command, as a person types it."""
 
+import contextlib
 import functools
 import json
 import os
@@ -14,7 +15,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from conftest import CACHE, ROOT, answers
+from PIL import Image
 
+from deepconv.data import prepare
+
+COMMANDS = [f"deepconv.{name}" for name in ("main", "predict", "benchmark", "responses", "ensemble", "weights")]
+COMMANDS += ["deepconv.curves", "deepconv.data.prepare"]
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
 QUICK = f"--config={ROOT}/configs/quickstart.py"
@@ -61,7 +67,7 @@ def last_checkpoint(workdir):
 
 MISTAKES = [
     ([], "--config is missing"),
-    (["--config=nothing.py"], "nothing.py is not a Python file"),
+    (["--config=nothing.py"], "nothing.py does not exist"),
     ([CIFAR, "--config.model.dept=20"], 'the config has no field \'dept\' Did you mean "depth" instead of "dept"?'),
     ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
     ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
@@ -142,19 +148,91 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
     process.send_signal(signal.SIGSTOP)  # so that it is not done before the other has looked
     code, _, err = finish(start(arguments, tmp_path))
-    assert code == 1 and "in use by another process" in err
+    assert code == 2 and "in use by another process" in err
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     code, out, err = finish(process)
-    assert code == 75 and "stopped by SIGTERM" in out, err
+    assert code == 75 and "stopped by SIGTERM" in err, err
     code, _, err = finish(start([*arguments, "--config.seed=1"], tmp_path))
-    assert code == 1 and "seed: 0 in the run, 1 now" in err
+    assert code == 2 and "seed: 0 in the run, 1 now" in err
     code, out, err = finish(start(arguments, tmp_path))
     assert code == 0 and "90 %" in out and (tmp_path / "run" / "curves.png").exists(), err
     before = {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
     code, out, err = finish(start(arguments, tmp_path))
     assert code == 0 and "train " not in out, err
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
+
+
+# In place of absl, which commands import first: the main thread stays in C, as it does while XLA compiles
+STUCK = """
+import ctypes
+c, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+c.pthread_mutex_lock(lock)
+print("stuck", flush=True)
+c.pthread_mutex_lock(lock)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_stop_during_imports_and_compilation_takes_effect_at_once(tmp_path, module, number):
+    (tmp_path / "absl.py").write_text(STUCK)
+    for name in ("jax", "numpy", "matplotlib"):
+        (tmp_path / f"{name}.py").write_text("import absl")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", module], env=environment, **streams)
+    assert process.stdout.readline() == "stuck\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    expected = f"deepconv: stopped by {number.name}; run the same command again to continue\n"
+    assert (process.returncode, err) == (75, expected)
+
+
+RECIPE = """
+import sys
+sys.path.insert(0, {configs!r})
+from resnet_cifar import get_config as resnet_cifar
+
+def get_config():
+    config = resnet_cifar()
+    config.data.update(name="photos", eval_split="train", image_size=16, augment="crop_flip")
+    config.data.update(train_scale=(16, 16), test_scale=16, central_square=False)
+    config.model.depth, config.batch_size, config.log_every_steps = 8, 4, 1
+    return config
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_that_is_stuck_does_not_keep_a_stopped_run(tmp_path, workers):
+    folder = tmp_path / "photos" / "train" / "class"
+    folder.mkdir(parents=True)
+    for number in range(20):
+        Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(folder / f"{number}.png")
+    prepare.compute_statistics("photos", tmp_path, "train", 16)
+    (tmp_path / "recipe.py").write_text(RECIPE.format(configs=str(ROOT / "configs")))
+    arguments = ["--config=recipe.py", f"--data_dir={tmp_path}", "--workdir=run", f"--workers={workers}"]
+    process = start(arguments, tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, process)
+    for file in folder.iterdir():
+        fifo = file.with_suffix(".fifo")
+        os.mkfifo(fifo)
+        fifo.replace(file)
+
+    def is_read():  # which opens one to write, and so keeps its reader waiting
+        for file in folder.iterdir():
+            with contextlib.suppress(OSError):
+                return os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+
+    wait_for(is_read, process)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert code == 75 and len(children) >= workers and not any(map(alive, children)), err
+    assert err == "deepconv: stopped by SIGTERM; run the same command again to continue\n"
+    step, _ = last_checkpoint(tmp_path / "run")
+    assert step >= json.loads(metrics.read_text().splitlines()[-1])["step"] > 2
 
 
 def test_a_disk_that_is_full_is_told_and_the_older_checkpoint_goes_on(tmp_path):
@@ -187,7 +265,7 @@ def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = finish(start([*SHORT, "--workdir=file/run"], tmp_path))
-    assert code == 1 and "file/run" in err and len(err.strip().splitlines()) == 1
+    assert code == 2 and "file/run" in err and len(err.strip().splitlines()) == 1
 
 
 def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
@@ -212,7 +290,7 @@ def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     whole = (tmp_path / "net.safetensors").read_bytes()
     (tmp_path / "net.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     code, _, err = finish(start([*given, "--evals=ten_crop", "--config.batch_size=32"], tmp_path))
-    assert code == 1 and "init_sha256" in err
+    assert code == 2 and "init_sha256" in err
     # later, neither the file nor a look at it is needed, and only what is new is tested
     (tmp_path / "net.safetensors").unlink()
     code, out, err = finish(start([*given, "--evals=center,ten_crop", "--config.batch_size=32"], tmp_path))

@@ -30,6 +30,7 @@ def signals():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.set_wakeup_fd(-1)
     preemption._received = None
 
 
@@ -122,14 +123,17 @@ def test_steps_taken_again_are_tested_again(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", preemption.SIGNALS)
 def test_a_signal_reaches_a_loader_that_waits(tmp_path, signals, monkeypatch, number):
-    def stuck(*args):
+    batches = train.batches
+
+    def stuck_at_the_second(*args):
+        yield next(batches(*args))
         threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
         threading.Event().wait(60)
-        yield
 
-    monkeypatch.setattr(train, "batches", stuck)
+    monkeypatch.setattr(train, "batches", stuck_at_the_second)
     with pytest.raises(preemption.Preempted, match=signal.Signals(number).name):
         train.train(tiny_task(), tmp_path)
+    assert (tmp_path / "checkpoints" / "1").is_dir()
 
 
 def test_a_signal_stops_evaluation(tmp_path, signals, monkeypatch):

@@ -12,6 +12,11 @@ square: as uint8 in one file that is read in place (ImageNet: 252 GB), or as jpe
 The same command goes on where it was stopped.
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import io
 import json
 import math
@@ -21,7 +26,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from deepconv import cli, runlog
 from deepconv.data import archives, decode, pipeline, sources, statistics, writer
@@ -192,12 +197,10 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2 if isinstance(error, ValueError) else 1)
-    except KeyboardInterrupt:
-        return cli.refuse("stopped; the same command goes on", code=130)
     print("\n".join(f"{result} is whole" for result in results))
     return 0
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=cli.parse)
+    cli.run(main)
