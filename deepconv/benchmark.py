@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> int:
     """Measure and print."""
     try:
         config, _ = cli.load_config(arguments)
-        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value)
+        evals = [f"dense_q{_DENSE.value}"] if _DENSE.value else ["center"]  # raises where the net has no dense form
+        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, evals)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     if _INPUT.value:

@@ -55,6 +55,8 @@ def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
 def save(manager: ocp.CheckpointManager, state: TrainState) -> None:
     """Start to write the state; returns at once. Raises CheckpointError if the save before this one failed."""
     step = int(state.step)
+    if not Path(manager.directory).is_dir():  # orbax would make it again, alone
+        raise CheckpointError(f"{manager.directory} was removed; the state of step {step} was not saved")
     if step in manager.all_steps():
         return
     # The next step may overwrite ("donate") these arrays at once: orbax has taken what it writes when save returns.

@@ -1,5 +1,6 @@
 """Data parallelism: one mesh axis, replicated state, split batches."""
 
+import os
 from typing import Any
 
 import jax
@@ -7,8 +8,19 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
+def check_devices() -> None:
+    """Raises ValueError where JAX cannot use the devices that the environment asks for."""
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = " ".join(str(error).split())
+        raise ValueError(f"JAX finds no device; unset or change JAX_PLATFORMS={asked} ({reason})") from None
+
+
 def make_mesh() -> Mesh:
     """All devices along one axis, "data"."""
+    check_devices()
     return Mesh(np.asarray(jax.devices()), ("data",))
 
 

@@ -58,6 +58,7 @@ def prepare(
     evals are the names of test protocols. Untrained nets need a training set for its mean and classes only, and none
     where the mean is known: given, as numbers in the config, or ImageNet's, published.
     """
+    sharding.check_devices()
     if jax.process_count() > 1:
         raise ValueError(
             f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"

@@ -136,6 +136,21 @@ def test_a_signal_reaches_a_loader_that_waits(tmp_path, signals, monkeypatch, nu
     assert (tmp_path / "checkpoints" / "1").is_dir()
 
 
+def test_a_directory_that_was_removed_is_not_made_again(tmp_path, monkeypatch):
+    batches, run = train.batches, tmp_path / "run"
+
+    def remove_at_the_third(*args):
+        for i, batch in enumerate(batches(*args)):
+            if i == 2:
+                shutil.rmtree(run)
+            yield batch
+
+    monkeypatch.setattr(train, "batches", remove_at_the_third)
+    with pytest.raises(checkpoint.CheckpointError, match="was removed; the state of step 3 was not saved"):
+        train.train(tiny_task(log_every_steps=6), run)
+    assert not run.exists()
+
+
 def test_a_signal_stops_evaluation(tmp_path, signals, monkeypatch):
     put = sharding.put_batch
 
