@@ -108,9 +108,10 @@ def _help(main: Callable[[list[str]], int], program: str) -> str:
 
 
 def _flag_help(flag: flags.Flag) -> Iterator[str]:
-    default = f" [{flag.default_as_str}]" if flag.default and flag.default_as_str else ""
+    default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+    text = f"{flag.help} [{default}]" if default else flag.help
     yield f"  --{'[no]' * bool(flag.boolean)}{flag.name}"
-    yield from textwrap.wrap(flag.help + default, 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    yield from textwrap.wrap(text, 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def refuse(message: str, code: int = 1) -> int:

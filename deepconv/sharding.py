@@ -12,10 +12,10 @@ def check_devices() -> None:
     """Raises ValueError where JAX cannot use the devices that the environment asks for."""
     try:
         jax.devices()
-    except RuntimeError as error:
+    except (AssertionError, RuntimeError) as error:  # the former, without a word, for a plugin that is not installed
         asked = os.environ.get("JAX_PLATFORMS", "")
-        reason = " ".join(str(error).split())
-        raise ValueError(f"JAX finds no device; unset or change JAX_PLATFORMS={asked} ({reason})") from None
+        reason = " ".join(str(error).split()) or "its plugin is not installed, or sees no device"
+        raise ValueError(f"JAX cannot use JAX_PLATFORMS={asked}: {reason}; unset it, or choose cpu") from None
 
 
 def make_mesh() -> Mesh:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import jax
 import numpy as np
@@ -68,6 +69,12 @@ def last_checkpoint(workdir):
 MISTAKES = [
     ([], "--config is missing"),
     (["--config=nothing.py"], "nothing.py does not exist"),
+    (["--config=README.md"], "README.md does not exist"),
+    ([f"--config={ROOT}/README.md"], "README.md is not a Python file"),
+    (["--config=resnet5"], "resnet5 does not exist; the nearest recipe is configs/resnet50.py"),
+    ([f"--config={ROOT}/configs/vgg61.py"], "configs/vgg19.py"),
+    (["--config=resnet50", "--data_dir=nowhere"], "imagenet2012 is not in nowhere"),
+    ([CIFAR, "--only_check_args"], "only_check_args"),
     ([CIFAR, "--config.model.dept=20"], 'the config has no field \'dept\' Did you mean "depth" instead of "dept"?'),
     ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
     ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
@@ -85,7 +92,6 @@ MISTAKES = [
         "lighting_until",
     ),
     ([CIFAR, "smoke"], "unknown argument 'smoke'"),
-    ([f"--config={ROOT}/README.md"], "README.md"),
     ([CIFAR, "--smoke", "--evals="], "--evals is empty"),
     (["--config", f"{ROOT}/configs/resnet34.py", "--config.model.shortcut=D"], "imagenet2012"),
     (["--config.seed=-1", f"--config={ROOT}/configs/resnet34.py"], "config.seed=-1"),
@@ -107,6 +113,7 @@ MISTAKES = [
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
+    (folder / "configs").symlink_to(ROOT / "configs")
     return answers(folder, "main", MISTAKES), folder
 
 
@@ -115,7 +122,9 @@ def test_a_mistake_is_answered_in_one_line(case, answered):
     results, folder = answered
     code, out, err, named = results[case]
     assert code == 2 and named in err and len(err.strip().splitlines()) == 1, err
-    assert not out and not [path for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json")]
+    assert not out and not [
+        path for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json") and path.name != "configs"
+    ]
 
 
 def test_killed_twice_and_resumed_is_bit_identical(tmp_path):
@@ -161,6 +170,41 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     code, out, err = finish(start(arguments, tmp_path))
     assert code == 0 and "train " not in out, err
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
+
+
+OWN = {"main": "--workdir", "predict": "--protocol", "benchmark": "--dense", "responses": "--run", "weights": "--from"}
+OWN |= {"ensemble": "--weights", "curves": "curves", "data.prepare": "--archives"}
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_names_every_flag_and_no_others(tmp_path, flag):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    modules = {f"deepconv.{name}": own for name, own in OWN.items()}
+    modules |= {"launch.local": "--data_dir", "experiments": "collect"}
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = {
+        module: subprocess.Popen([sys.executable, "-m", module, flag], cwd=tmp_path, env=environment, **streams)
+        for module in modules
+    }
+    for module, process in started.items():
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (0, ""), module
+        assert modules[module] in out and len(out.splitlines()) < 50, module
+        if module != "experiments":
+            assert all(f"\n  {shared}\n" in out for shared in ("--config", "--data_dir", "--workers", "--[no]smoke"))
+            assert "75  stopped" in out
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_platform_that_is_not_there_is_told_in_a_line(tmp_path):
+    for platform in ("nonsense", "cuda" if jax.default_backend() == "cpu" else "tpu"):
+        code, out, err = finish(start([QUICK, "--smoke"], tmp_path, JAX_PLATFORMS=platform))
+        assert code == 2 and f"JAX cannot use JAX_PLATFORMS={platform}: " in err and len(err.splitlines()) == 1, err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_version(tmp_path):
+    assert finish(start(["--version"], tmp_path)) == (0, f"deepconv {metadata.version('deepconv')}\n", "")
 
 
 # In place of absl, which commands import first: the main thread stays in C, as it does while XLA compiles
@@ -324,3 +368,9 @@ def test_a_test_that_is_killed_goes_on(tmp_path):
     # all crops of a picture as large as a crop are the same, and so are those of ten: means of it and its mirror image
     a, b = (np.load(tmp_path / "run" / f"probs.{name}.npy") for name in ("multi_crop", "ten_crop"))
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_benchmark_refuses_what_it_cannot_measure(tmp_path):
+    given = [(["--config=" + str(ROOT / "configs" / "resnet_cifar.py"), "--smoke", "--dense=32"], "no dense form")]
+    ((code, out, err, named),) = answers(tmp_path, "benchmark", given)
+    assert code == 2 and named in err and len(err.splitlines()) == 1 and not out
