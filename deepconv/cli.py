@@ -115,6 +115,7 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
 
 
 def refuse(message: str, code: int = 1) -> int:
-    """Say why on standard error, each line after the program's name; gives the exit code."""
-    print(f"deepconv: {message}", file=sys.stderr)
+    """Say why on standard error, each line but indented ones after the program's name; gives the exit code."""
+    for line in message.splitlines():
+        print(line if line.startswith(" ") else f"deepconv: {line}", file=sys.stderr)
     return code

@@ -221,6 +221,21 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         config.model.bn_group = group
 
 
+@contextlib.contextmanager
+def noting(mistakes: list[str]) -> Iterator[None]:
+    """Adds the message of a ValueError or OSError within this block to the mistakes, so that the next can be found."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        mistakes.append(str(error))
+
+
+def raise_all(mistakes: list[str]) -> None:
+    """Raises ValueError with a line for each mistake, if there are any."""
+    if mistakes:
+        raise ValueError("\n".join(dict.fromkeys(mistakes)))
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Fields that differ between two configs as plain dicts, a line each."""
     lines = []

@@ -47,20 +47,23 @@ def main(arguments: list[str]) -> int:
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
     from deepconv import checkpoint, preemption, protocols, runlog, train, weights
 
+    mistakes: list[str] = []
     try:
         config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source)
         workdir = Path(_WORKDIR.value or Path("runs", name)).expanduser()
         origin = _origin() if _INIT_FROM.value else {}
         if _INIT_LAYERS.value and not origin:
-            raise ValueError("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
+            mistakes.append("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
         if not _EVALS.value:
-            raise ValueError(f"--evals is empty; choose from {protocols.KNOWN}")
+            mistakes.append(f"--evals is empty; choose from {protocols.KNOWN}")
         untrained = _is_untrained(workdir, origin)
         if untrained:
             workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
             origin["train"] = False
         given = _statistics_of_source(workdir) if untrained else None
-        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
+        with config_lib.noting(mistakes):
+            task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
+        config_lib.raise_all(mistakes)
         start = {}
         if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
             source = Path(_INIT_FROM.value).expanduser()

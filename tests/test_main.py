@@ -176,6 +176,14 @@ OWN = {"main": "--workdir", "predict": "--protocol", "benchmark": "--dense", "re
 OWN |= {"ensemble": "--weights", "curves": "curves", "data.prepare": "--archives"}
 
 
+def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
+    wrong = ["--init_layers=conv1", "--config.optimizer.drop_at_steps=7", "--config.total_steps=6", "--evals=tencrop"]
+    ((code, out, err, _),) = answers(tmp_path, "main", [([CIFAR, "--smoke", *wrong], "")])
+    first, second, third = err.splitlines()
+    assert code == 2 and not out and all(line.startswith("deepconv: ") for line in (first, second, third))
+    assert "--init_layers" in first and "a drop comes at step 7" in second and "tencrop is not" in third
+
+
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_names_every_flag_and_no_others(tmp_path, flag):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -306,6 +306,16 @@ def test_data_that_cannot_be_prepared_so_is_refused(photos, overrides, named):
         photo_task(photos, **overrides)
 
 
+def test_all_mistakes_are_told_at_once_a_line_each(photos):
+    wrong = {"optimizer.drop_at_steps": (6,), "model.depth": 8}
+    with pytest.raises(ValueError) as error:
+        photo_task(photos, evals=["tencrop", "ten_crop", "dense"], **wrong)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    assert "a drop comes at step 6, not before the end" in lines[0] and "statistics.train" in lines[1]
+    assert lines[2].startswith("tencrop is not a protocol") and lines[3].startswith("dense: CifarResNet has no dense")
+
+
 def test_an_image_that_cannot_be_decoded_stops_with_the_state_saved(photos):
     store_statistics(photos)
     with pytest.raises(
@@ -328,7 +338,7 @@ def test_imagenet_has_published_statistics_but_no_mean_image(tmp_path):
         path.write_bytes(data)
     settings = {"data.eval_split": "train[:9]"}
     assert photo_task(tmp_path, **settings).statistics is statistics.PUBLISHED
-    with pytest.raises(FileNotFoundError, match="prepare statistics photos.*--config.data.mean=channel"):
+    with pytest.raises(ValueError, match="prepare statistics photos.*--config.data.mean=channel"):
         photo_task(tmp_path, **settings, **{"data.mean": "pixel"})
     # a net that is tested as it is given needs test images only, as long as nothing is averaged over others
     settings |= {"data.train_split": "nothing"}
