@@ -1,5 +1,7 @@
 """What the commands share: the flags that describe a run, help, answers of one line and exit codes."""
 
+import contextlib
+import ctypes
 import sys
 import textwrap
 import traceback
@@ -23,6 +25,7 @@ WORKERS = flags.DEFINE_integer("workers", 0, "Loader processes beside this one; 
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y still wins."
 )
+M_ARENA_MAX = -8  # of malloc.h
 EXIT_CODES = """Exit codes of all commands:
   0   done
   1   failed at work
@@ -33,6 +36,7 @@ EXIT_CODES = """Exit codes of all commands:
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
     """Parse the flags, run a command, and end the process with its exit code."""
+    _share_memory_between_threads()
     arguments = parse(sys.argv, main)
     try:
         code = main(arguments)
@@ -42,6 +46,15 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     preemption.leave(code)
+
+
+def _share_memory_between_threads() -> None:
+    """Let glibc keep two arenas of memory, and not eight for each core.
+
+    orbax starts threads for each checkpoint, and what they free stays in their arenas: 0.3 MB more for each checkpoint.
+    """
+    with contextlib.suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def load_config(

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -205,14 +206,46 @@ def test_help_names_every_flag_and_no_others(tmp_path, flag):
 
 
 def test_a_platform_that_is_not_there_is_told_in_a_line(tmp_path):
-    for platform in ("nonsense", "cuda" if jax.default_backend() == "cpu" else "tpu"):
-        code, out, err = finish(start([QUICK, "--smoke"], tmp_path, JAX_PLATFORMS=platform))
-        assert code == 2 and f"JAX cannot use JAX_PLATFORMS={platform}: " in err and len(err.splitlines()) == 1, err
+    for name in ("nonsense", "cuda" if jax.default_backend() == "cpu" else "tpu"):
+        code, out, err = finish(start([QUICK, "--smoke"], tmp_path, JAX_PLATFORMS=name))
+        assert code == 2 and f"JAX cannot use JAX_PLATFORMS={name}: " in err and len(err.splitlines()) == 1, err
     assert not [*tmp_path.iterdir()]
 
 
 def test_version(tmp_path):
     assert finish(start(["--version"], tmp_path)) == (0, f"deepconv {metadata.version('deepconv')}\n", "")
+
+
+ARENAS = """
+import ctypes, threading
+from deepconv import cli
+
+def main(arguments):
+    barrier = threading.Barrier(16)
+    def allocate():
+        kept = [bytes(10_000) for _ in range(100)]
+        barrier.wait()
+    threads = [threading.Thread(target=allocate) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    c = ctypes.CDLL(None)
+    c.fopen.restype = ctypes.c_void_p
+    file = ctypes.c_void_p(c.fopen(b"malloc.xml", b"w"))
+    c.malloc_info(0, file)
+    c.fclose(file)
+    return 0
+
+cli.run(main)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+def test_threads_share_two_arenas_of_memory(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", ARENAS], cwd=tmp_path, env=environment, check=True)
+    assert 1 <= (tmp_path / "malloc.xml").read_text().count("<heap nr=") <= 2
 
 
 # In place of absl, which commands import first: the main thread stays in C, as it does while XLA compiles
