@@ -62,6 +62,8 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
     Raises CheckpointError if the save before this one failed.
     """
     step = int(state.step)
+    if not Path(manager.directory).is_dir():  # orbax would make it again, alone
+        raise CheckpointError(f"{manager.directory} was removed; the state of step {step} was not saved")
     if step in manager.all_steps():
         return
     # The next step may overwrite ("donate") these arrays at once: orbax has taken what it writes when save returns.

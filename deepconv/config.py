@@ -104,6 +104,21 @@ TUPLES = {"train_scale", *DROPS}
 KINDS = {bool: "True or False", str: "text", ConfigDict: "a ConfigDict"}
 
 
+def find(name: str) -> Path:
+    """The file of a recipe: a path as it is, or a name in ./configs. Raises ValueError for one that is not there."""
+    path = runlog.expanded(name)
+    named = Path("configs", f"{path.name.removesuffix('.py')}.py")
+    found = named if len(path.parts) == 1 and not path.is_file() else path
+    if found.is_file() and found.suffix == ".py":
+        return found
+    problem = "is not a Python file" if found.exists() else "does not exist"
+    recipes = {file.stem: file for file in sorted(found.parent.glob("*.py"))} if found.parent.is_dir() else {}
+    if near := difflib.get_close_matches(found.stem, recipes, n=1):
+        raise ValueError(f"--config={name} {problem}; the nearest recipe is {recipes[near[0]]}")
+    known = f"recipes here: {', '.join(recipes)}" if recipes else "give the path of a recipe, which lie in configs/"
+    raise ValueError(f"--config={name} {problem}; {known}")
+
+
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False) -> ConfigDict:
     """The recipe in a Python file, shrunk if smoke, with {"model.depth": 56} and the like applied; these always win.
 
@@ -340,6 +355,21 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     config.update(log_every_steps=2, checkpoint_every_steps=3)
     if "bn_group" in config.model:
         config.model.bn_group = group
+
+
+@contextlib.contextmanager
+def noting(mistakes: list[str]) -> Iterator[None]:
+    """Adds the message of a ValueError or OSError within this block to the mistakes, so that the next can be found."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        mistakes.append(str(error))
+
+
+def raise_all(mistakes: list[str]) -> None:
+    """Raises ValueError with a line for each mistake, if there are any."""
+    if mistakes:
+        raise ValueError("\n".join(dict.fromkeys(mistakes)))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,11 +1,15 @@
 """curves.png of a run: `python -m deepconv.curves RUN_DIR ...`."""
 
-import sys
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from deepconv import runlog
+from deepconv import cli, runlog
 
 
 def draw(workdir: Path) -> Path:
@@ -29,16 +33,15 @@ def draw(workdir: Path) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Draw the curves of each run directory named."""
-    if not arguments:
-        print("usage: python -m deepconv.curves RUN_DIR ...", file=sys.stderr)
-        return 2
-    for name in arguments:
-        if not (Path(name) / "metrics.jsonl").is_file():
-            print(f"{name} is not the directory of a run: it has no metrics.jsonl", file=sys.stderr)
-            return 2
-        print(draw(Path(name)))
+    workdirs = [Path(name) for name in arguments[1:]]
+    if not workdirs:
+        return cli.refuse("no run directory is given: python -m deepconv.curves RUN_DIR ...", code=2)
+    if missing := [workdir for workdir in workdirs if not (workdir / "metrics.jsonl").is_file()]:
+        return cli.refuse(f"{missing[0]} is not the directory of a run: it has no metrics.jsonl", code=2)
+    for workdir in workdirs:
+        print(draw(workdir))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    cli.run(main)

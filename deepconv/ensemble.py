@@ -5,11 +5,16 @@
 Nothing is computed by a net: `python -m deepconv.main --evals=...` has left the files in the directories of runs.
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -100,4 +105,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=cli.parse)
+    cli.run(main)

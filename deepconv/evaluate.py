@@ -153,8 +153,12 @@ def probabilities(
         done += len(rows)
         show(done)
 
-    for rows, labels, batch in steps:
-        preemption.check()
+    while True:
+        with preemption.waiting():
+            step = next(steps, None)
+        if step is None:
+            break
+        rows, labels, batch = step
         shapes.add(batch["image"].shape)
         running.append((rows, labels, predict(state, sharding.put_batch(batch, net.mesh))))
         if len(running) > 1:  # while the device works, the host prepares what comes next

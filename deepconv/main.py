@@ -3,6 +3,11 @@
 Running the same command again goes on where it stopped, and does nothing where all is done.
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import dataclasses
 import hashlib
 import json
@@ -11,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Column, Table
@@ -49,21 +54,23 @@ def main(arguments: list[str]) -> int:
     from deepconv import checkpoint, preemption, protocols, train, weights
     from deepconv.data import sources
 
-    preemption.install()
+    mistakes: list[str] = []
     try:
         config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
         workdir = runlog.expanded(_WORKDIR.value or Path("runs", name))
         origin = _origin() if _INIT_FROM.value else {}
         if _INIT_LAYERS.value and not origin:
-            raise ValueError("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
+            mistakes.append("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
         if not _EVALS.value:
-            raise ValueError(f"--evals is empty; choose from {protocols.KNOWN}")
+            mistakes.append(f"--evals is empty; choose from {protocols.KNOWN}")
         untrained = _is_untrained(workdir, origin)
         if untrained:
             workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
             origin["train"] = False
         given = _statistics_of_source(workdir) if untrained else None
-        task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
+        with config_lib.noting(mistakes):
+            task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
+        config_lib.raise_all(mistakes)
         if _VERIFY_DATA.value:
             train_source, eval_source = (sources.verified(source) for source in (task.train_source, task.eval_source))
             task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
@@ -78,6 +85,7 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
 
+    code = 2
     try:
         with runlog.lock(workdir):
             data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
@@ -86,12 +94,12 @@ def main(arguments: list[str]) -> int:
             print(f"run directory: {workdir}", flush=True)
             if untrained:
                 print(f"the net of {_INIT_FROM.value} is tested as it is; --train would train it first", flush=True)
+            code = 1  # from here on, work is done
             _run(task, workdir, start)
     except preemption.Preempted as signal:
-        print(f"\nstopped by {signal}; the same command goes on from here: {workdir}", flush=True)
-        return preemption.EXIT_CODE
+        preemption.stop(str(signal))
     except (OSError, FloatingPointError, checkpoint.CheckpointError) as error:
-        return cli.refuse(str(error))
+        return cli.refuse(str(error), code)
     return 0
 
 
@@ -233,4 +241,4 @@ def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=cli.parse)
+    cli.run(main)

@@ -6,6 +6,11 @@ python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy 
 python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy --split=train --data_dir=DIR
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import functools
 import hashlib
 import io
@@ -17,13 +22,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from PIL import ExifTags, Image
 from PIL.Image import Transpose as Turn
 
-from deepconv import checkpoint, cli, evaluate, features, models, preemption, protocols, runlog, sharding, weights
+from deepconv import checkpoint, cli, evaluate, features, models, protocols, runlog, sharding, weights
 from deepconv import config as config_lib
 from deepconv.data import decode, sources, statistics
 from deepconv.state import TrainState
@@ -73,7 +78,6 @@ def upright(photo: str) -> bytes:
 def main(arguments: list[str]) -> int:
     """Photographs -> classes or features."""
     photos = arguments[1:]
-    preemption.install()
     try:
         _check_flags(photos)
         trained = load(runlog.expanded(FLAGS.run))
@@ -91,9 +95,6 @@ def main(arguments: list[str]) -> int:
             if FLAGS.plot:
                 draw(readable, probs, trained.classes).savefig(FLAGS.plot)
                 print(f"drawn to {FLAGS.plot}")
-    except preemption.Preempted as signal:
-        print(f"\nstopped by {signal}; features go on from here when the same command is given", flush=True)
-        return preemption.EXIT_CODE
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
     return 0 if len(readable) == len(photos) else 1
@@ -232,4 +233,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=cli.parse)
+    cli.run(main)

@@ -1,15 +1,24 @@
-"""Being told to stop: SIGTERM, SIGUSR1 and Ctrl-C become an exception where the run can be saved."""
+"""Stopping on SIGTERM, SIGUSR1 or Ctrl-C: at once or, while there is something to save, between two steps.
+
+Python runs the handler of a signal in the main thread, and not while that thread compiles. A thread of its own
+therefore watches for signals, and ends the process where nothing would be lost.
+"""
 
 import contextlib
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 EXIT_CODE = 75  # EX_TEMPFAIL: start the same command again
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 _received: signal.Signals | None = None
 _waiting = False
+_unsaved = False
 
 
 class Preempted(Exception):
@@ -17,11 +26,26 @@ class Preempted(Exception):
 
 
 def install() -> None:
-    """Take over the signals; nothing is interrupted before the next `check` or `waiting`."""
+    """Take over the signals. Commands call this before their imports, which take seconds."""
     global _received
     _received = None
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
     for number in SIGNALS:
         signal.signal(number, _handle)
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+
+
+def unsaved(value: bool) -> None:
+    """Say whether there is a state to save; while there is none, a signal ends the process at once.
+
+    Raises Preempted if a signal came while there was one.
+    """
+    global _unsaved
+    _unsaved = value
+    if not value:
+        check()
 
 
 def check() -> None:
@@ -42,11 +66,45 @@ def waiting() -> Iterator[None]:
         _waiting = False
 
 
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Threads and processes started within this block never see the signals, which reach the whole group."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, whatever its threads wait for: a disk may not answer. Loader processes end with it."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    os._exit(code)
+
+
+def stop(name: str) -> NoReturn:
+    """Say which signal came, and end the process."""
+    if os.isatty(1):
+        os.write(1, b"\033[?25h\n")  # a progress bar has hidden the cursor
+    os.write(2, f"deepconv: stopped by {name}; run the same command again to continue\n".encode())
+    leave(EXIT_CODE)
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     global _received, _waiting
-    if number == signal.SIGINT and _received == signal.SIGINT:
-        raise KeyboardInterrupt  # the second Ctrl-C: whoever types it does not want to wait
+    if not _unsaved:
+        return  # _watch ends the process
     _received = signal.Signals(number)
     if _waiting:
         _waiting = False
         raise Preempted(_received.name)
+
+
+def _watch(reader: int) -> None:
+    interrupts = 0
+    while True:
+        (number,) = os.read(reader, 1)
+        interrupts += number == signal.SIGINT
+        if number in SIGNALS and (not _unsaved or interrupts == 2):  # whoever types Ctrl-C twice does not want to wait
+            stop(signal.Signals(number).name)

@@ -7,6 +7,11 @@ in order. Responses are what a convolution puts out after BatchNorm, before the 
 not said; here it is the recipe's test split, over images, places and channels, BatchNorm as in tests.
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from deepconv import checkpoint, cli, evaluate, features, predict, preemption, protocols, runlog
+from deepconv import checkpoint, cli, evaluate, features, predict, protocols, runlog
 from deepconv.data import augment, sources
 from deepconv.models.layers import BatchNorm
 from deepconv.state import TrainState
@@ -25,7 +30,6 @@ from deepconv.state import TrainState
 
 def main(arguments: list[str]) -> int:
     """A run -> responses.json in its directory."""
-    preemption.install()
     try:
         if len(arguments) > 1 or not flags.FLAGS.run:
             raise ValueError("--run=RUN_DIR is what is needed, and nothing else but --data_dir=DIR")
@@ -36,8 +40,6 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{run}: responses are for nets with BatchNorm on images of one size, those of Fig. 7")
         source = sources.find(data.name, data.eval_split, cli.DATA_DIR.value, data.image_size)
         write(trained, source, run / "responses.json")
-    except preemption.Preempted as signal:
-        return cli.refuse(f"stopped by {signal}; the same command goes on", preemption.EXIT_CODE)
     except (ValueError, OSError, checkpoint.CheckpointError) as error:
         return cli.refuse(str(error), code=2)
     return 0
@@ -94,4 +96,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=cli.parse)
+    cli.run(main)

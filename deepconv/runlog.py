@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
@@ -25,14 +26,21 @@ Content = TypeVar("Content", dict, list)
 def lock(workdir: Path) -> Iterator[None]:
     """Hold a run's directory, made if need be; raises BlockingIOError while another process holds it.
 
-    The lock belongs to this process and dies with it, however it dies.
+    The lock belongs to this process and dies with it, however it dies. Raises FileNotFoundError, when it is left, if
+    the directory was removed or replaced meanwhile.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / "lock").open("a+") as file:
+    path = workdir / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(f"{path} is a symbolic link, and a lock has to be a file; remove it") from None
+        raise
+    with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             holder = file.read().strip() or "unknown"
             raise BlockingIOError(
                 f"{workdir} is in use by another process ({holder}); wait for it, or give another --workdir"
@@ -40,7 +48,13 @@ def lock(workdir: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
+                raise FileNotFoundError(
+                    f"{workdir} was removed or replaced while this run used it; give another --workdir"
+                )
 
 
 def expanded(path: str | Path) -> Path:

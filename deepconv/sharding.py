@@ -1,5 +1,6 @@
 """Data parallelism: one mesh axis, replicated state, split batches."""
 
+import os
 from typing import Any
 
 import jax
@@ -7,8 +8,19 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
+def check_devices() -> None:
+    """Raises ValueError where JAX cannot use the devices that the environment asks for."""
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:  # the former, without a word, for a plugin that is not installed
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = " ".join(str(error).split()) or "its plugin is not installed, or sees no device"
+        raise ValueError(f"JAX cannot use JAX_PLATFORMS={asked}: {reason}; unset it, or choose cpu") from None
+
+
 def make_mesh() -> Mesh:
     """All devices along one axis, "data"."""
+    check_devices()
     return Mesh(np.asarray(jax.devices()), ("data",))
 
 

@@ -54,47 +54,61 @@ def prepare(
     untrained: bool = False,
     given: Statistics | None = None,
 ) -> Task:
-    """Check a config as far as can be without reading data. Raises ValueError, or OSError where data is not there.
+    """Check a config as far as can be without reading data. Raises ValueError with a line for each mistake found.
 
     evals are the names of test protocols. Untrained nets need a training set for its mean and classes only, and none
-    where the mean is known: given, as numbers in the config, or ImageNet's, published.
+    where the mean is known, as numbers in the config or ImageNet's, published. Statistics that are given are used in
+    place of the training set's.
     """
-    if jax.process_count() > 1:
-        raise ValueError(
-            f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
-        )
+    mistakes: list[str] = []
+    noting = functools.partial(config_lib.noting, mistakes)
+    with noting():
+        sharding.check_devices()
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
+            )
     config_lib.check_fields(config)
     data, size = config.data, config.data.image_size
     for field, values in DATA_CHOICES.items():
         if data.get(field, values[0]) not in values:
-            raise ValueError(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
-    statistics.check(data)
-    find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
-    eval_source = find(data.name, data.eval_split)
-    known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
-    alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
-    train_source = eval_source if alone else find(data.name, data.train_split)
-    if not alone:
-        config_lib.check_together(config, train_source.examples, jax.device_count())
+            mistakes.append(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
+    with noting():
+        statistics.check(data)
+    with noting():
+        find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
+        eval_source = find(data.name, data.eval_split)
+        known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
+        alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
+        train_source = eval_source if alone else find(data.name, data.train_split)
+    config_lib.raise_all(mistakes)
+
     steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
-    model = models.create(config.model, len(train_source.classes))
-    try:
-        shapes = weights.shapes_of(model, size)
-    except (ArithmeticError, TypeError, ValueError) as error:
-        raise ValueError(f"config.model cannot take images of config.data.image_size={size} pixels: {error}") from error
-    if unknown := sorted(set(config.optimizer.get("layers", {})) - set(shapes["params"])):
-        raise ValueError(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(shapes['params'])}")
-    geometry = pipeline.geometry(data, train_source.size)
+    if not alone:
+        with noting():
+            config_lib.check_together(config, train_source.examples, jax.device_count())
+    with noting():
+        geometry = pipeline.geometry(data, train_source.size)
+    with noting():
+        stored = given or _stored_statistics(data, train_source, data_dir, training=not untrained)
+    with noting():
+        model = models.create(config.model, len(train_source.classes))
+        shapes = _shapes(model, size)
+        if unknown := sorted(set(config.optimizer.get("layers", {})) - set(shapes["params"])):
+            mistakes.append(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(shapes['params'])}")
+        parts = {}
+        for name in ("center", *evals):
+            with noting():
+                batch_norm = "batch_stats" in shapes
+                parts[name] = protocols.parts(name, data, eval_source.size, model, batch_norm)
+    config_lib.raise_all(mistakes)
     _check_memory(config, shapes, geometry.size if geometry else min(train_source.size))
-    parts = functools.partial(
-        protocols.parts, data=data, size=eval_source.size, model=model, batch_norm="batch_stats" in shapes
-    )
     return Task(
         config=config,
         train_source=train_source,
         eval_source=eval_source,
         geometry=geometry,
-        statistics=given or _stored_statistics(data, train_source, data_dir, training=not untrained),
+        statistics=stored,
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=0 if untrained else steps(config, "total"),
@@ -103,7 +117,7 @@ def prepare(
         else None,
         mesh=sharding.make_mesh(),
         workers=workers,
-        protocols={name: parts(name) for name in ("center", *evals)},
+        protocols=parts,
     )
 
 
@@ -121,6 +135,13 @@ def _check_memory(config: ConfigDict, shapes: Any, side: int) -> None:
             f"config.batch_size={config.batch_size} images of config.data.image_size={size} pixels and the net need "
             f"more than {needed / 1e9:.3g} GB of memory, and this machine has {there / 1e9:.3g}; take fewer or smaller"
         )
+
+
+def _shapes(model: nn.Module, size: int) -> Any:
+    try:
+        return weights.shapes_of(model, size)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"config.model cannot take images of config.data.image_size={size} pixels: {error}") from error
 
 
 def _has_published(data: ConfigDict, source: sources.Source) -> bool:
@@ -332,7 +353,8 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                     break
                 with preemption.waiting():
                     batch = next(loader)
-                state, step_metrics = step_fn(state, batch)
+                state, step_metrics = step_fn(state, batch)  # the first one compiles
+                preemption.unsaved(True)
                 step += 1
                 window.append(step_metrics)
                 if len(window) > 1:
@@ -358,6 +380,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     finally:
         checkpoint.wait(manager)
         manager.close()
+        preemption.unsaved(False)
     return state, computed
 
 

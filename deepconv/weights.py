@@ -7,6 +7,11 @@ A file does not say how its net is built and what images it takes. --library say
 timm, --input for images alone; what is said is kept with the run. Only arrays are read and written, never code.
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import json
 import math
 import sys
@@ -21,11 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
-from absl import app, flags
+from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from deepconv import checkpoint, conventions, models, optim, runlog
+from deepconv import checkpoint, conventions, models, optim, runlog, sharding
 from deepconv import config as config_lib
 from deepconv.data import sources, statistics
 from deepconv.models.alexnet import AlexNet
@@ -402,6 +407,7 @@ def main(arguments: list[str]) -> int:
     try:
         if what not in needed:
             raise ValueError(f"{what or 'nothing'!r} is not a command; it is `import` or `export`, then flags")
+        sharding.check_devices()
         if missing := [f"--{name}" for name in needed[what] if not given[name].present]:
             raise ValueError(f"{what} needs {', '.join(missing)}")
         library, images = given["library"].value or "", given["input"].value or ""
@@ -423,13 +429,15 @@ def main(arguments: list[str]) -> int:
                 order = "BGR" if conventions.in_bgr(library, images) else "RGB"
                 std = ",".join(f"{value:g}" for value in takes.std.ravel())
                 print(f"its net takes {order} from 0 to 255 less {_written(takes.mean)}, divided by {std}")
-    except (ValueError, OSError, checkpoint.CheckpointError) as error:
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+    except checkpoint.CheckpointError as error:
         return cli.refuse(str(error))
     return 0
 
 
 if __name__ == "__main__":
-    from deepconv.cli import parse
+    from deepconv import cli
 
     define_flags()
-    app.run(main, flags_parser=parse)
+    cli.run(main)

@@ -24,7 +24,8 @@ COMMANDS = ("status", "show", "collect", "render", "smoke")
 
 def main(arguments: list[str]) -> int:
     """Parse and do."""
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__.split("\n")[0])
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__, formatter_class=plain)
     parser.add_argument("command", nargs="?", default="status", choices=COMMANDS, help="what to do [status]")
     parser.add_argument("entry", nargs="*", help="alexnet/table1, ..., or a paper: alexnet, vgg, resnet [all]")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the directories of runs lie [runs]")

@@ -3,51 +3,93 @@
     python -m launch.local resnet/table6 --data_dir=DIR
 
 A run begins when the one whose weights it starts from is done. The same command again goes on where it was stopped, as
-every run does. Flags that all of deepconv's commands have may follow the entries.
+every run does. Only --data_dir and --workers may follow the entries; every run gets them.
 """
+
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports
 
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
-from deepconv import jobs, results
+from absl import flags
+
+from deepconv import cli, jobs, preemption, results
+from deepconv.tables import Run
 from experiments import entries
+
+PASSED_ON = ("data_dir", "workers")
 
 
 def main(arguments: list[str]) -> int:
     """Give the commands of what the entries lack."""
-    names = [argument for argument in arguments if not argument.startswith("--")]
-    flags = [argument for argument in arguments if argument.startswith("--")]
-    if not names:
-        print(__doc__, file=sys.stderr)
-        return 2
+    given = flags.FLAGS
+    passed = [f"--{name}={given[name].value}" for name in PASSED_ON if given[name].present]
     try:
-        if alone := [flag for flag in flags if "=" not in flag]:
-            raise ValueError(f"{alone[0]} has no value; flags are written --name=value")
-        chosen = entries.load(names)
-    except ValueError as error:
-        print(f"launch: {error}", file=sys.stderr)
-        return 2
-    begun: list[subprocess.Popen] = []
-
-    def start(name: str, command: jobs.Command) -> Callable[[], int | None]:
-        print(f"== {name}: python -m {' '.join(command)}", flush=True)
-        begun.append(subprocess.Popen([sys.executable, "-m", *command]))
-        return begun[-1].poll
-
-    # A run that is told to stop saves its state and says so by its exit code. Ctrl-C in a terminal tells it by itself.
-    signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in begun if process.poll() is None])
-    signal.signal(signal.SIGINT, lambda *_: None)
-    todo = jobs.missing(
-        chosen, {name: results.read(entries.RESULTS / f"{name}.json") for name in chosen}, "runs", flags
-    )
-    failed = jobs.follow(todo, 1, start)
+        if len(arguments) == 1:
+            raise ValueError("no entry is given, such as resnet/table6; python -m experiments lists them")
+        if other := [name for name in ("config", "smoke") if given[name].present]:
+            raise ValueError(f"--{other[0]} belongs to one run; entries say what their runs are")
+        chosen = entries.load(arguments[1:])
+        done = {name: results.read(entries.RESULTS / f"{name}.json") for name in chosen}
+        todo = jobs.missing(chosen, done, "runs", passed)
+        check_data(run for table in chosen.values() for row in table.rows for run in row.runs if run.name in todo)
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+    failed = follow(todo)
     for name, code in failed.items():
         print(f"launch: not done: {name} (exit code {code})", file=sys.stderr)
     print(f"{len(todo) - len(failed)} of {len(todo)} runs are done; python -m experiments collect reads them")
     return jobs.STOPPED if jobs.STOPPED in failed.values() else int(bool(failed))
 
 
+def check_data(runs: Iterable[Run]) -> None:
+    """Raises ValueError with a line for each data set that the runs need and that is not there."""
+    from deepconv.data import sources
+
+    problems = {}
+    for run in runs:
+        data = run.load().data
+        for split in (data.train_split, data.eval_split):
+            try:
+                sources.find(data.name, split, cli.DATA_DIR.value, data.image_size, data.get("train_scale"))
+            except (ValueError, OSError) as error:
+                problems.setdefault(data.name, str(error))
+    if problems:
+        raise ValueError("\n".join(problems.values()))
+
+
+def follow(todo: Mapping[str, jobs.Job]) -> dict[str, int]:
+    """Do all jobs; gives the exit codes that are not 0. A signal is passed on, and nothing is begun after it."""
+    begun: list[subprocess.Popen] = []
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        for process in begun:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+    def start(name: str, command: jobs.Command) -> Callable[[], int | None]:
+        if stopped:
+            return lambda: jobs.STOPPED
+        print(f"== {name}: python -m {' '.join(command)}", flush=True)
+        begun.append(subprocess.Popen([sys.executable, "-m", *command]))
+        return lambda process=begun[-1]: ended(process.poll())
+
+    def ended(code: int | None) -> int | None:
+        return jobs.STOPPED if stopped and code and code < 0 else code  # a signal came before its handlers were there
+
+    preemption.unsaved(True)  # from here on, the handler below answers signals
+    for number in preemption.SIGNALS:
+        signal.signal(number, stop)
+    return jobs.follow(todo, 1, start)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    cli.run(main)

@@ -57,7 +57,6 @@ def cifar_dir():
 # A process that has imported everything, and a child of it for each command: imports take longer than answers.
 ANSWER = """
 import importlib, json, os, sys, warnings
-from absl import app
 from deepconv import checkpoint, cli, evaluate, preemption, runlog, train, weights
 module, commands = importlib.import_module(sys.argv[1]), json.loads(sys.argv[2])
 getattr(module, "define_flags", lambda: None)()
@@ -69,7 +68,7 @@ for i, arguments in enumerate(commands):
         for stream in (1, 2):
             os.dup2(os.open(f"{i}.{stream}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
         sys.argv = [module.__name__, *arguments]
-        app.run(module.main, flags_parser=cli.parse)
+        cli.run(module.main)
     codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 json.dump(codes, open("codes.json", "w"))
 """

@@ -13,14 +13,14 @@ LAYERS = {
     "optim": set(),
     "config": {"runlog"},
     "runlog": set(),
-    "curves": {"runlog"},
+    "curves": {"cli", "preemption", "runlog"},
     "checkpoint": {"runlog", "state"},
     "data.statistics": set(),
     "data.shapes": set(),
     "data.decode": set(),
     "data.augment": {"data.statistics"},
     "data.sources": {"runlog", "data.decode", "data.shapes"},
-    "data.pipeline": {"data.decode", "data.sources"},
+    "data.pipeline": {"preemption", "data.decode", "data.sources"},
     "data.writer": {"runlog"},
     "data.archives": {"data.decode", "data.sources", "data.writer"},
     "data.prepare": {
@@ -32,7 +32,7 @@ LAYERS = {
         "data.sources",
         "data.statistics",
     }
-    | {"data.writer"},
+    | {"preemption", "data.writer"},
     "models.layers": set(),
     "models.alexnet": {"models.layers"},
     "models.vgg": {"models.layers"},
@@ -41,7 +41,7 @@ LAYERS = {
     "protocols": set(),
     "evaluate": {"metrics", "models.layers", "preemption", "protocols", "runlog", "sharding", "state"}
     | {"data.statistics", "data.augment", "data.decode", "data.pipeline", "data.sources"},
-    "ensemble": {"cli", "evaluate", "metrics", "runlog"},
+    "ensemble": {"cli", "evaluate", "metrics", "preemption", "runlog"},
     "features": {"evaluate", "protocols", "runlog", "sharding", "state", "data.augment", "data.sources"},
     "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "protocols", "sharding", "state"}
     | {"config", "runlog", "weights", "data.decode", "data.sources", "data.statistics"},
@@ -58,7 +58,7 @@ LAYERS = {
         "data.sources",
         "data.statistics",
     },
-    "cli": {"config", "runlog"},
+    "cli": {"config", "preemption", "runlog"},
     "weights": {
         "checkpoint",
         "cli",
@@ -70,7 +70,7 @@ LAYERS = {
         "models.vgg",
         "optim",
     }
-    | {"runlog", "state", "data.sources", "data.statistics"},
+    | {"preemption", "runlog", "sharding", "state", "data.sources", "data.statistics"},
     "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "protocols", "runlog"}
     | {"conventions", "data.sources", "data.statistics", "train", "weights"},
     "responses": {"checkpoint", "cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
@@ -79,7 +79,7 @@ LAYERS = {
     "jobs": {"preemption", "tables"},
     "counts": {"models", "state", "tables", "weights"},
     "results": {"config", "ensemble", "evaluate", "metrics", "runlog", "tables"},
-    "benchmark": {"cli", "evaluate", "protocols", "runlog", "sharding", "train"}
+    "benchmark": {"cli", "evaluate", "preemption", "protocols", "runlog", "sharding", "train"}
     | {"data.decode", "data.pipeline", "data.sources"},
 }
 

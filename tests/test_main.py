@@ -1,21 +1,29 @@
 """The command, as a person types it."""
 
+import contextlib
 import functools
 import json
 import os
+import platform
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from conftest import CACHE, ROOT, answers
+from PIL import Image
 
+from deepconv.data import prepare
+
+COMMANDS = [f"deepconv.{name}" for name in ("main", "predict", "benchmark", "responses", "ensemble", "weights")]
+COMMANDS += ["deepconv.curves", "deepconv.data.prepare"]
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
 QUICK = f"--config={ROOT}/configs/quickstart.py"
@@ -62,7 +70,13 @@ def last_checkpoint(workdir):
 
 MISTAKES = [
     ([], "--config is missing"),
-    (["--config=nothing.py"], "nothing.py is not a Python file"),
+    (["--config=nothing.py"], "nothing.py does not exist"),
+    (["--config=README.md"], "README.md does not exist"),
+    ([f"--config={ROOT}/README.md"], "README.md is not a Python file"),
+    (["--config=resnet5"], "resnet5 does not exist; the nearest recipe is configs/resnet50.py"),
+    ([f"--config={ROOT}/configs/vgg61.py"], "configs/vgg19.py"),
+    (["--config=resnet50", "--data_dir=nowhere"], "imagenet2012 is not in nowhere"),
+    ([CIFAR, "--only_check_args"], "only_check_args"),
     ([CIFAR, "--config.model.dept=20"], 'the config has no field \'dept\' Did you mean "depth" instead of "dept"?'),
     ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
     ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
@@ -80,7 +94,6 @@ MISTAKES = [
         "lighting_until",
     ),
     ([CIFAR, "smoke"], "unknown argument 'smoke'"),
-    ([f"--config={ROOT}/README.md"], "README.md"),
     ([CIFAR, "--smoke", "--evals="], "--evals is empty"),
     (["--config", f"{ROOT}/configs/resnet34.py", "--config.model.shortcut=D"], "imagenet2012"),
     (["--config.seed=-1", f"--config={ROOT}/configs/resnet34.py"], "config.seed=-1"),
@@ -115,6 +128,7 @@ MISTAKES = [
 def answered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
     (folder / "empty.py").write_text("")
+    (folder / "configs").symlink_to(ROOT / "configs")
     return answers(folder, "main", MISTAKES), folder
 
 
@@ -123,7 +137,8 @@ def test_a_mistake_is_answered_in_one_line(case, answered):
     results, folder = answered
     code, out, err, named = results[case]
     assert code == 2 and named in err and len(err.strip().splitlines()) == 1, err
-    assert not out and not [path for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json", ".py")]
+    left = {path.name for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json", ".py")}
+    assert not out and left == {"configs"}
 
 
 def test_killed_twice_and_resumed_is_bit_identical(tmp_path):
@@ -156,13 +171,13 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
     process.send_signal(signal.SIGSTOP)  # so that it is not done before the other has looked
     code, _, err = finish(start(arguments, tmp_path))
-    assert code == 1 and "in use by another process" in err
+    assert code == 2 and "in use by another process" in err
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     code, out, err = finish(process)
-    assert code == 75 and "stopped by SIGTERM" in out, err
+    assert code == 75 and "stopped by SIGTERM" in err, err
     code, _, err = finish(start([*arguments, "--config.seed=1"], tmp_path))
-    assert code == 1 and "seed: 0 in the run, 1 now" in err
+    assert code == 2 and "seed: 0 in the run, 1 now" in err
     code, _, err = finish(start([*SHORT, "--init_from=run", "--workdir=child"], tmp_path))
     assert code == 2 and "--init_from=run is a run that is not finished (step" in err and err.count("\n") == 1, err
     assert not (tmp_path / "child").exists()
@@ -177,6 +192,153 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     assert [start["from_step"] == 0 for start in starts] == [True, False]  # those of training, and none of a test
     assert set(json.loads((tmp_path / "run" / "eval.ten_crop.json").read_text())) >= {"time", "commit", "versions"}
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
+
+
+OWN = {"main": "--workdir", "predict": "--protocol", "benchmark": "--dense", "responses": "--run", "weights": "--from"}
+OWN |= {"ensemble": "--weights", "curves": "curves", "data.prepare": "--archives"}
+
+
+def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
+    wrong = ["--init_layers=conv1", "--config.optimizer.drop_at_steps=7", "--config.total_steps=6", "--evals=tencrop"]
+    ((code, out, err, _),) = answers(tmp_path, "main", [([CIFAR, "--smoke", *wrong], "")])
+    first, second, third = err.splitlines()
+    assert code == 2 and not out and all(line.startswith("deepconv: ") for line in (first, second, third))
+    assert "--init_layers" in first and "a drop comes at step 7" in second and "tencrop is not" in third
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_names_every_flag_and_no_others(tmp_path, flag):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    modules = {f"deepconv.{name}": own for name, own in OWN.items()}
+    modules |= {"launch.local": "--data_dir", "experiments": "collect"}
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = {
+        module: subprocess.Popen([sys.executable, "-m", module, flag], cwd=tmp_path, env=environment, **streams)
+        for module in modules
+    }
+    for module, process in started.items():
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (0, ""), module
+        assert modules[module] in out and len(out.splitlines()) < 50, module
+        if module != "experiments":
+            assert all(f"\n  {shared}\n" in out for shared in ("--config", "--data_dir", "--workers", "--[no]smoke"))
+            assert "75  stopped" in out
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_platform_that_is_not_there_is_told_in_a_line(tmp_path):
+    for name in ("nonsense", "cuda" if jax.default_backend() == "cpu" else "tpu"):
+        code, out, err = finish(start([QUICK, "--smoke"], tmp_path, JAX_PLATFORMS=name))
+        assert code == 2 and f"JAX cannot use JAX_PLATFORMS={name}: " in err and len(err.splitlines()) == 1, err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_version(tmp_path):
+    assert finish(start(["--version"], tmp_path)) == (0, f"deepconv {metadata.version('deepconv')}\n", "")
+
+
+ARENAS = """
+import ctypes, threading
+from deepconv import cli
+
+def main(arguments):
+    barrier = threading.Barrier(16)
+    def allocate():
+        kept = [bytes(10_000) for _ in range(100)]
+        barrier.wait()
+    threads = [threading.Thread(target=allocate) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    c = ctypes.CDLL(None)
+    c.fopen.restype = ctypes.c_void_p
+    file = ctypes.c_void_p(c.fopen(b"malloc.xml", b"w"))
+    c.malloc_info(0, file)
+    c.fclose(file)
+    return 0
+
+cli.run(main)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+def test_threads_share_two_arenas_of_memory(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", ARENAS], cwd=tmp_path, env=environment, check=True)
+    assert 1 <= (tmp_path / "malloc.xml").read_text().count("<heap nr=") <= 2
+
+
+# In place of absl, which commands import first: the main thread stays in C, as it does while XLA compiles
+STUCK = """
+import ctypes
+c, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+c.pthread_mutex_lock(lock)
+print("stuck", flush=True)
+c.pthread_mutex_lock(lock)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_stop_during_imports_and_compilation_takes_effect_at_once(tmp_path, module, number):
+    (tmp_path / "absl.py").write_text(STUCK)
+    for name in ("jax", "numpy", "matplotlib"):
+        (tmp_path / f"{name}.py").write_text("import absl")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", module], env=environment, **streams)
+    assert process.stdout.readline() == "stuck\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    expected = f"deepconv: stopped by {number.name}; run the same command again to continue\n"
+    assert (process.returncode, err) == (75, expected)
+
+
+RECIPE = """
+import sys
+sys.path.insert(0, {configs!r})
+from resnet_cifar import get_config as resnet_cifar
+
+def get_config():
+    config = resnet_cifar()
+    config.data.update(name="photos", eval_split="train", image_size=16, augment="crop_flip")
+    config.data.update(train_scale=(16, 16), test_scale=16, central_square=False)
+    config.model.depth, config.batch_size, config.log_every_steps = 8, 4, 1
+    return config
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_that_is_stuck_does_not_keep_a_stopped_run(tmp_path, workers):
+    folder = tmp_path / "photos" / "train" / "class"
+    folder.mkdir(parents=True)
+    for number in range(20):
+        Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(folder / f"{number}.png")
+    prepare.compute_statistics("photos", tmp_path, "train", 16)
+    (tmp_path / "recipe.py").write_text(RECIPE.format(configs=str(ROOT / "configs")))
+    arguments = ["--config=recipe.py", f"--data_dir={tmp_path}", "--workdir=run", f"--workers={workers}"]
+    process = start(arguments, tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, process)
+    for file in folder.iterdir():
+        fifo = file.with_suffix(".fifo")
+        os.mkfifo(fifo)
+        fifo.replace(file)
+
+    def is_read():  # which opens one to write, and so keeps its reader waiting
+        for file in folder.iterdir():
+            with contextlib.suppress(OSError):
+                return os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+
+    wait_for(is_read, process)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert code == 75 and len(children) >= workers and not any(map(alive, children)), err
+    assert err == "deepconv: stopped by SIGTERM; run the same command again to continue\n"
+    step, _ = last_checkpoint(tmp_path / "run")
+    assert step >= json.loads(metrics.read_text().splitlines()[-1])["step"] > 2
 
 
 def test_a_disk_that_is_full_is_told_and_the_older_checkpoint_goes_on(tmp_path):
@@ -222,7 +384,7 @@ def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = finish(start([*SHORT, "--workdir=file/run"], tmp_path))
-    assert code == 1 and "file/run" in err and len(err.strip().splitlines()) == 1
+    assert code == 2 and "file/run" in err and len(err.strip().splitlines()) == 1
 
 
 def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
@@ -247,7 +409,7 @@ def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     whole = (tmp_path / "net.safetensors").read_bytes()
     (tmp_path / "net.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     code, _, err = finish(start([*given, "--evals=ten_crop", "--config.batch_size=32"], tmp_path))
-    assert code == 1 and "init_sha256" in err
+    assert code == 2 and "init_sha256" in err
     # later, neither the file nor a look at it is needed, and only what is new is tested
     (tmp_path / "net.safetensors").unlink()
     code, out, err = finish(start([*given, "--evals=center,ten_crop", "--config.batch_size=32"], tmp_path))
@@ -281,3 +443,9 @@ def test_a_test_that_is_killed_goes_on(tmp_path):
     # all crops of a picture as large as a crop are the same, and so are those of ten: means of it and its mirror image
     a, b = (np.load(tmp_path / "run" / f"probs.{name}.npy") for name in ("multi_crop", "ten_crop"))
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_benchmark_refuses_what_it_cannot_measure(tmp_path):
+    given = [(["--config=" + str(ROOT / "configs" / "resnet_cifar.py"), "--smoke", "--dense=32"], "no dense form")]
+    ((code, out, err, named),) = answers(tmp_path, "benchmark", given)
+    assert code == 2 and named in err and len(err.splitlines()) == 1 and not out

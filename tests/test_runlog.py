@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -81,6 +82,23 @@ with runlog.lock(Path({str(tmp_path)!r})):
         pass
 
 
+def test_a_lock_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "lock").symlink_to("other")
+    with pytest.raises(OSError, match="lock is a symbolic link"), runlog.lock(tmp_path):
+        pass
+    assert (tmp_path / "other").read_text() == "mine"
+
+
+def test_a_directory_that_was_removed_while_it_was_used_is_noticed(tmp_path):
+    with pytest.raises(FileNotFoundError, match="was removed or replaced"), runlog.lock(tmp_path / "run"):
+        shutil.rmtree(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="was removed or replaced"), runlog.lock(tmp_path / "run"):
+        shutil.rmtree(tmp_path / "run")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "lock").touch()
+
+
 def test_starts_are_recorded_and_differences_told(tmp_path, monkeypatch):
     assert runlog.record_start(tmp_path) == [] and runlog.record_start(tmp_path) == []
     monkeypatch.setenv("XLA_FLAGS", "--other")
@@ -95,10 +113,10 @@ def test_curves_are_drawn(tmp_path, capsys):
     tmp_path.mkdir()
     for step in range(1, 6):
         runlog.append_metrics(tmp_path, {"step": step, "train_top1_error": 90 / step, "test_top1_error": 80 / step})
-    assert curves.main([str(tmp_path)]) == 0
+    assert curves.main(["curves", str(tmp_path)]) == 0
     picture = np.asarray(Image.open(capsys.readouterr().out.strip()).convert("RGB"))
     assert picture.shape[0] > 300 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
-    assert curves.main([]) == 2 and curves.main([str(tmp_path / "nothing")]) == 2
+    assert curves.main(["curves"]) == 2 and curves.main(["curves", str(tmp_path / "nothing")]) == 2
 
 
 def test_top_k_error_by_hand():

@@ -30,6 +30,7 @@ def signals():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.set_wakeup_fd(-1)
     preemption._received = None
 
 
@@ -183,14 +184,32 @@ def test_tests_follow_epochs_that_are_no_whole_number_of_steps(tmp_path):
 
 @pytest.mark.parametrize("number", preemption.SIGNALS)
 def test_a_signal_reaches_a_loader_that_waits(tmp_path, signals, monkeypatch, number):
-    def stuck(*args):
+    batches = train.batches
+
+    def stuck_at_the_second(*args):
+        yield next(batches(*args))
         threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
         threading.Event().wait(60)
-        yield
 
-    monkeypatch.setattr(train, "batches", stuck)
+    monkeypatch.setattr(train, "batches", stuck_at_the_second)
     with pytest.raises(preemption.Preempted, match=signal.Signals(number).name):
         train.train(tiny_task(), tmp_path)
+    assert (tmp_path / "checkpoints" / "1").is_dir()
+
+
+def test_a_directory_that_was_removed_is_not_made_again(tmp_path, monkeypatch):
+    batches, run = train.batches, tmp_path / "run"
+
+    def remove_at_the_third(*args):
+        for i, batch in enumerate(batches(*args)):
+            if i == 2:
+                shutil.rmtree(run)
+            yield batch
+
+    monkeypatch.setattr(train, "batches", remove_at_the_third)
+    with pytest.raises(checkpoint.CheckpointError, match="was removed; the state of step 3 was not saved"):
+        train.train(tiny_task(log_every_steps=6), run)
+    assert not run.exists()
 
 
 def test_a_signal_stops_evaluation(tmp_path, signals, monkeypatch):
@@ -348,6 +367,16 @@ def test_data_that_cannot_be_prepared_so_is_refused(photos, overrides, named):
         photo_task(photos, **overrides)
 
 
+def test_all_mistakes_are_told_at_once_a_line_each(photos):
+    wrong = {"optimizer.drop_at_steps": (6,), "model.depth": 8}
+    with pytest.raises(ValueError) as error:
+        photo_task(photos, evals=["tencrop", "ten_crop", "dense"], **wrong)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    assert "a drop comes at step 6, not before the end" in lines[0] and "statistics.train" in lines[1]
+    assert lines[2].startswith("tencrop is not a protocol") and lines[3].startswith("dense: CifarResNet has no dense")
+
+
 def test_an_image_that_cannot_be_decoded_stops_with_the_state_saved(photos):
     store_statistics(photos)
     with pytest.raises(
@@ -370,7 +399,7 @@ def test_imagenet_has_published_statistics_but_no_mean_image(tmp_path):
         path.write_bytes(data)
     settings = {"data.eval_split": "train[:9]"}
     assert photo_task(tmp_path, **settings).statistics is statistics.PUBLISHED
-    with pytest.raises(FileNotFoundError, match="prepare statistics photos.*--config.data.mean=channel"):
+    with pytest.raises(ValueError, match="prepare statistics photos.*--config.data.mean=channel"):
         photo_task(tmp_path, **settings, **{"data.mean": "pixel"})
     # a net that is tested as it is given needs test images only, as long as nothing is averaged over others
     settings |= {"data.train_split": "nothing"}

@@ -3,15 +3,17 @@
 import functools
 import multiprocessing
 import os
-import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import grain
 import numpy as np
 from ml_collections import ConfigDict
 
+from deepconv import preemption
 from deepconv.data import decode
 from deepconv.data.decode import Geometry
 from deepconv.data.sources import Arrays, DataError, Records
@@ -91,9 +93,10 @@ def train_batches(
     batches = order.batch(batch_size).map_with_index(_fetch(data, examples, geometry, seed, report))[first_step:]
     if not workers:
         return _reported(batches.to_iter_dataset(_options(data)), report)
+    _start_tracker()
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
     options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-    return _reported(loader.mp_prefetch(options, worker_init_fn=_start_worker), report)
+    return _reported(_by_workers(loader.mp_prefetch(options, worker_init_fn=_start_worker)), report)
 
 
 def ordered_batches(
@@ -112,7 +115,15 @@ def ordered_batches(
     return _reported(batches.to_iter_dataset(_options(data)), report)
 
 
-def _reported(batches: grain.IterDataset, report: Report | None) -> Iterator[Batch]:
+def _by_workers(batches: grain.IterDataset) -> Iterator[Batch]:
+    loader = iter(batches)
+    with preemption.blocked():  # the workers start; they end with this process, after it has saved its state
+        first = next(loader)
+    yield first
+    yield from loader
+
+
+def _reported(batches: Iterable[Batch], report: Report | None) -> Iterator[Batch]:
     for batch in batches:
         if corrupt := batch.pop("corrupt", None):
             report(corrupt)
@@ -200,10 +211,20 @@ def _options(data: Arrays | Records) -> grain.ReadOptions:
     return grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS + 1)
 
 
+def _start_tracker() -> None:
+    """Start Python's process that frees the memory shared with workers, so that it does so without a warning.
+
+    Memory is left over whenever this process ends while workers are ahead of it, as it does when it is stopped.
+    """
+    sys.warnoptions.append("ignore:resource_tracker")  # handed on to the processes that Python starts
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
+
+
 def _start_worker(worker: int, workers: int) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"  # a worker never needs an accelerator, and must not take its memory
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # sent to the whole group; the main process ends its workers itself
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -14,6 +14,11 @@ main's --verify_data.
 The same command goes on where it was stopped.
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import io
 import json
 import math
@@ -23,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from deepconv import cli, runlog
 from deepconv.data import archives, decode, pipeline, sources, statistics, writer
@@ -236,12 +241,10 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2 if isinstance(error, ValueError) else 1)
-    except KeyboardInterrupt:
-        return cli.refuse("stopped; the same command goes on", code=130)
     print("\n".join(f"{result} is whole" for result in results))
     return 0
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=cli.parse)
+    cli.run(main)
