@@ -23,11 +23,11 @@ Content = TypeVar("Content", dict, list)
 
 
 @contextlib.contextmanager
-def lock(workdir: Path) -> Iterator[None]:
+def lock(workdir: Path, stays: bool = True) -> Iterator[None]:
     """Hold a run's directory, made if need be; raises BlockingIOError while another process holds it.
 
     The lock belongs to this process and dies with it, however it dies. Raises FileNotFoundError, when it is left, if
-    the directory was removed or replaced meanwhile.
+    the directory was removed or replaced meanwhile; where stays is false, its holder may do so.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "lock"
@@ -51,7 +51,7 @@ def lock(workdir: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
+            if stays and not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
                 raise FileNotFoundError(
                     f"{workdir} was removed or replaced while this run used it; give another --workdir"
                 )

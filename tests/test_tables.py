@@ -302,7 +302,7 @@ for name in ("evals", "init_layers"):
 for arguments in json.load(sys.stdin):
     if not os.fork():
         sys.argv = ["main", *arguments]
-        rest = cli.parse(sys.argv)
+        rest = cli.parse(sys.argv, print)
         print(cli.load_config(rest, flags.FLAGS.init_from, init_layers=flags.FLAGS.init_layers)[1], flush=True)
         os._exit(0)
     os.wait()

@@ -95,7 +95,7 @@ def building(target: Path, of: Mapping[str, Any]) -> Iterator[Path]:
     Raises FileExistsError where it has not.
     """
     folder = target.with_name(target.name + ".unfinished")
-    with runlog.lock(folder):
+    with runlog.lock(folder, stays=False):
         begun = folder / "begun.json"
         if not begun.exists():
             runlog.write_json(begun, of)
