@@ -106,5 +106,6 @@ def _watch(reader: int) -> None:
     while True:
         (number,) = os.read(reader, 1)
         interrupts += number == signal.SIGINT
-        if number in SIGNALS and (not _unsaved or interrupts == 2):  # whoever types Ctrl-C twice does not want to wait
+        safe = not _unsaved and _received is None  # where _handle came first, the main thread saves and stops
+        if number in SIGNALS and (safe or interrupts == 2):  # whoever types Ctrl-C twice does not want to wait
             stop(signal.Signals(number).name)

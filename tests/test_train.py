@@ -24,7 +24,8 @@ def equal(a, b):
 
 
 @pytest.fixture
-def signals():
+def signals(monkeypatch):
+    monkeypatch.setattr(preemption, "leave", lambda code: None)  # of the process that tests
     before = {number: signal.getsignal(number) for number in preemption.SIGNALS}
     preemption.install()
     yield
@@ -343,9 +344,7 @@ def store_statistics(photos):
 
 
 def test_statistics_that_are_missing_are_named_with_the_command(photos):
-    with pytest.raises(
-        FileNotFoundError, match=f"prepare statistics photos --data_dir={photos} --split='train' --size=32"
-    ):
+    with pytest.raises(ValueError, match=f"prepare statistics photos --data_dir={photos} --split='train' --size=32"):
         photo_task(photos)
 
 
