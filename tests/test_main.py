@@ -367,7 +367,7 @@ def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
     code, _, err = finish(start(arguments, tmp_path))
     assert code == 0 and "CHECKPOINT 10 IS DAMAGED" in err, err
     damaged = []
-    for name in ("config.json", "environment.json", "eval.center.json"):
+    for name in ("config.json", "eval.center.json"):
         for i, text in enumerate(("{", "3", "{}")):
             shutil.copytree(tmp_path / "run", tmp_path / f"{name}{i}")
             (tmp_path / f"{name}{i}" / name).write_text(text)
