@@ -1,0 +1,1 @@
+"""Faults of every kind, against what deepconv promises: `pytest tests/faults -m slow`."""
