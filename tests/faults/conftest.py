@@ -9,10 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
-from faults.harness import QUICK, RUN, SEED, Shell, Tally, outcome
+from faults.harness import QUICK, RUN, SEED, Shell, Tally, copy, outcome
 
 HEADER = """# Faults
 
@@ -22,6 +24,19 @@ nothing disturbed; a traceback; a hang; a wrong exit code; a number that is wron
 used without a word. To repeat it:
 
     DEEPCONV_FAULTS_REPORT=docs/faults.md pytest tests/faults -m slow
+"""
+PHOTO_RECIPE = """
+import sys
+sys.path.insert(0, {configs!r})
+from resnet_cifar import get_config as resnet_cifar
+
+def get_config():
+    config = resnet_cifar()
+    config.data.update(name="photos", eval_split="validation", image_size=16, augment="crop_flip", on_corrupt="fail")
+    config.data.update(train_scale=(16, 20), test_scale=16, central_square=False)
+    config.model.depth, config.batch_size, config.optimizer.drop_at_steps = 8, 4, (7,)
+    config.total_steps, config.log_every_steps, config.checkpoint_every_steps = 10, 1, 1000
+    return config
 """
 
 
@@ -59,6 +74,28 @@ def tested(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.fixture(scope="session")
+def photos_whole(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with the folder data set "photos", its mean, and a recipe for it."""
+    data, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for split, count in (("train", 20), ("val", 6)):
+        for number in range(count):
+            image = Image.fromarray(rng.integers(0, 256, (20, 16 + number, 3), np.uint8))
+            file = data / "photos" / split / ("even", "odd")[number % 2] / f"{number:02}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image.save(file)
+    (data / "recipe.py").write_text(PHOTO_RECIPE.format(configs=str(ROOT / "configs")))
+    prepare = ["statistics", "photos", "--data_dir=.", "--split=train", "--size=16"]
+    shell.run(prepare, data, module="deepconv.data.prepare").ends(0)
+    return data
+
+
+@pytest.fixture
+def photos(photos_whole: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A copy of that directory, and the arguments of a run of ten steps in it."""
+    return copy(photos_whole, tmp_path / "photos"), ["--config=recipe.py", "--data_dir=."]
+
+
 @pytest.fixture
 def tally() -> Tally:
     """Counts the tries and losses of a test; a row of the report."""
@@ -74,30 +111,29 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         raised = False
     finally:
         losses = tally.losses + ["the test itself ended early"] * raised
-        row = {"class": item.module.__doc__, "done": item.function.__doc__, "tries": tally.tries, "losses": losses}
+        done = item.function.__doc__.format(**item.callspec.params if hasattr(item, "callspec") else {})
+        row = {"class": item.module.__doc__, "done": done, "tries": tally.tries, "losses": losses}
         item.user_properties.append(("faults", row))
     assert not losses, "\n".join([f"{len(losses)} of {tally.tries} tries lost something:", *losses])
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table; write it to the file that DEEPCONV_FAULTS_REPORT names."""
     reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.getreports(kind)]
-    reports = sorted(reports, key=lambda report: report.nodeid)
-    rows, details = [], []
-    for report in reports:
-        if report.when != "call" and not report.skipped:
-            continue
-        row = dict(report.user_properties).get("faults")
+    rows, notes = {}, []
+    for report in sorted(reports, key=lambda report: report.nodeid):
+        if row := dict(report.user_properties).get("faults"):
+            tries, losses = rows.get((row["class"], row["done"]), (0, []))
+            rows[row["class"], row["done"]] = tries + row["tries"], losses + row["losses"]
         if report.skipped:
-            details.append(f"- `{report.nodeid}` was skipped: {report.longrepr[2]}")
-        if row:
-            losses = row["losses"]
-            rows.append(f"| {row['class']} | {row['done']} | {row['tries']} | {len(losses)} |")
-            details += [f"- {row['class']} {loss}" for loss in losses]
-    table = ["| class | what is done | tries | losses |", "| --- | --- | ---: | ---: |", *rows]
-    terminalreporter.write_line("\n".join(table))
+            notes.append(f"- Skipped: {report.nodeid.rpartition('/')[2]}: {report.longrepr[2]}")
+    lines = [f"| {kind} | {done} | {tries} | {len(losses)} |" for (kind, done), (tries, losses) in rows.items()]
+    lines = ["| class | what is done | tries | losses |", "| --- | --- | ---: | ---: |", *lines]
+    lines.append(f"| all | | {sum(tries for tries, _ in rows.values())} | {sum(len(x) for _, x in rows.values())} |")
+    terminalreporter.write_line("\n".join(lines))
     if path := os.environ.get("DEEPCONV_FAULTS_REPORT"):
-        details = [" ".join(line.split())[:400] for line in details]
-        Path(path).write_text("\n".join([HEADER, _record(), "", *table, "", *details]).rstrip() + "\n")
+        notes += [f"- Lost: {kind}: {' '.join(loss.split())[:400]}" for (kind, _), x in rows.items() for loss in x[1]]
+        Path(path).write_text("\n".join([HEADER, _record(), "", *lines, "", *notes]).rstrip() + "\n")
 
 
 def _record() -> str:

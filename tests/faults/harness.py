@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,12 @@ from conftest import CACHE, ROOT
 SEED = int(os.environ.get("DEEPCONV_FAULTS_SEED", 2026))
 HANGS_AFTER_SECONDS = 300  # nothing here takes a tenth of it on an idle machine
 QUICK = f"--config={ROOT}/configs/quickstart.py"
+RECIPE = ROOT / "configs" / "resnet_cifar.py"
 # 40 steps of 8 images, two epochs; logs, epochs and checkpoints fall on different steps
-RUN = [f"--config={ROOT}/configs/resnet_cifar.py", "--smoke", "--config.model.depth=8", "--config.data.image_size=16"]
-RUN += ["--config.batch_size=8", "--config.total_steps=40", "--config.optimizer.drop_at_steps=20,30"]
-RUN += ["--config.checkpoint_every_steps=10", "--config.eval_every_steps=20", "--config.log_every_steps=3"]
+CHANGES = {"model.depth": 8, "data.image_size": 16, "batch_size": 8, "total_steps": 40}
+CHANGES |= {"checkpoint_every_steps": 10, "eval_every_steps": 20, "log_every_steps": 3}
+CHANGES |= {"optimizer.drop_at_steps": (20, 30)}
+RUN = [f"--config={RECIPE}", "--smoke", *(f"--config.{name}={value}" for name, value in CHANGES.items())]
 TIMES = ("images_per_second", "seconds")
 OF_A_TEST = ("protocol", "examples", "top1_error", "top5_error", "step", "views", "scales")
 
@@ -64,14 +67,16 @@ def faulty(*arguments, original={module}.{function}, calls=[], **keywords):
 
 
 def at_step(step: int, fault: str) -> str:
-    """Source that runs a statement after a step of training; the statement may change `state`."""
-    return AT_STEP.format(step=step, fault=fault)
+    """Source that runs statements after a step of training; they may change `state`."""
+    return AT_STEP.format(step=step, fault=textwrap.indent(fault, " " * 12).strip())
 
 
 def at_call(function: str, fault: str, call: int = 1) -> str:
-    """Source that runs a statement before the n-th call of a function such as "checkpoint.save"."""
+    """Source that runs statements before the n-th call of a function such as "checkpoint.save"."""
     module, _, function = function.partition(".")
-    return AT_CALL.format(module=module, function=function, fault=fault, call=call)
+    return AT_CALL.format(
+        module=module, function=function, fault=textwrap.indent(fault, " " * 8).strip(), call=call
+    )
 
 
 def send(name: str) -> str:
@@ -306,7 +311,8 @@ def metrics_of(workdir: Path) -> dict[int, dict[str, Any]]:
     for line in (workdir / "metrics.jsonl").read_text().splitlines():
         with contextlib.suppress(json.JSONDecodeError):  # a kill cut it off
             record = json.loads(line)
-            by_step.setdefault(record["step"], {}).update(record)
+            if isinstance(record, dict) and "step" in record:
+                by_step.setdefault(record["step"], {}).update(record)
     return {
         step: {name: value for name, value in sorted(record.items()) if name not in TIMES}
         for step, record in sorted(by_step.items())

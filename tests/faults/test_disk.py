@@ -4,25 +4,27 @@ import shutil
 
 import pytest
 
-from faults.harness import RUN, assert_same, at_call, at_step
+from faults.harness import RUN, assert_same, at_call, at_step, send
 
 SMALL, LARGE = "size=8m", "size=100m"
 FILL = """
-            with open("full/filler", "ab", buffering=0) as filler:
-                try:
-                    while True: filler.write(bytes(4096))
-                except OSError: pass
+with open("full/filler", "ab", buffering=0) as filler:
+    try:
+        while True:
+            filler.write(bytes(4096))
+    except OSError:
+        pass
 """
 # What cannot be written once the disk is full
 FULL = {
-    "a checkpoint": at_step(9, FILL.strip()),
-    "metrics": at_step(11, FILL.strip()),
-    "the checkpoint of a stop": at_step(14, FILL.strip() + "\n            os.kill(os.getpid(), signal.SIGTERM)"),
-    "the last checkpoint": at_step(39, FILL.strip()),
-    "probabilities": at_call("evaluate.run", FILL.strip().replace("\n    ", "\n")),
-    "the test's record": at_call("evaluate.write", FILL.strip().replace("\n    ", "\n")),
-    "curves": at_call("curves.draw", FILL.strip().replace("\n    ", "\n")),
-    "the start": at_call("train.prepare", FILL.strip().replace("\n    ", "\n")),
+    "config.json": at_call("train.prepare", FILL),
+    "metrics": at_step(2, FILL),
+    "a checkpoint": at_step(9, FILL),
+    "the checkpoint of a stop": at_step(14, f"{FILL}\n{send('SIGTERM')}"),
+    "the last checkpoint": at_step(39, FILL),
+    "probabilities": at_call("evaluate.run", FILL),
+    "the record of a test": at_call("evaluate.write", FILL),
+    "curves": at_call("curves.draw", FILL),
 }
 
 
@@ -60,9 +62,9 @@ def test_vanishes(shell, wanted, tally, tmp_path, what):
     """A directory that is removed in mid-run: {what}"""
     arguments = [*RUN, "--workdir=run"]
     with tally.attempt("removed at step 15"):
-        shell.run(arguments, tmp_path, inject=at_step(15, f"shutil.rmtree({what!r})")).ends(1)
-        if what == "run" and (tmp_path / "run").exists():
-            assert not any(path.is_file() for path in (tmp_path / "run").rglob("*")), "it was made again, in part"
+        answer = shell.run(arguments, tmp_path, inject=at_step(15, f"shutil.rmtree({what!r})")).ends(1)
+        assert "deepconv: " in answer.err and str(what) in answer.err, answer.err[-1500:]
+        assert not (tmp_path / "run" / "metrics.jsonl").exists() or what != "run", "it was made again, in part"
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         shell.run(arguments, tmp_path).ends(0)
         assert_same(tmp_path / "run", wanted)
