@@ -47,6 +47,8 @@ def become(request: dict) -> None:
 if __name__ == "__main__":
     for name in LIBRARIES:
         importlib.import_module(name)
-    warnings.simplefilter("ignore")  # JAX warns of forks, but none of its threads runs; runpy of modules imported before
+    warnings.simplefilter(
+        "ignore"
+    )  # JAX warns of forks, but none of its threads runs; runpy of modules imported before
     print(os.getpid(), flush=True)
     serve()

@@ -74,9 +74,7 @@ def at_step(step: int, fault: str) -> str:
 def at_call(function: str, fault: str, call: int = 1) -> str:
     """Source that runs statements before the n-th call of a function such as "checkpoint.save"."""
     module, _, function = function.partition(".")
-    return AT_CALL.format(
-        module=module, function=function, fault=textwrap.indent(fault, " " * 8).strip(), call=call
-    )
+    return AT_CALL.format(module=module, function=function, fault=textwrap.indent(fault, " " * 8).strip(), call=call)
 
 
 def send(name: str) -> str:
@@ -110,17 +108,21 @@ class Answer:
     out: str
     err: str
 
+    @property
+    def last_words(self) -> str:
+        """The end of what it said."""
+        return f"{self.out[-100:]!r}, {self.err[-400:]!r}"
+
     def ends(self, *codes: int) -> "Answer":
         """Demands an exit code, and that no traceback is seen."""
-        said = f"{self.out[-1500:]}\n{self.err[-1500:]}"
-        assert self.code in codes, f"exit code {self.code}, not {' or '.join(map(str, codes))}: {said}"
-        assert "Traceback" not in self.out + self.err, f"a traceback: {said}"
+        assert self.code in codes, f"exit code {self.code}, not {' or '.join(map(str, codes))}: {self.last_words}"
+        assert "Traceback" not in self.out + self.err, f"a traceback: {self.last_words}"
         return self
 
     def says(self, *words: str) -> "Answer":
         """Demands words on standard error, in one line and nothing else, printable."""
         lines = self.err.strip().splitlines()
-        assert len(lines) == 1, f"{len(lines)} lines instead of one: {self.err[-1500:]!r}"
+        assert len(lines) == 1, f"{len(lines)} lines instead of one: {self.last_words}"
         assert lines[0].startswith("deepconv: ") and lines[0].isprintable(), repr(lines[0])
         for word in words:
             assert word in lines[0], f"no {word!r} in {lines[0]!r}"
@@ -335,9 +337,7 @@ def assert_same(workdir: Path, wanted: dict[str, Any]) -> None:
     """Demands that a run has left what the undisturbed one did, to the last bit."""
     found = outcome(workdir)
     wrong = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
-    shown = [
-        f"{name}: {_short(found.get(name))} instead of {_short(wanted.get(name))}" for name in wrong[:3]
-    ]
+    shown = [f"{name}: {_short(found.get(name))} instead of {_short(wanted.get(name))}" for name in wrong[:3]]
     assert not wrong, f"{len(wrong)} differ, such as {'; '.join(shown)}"
 
 

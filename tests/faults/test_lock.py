@@ -33,7 +33,7 @@ def test_both_at_once(shell, wanted, tally, tmp_path):
 
 
 def test_stale_locks(shell, whole, wanted, tally, tmp_path):
-    """A lock file that a dead process left, one with rubbish, one that is a link to another file, one that is a folder"""
+    """A lock file that a dead process left, one with rubbish, one that links to another file, and a folder as one"""
     arguments = [*RUN, "--workdir=run"]
     for name, content in (("dead process", b"process 1 on elsewhere"), ("rubbish", bytes(range(256)))):
         with tally.attempt(name):

@@ -19,7 +19,7 @@ state = state.replace({part}=broken)
 def test_training(shell, wanted, tally, tmp_path):
     """NaN in parameters, the optimiser's state and BatchNorm's averages, right before and long before a save"""
     for part in ("params", "opt_state", "batch_stats"):
-        for step in (9, 10, 14, 40):
+        for step in (9, 14, 39):
             with tally.attempt(f"{part} after step {step}"):
                 arguments = [*RUN, f"--workdir={part}{step}"]
                 poison = at_step(step, POISON.format(part=part))

@@ -1,0 +1,36 @@
+"""A long run"""
+
+import os
+from pathlib import Path
+
+from faults.harness import RUN, reached
+
+LONG = [*RUN, "--config.data.image_size=8", "--config.batch_size=2", "--config.total_steps=20000"]
+LONG += ["--config.log_every_steps=100", "--config.eval_every_steps=1000", "--config.checkpoint_every_steps=500"]
+LIMIT_MB = 8  # from step 5,000 to step 20,000; a leak of one float64 a step and parameter would be 9 GB
+
+
+def resident_mb(pid):
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def test_flat(shell, tally, tmp_path):
+    """20,000 steps with a save every 500: memory, open files, threads and files on disk from step 5,000 on"""
+    seen = []
+    with tally.attempt("20,000 steps"):
+        process = shell.start([*LONG, "--workdir=run"], tmp_path)
+        for step in (5000, 10_000, 15_000, 19_900):
+            process.wait_for(lambda at=step: reached(tmp_path / "run") >= at, f"step {step}")
+            folders = (Path(f"/proc/{process.pid}/fd"), Path(f"/proc/{process.pid}/task"))
+            open_files, threads = (len([*folder.iterdir()]) for folder in folders)
+            on_disk = len(
+                [path for path in (tmp_path / "run").rglob("*") if "tmp" not in str(path.relative_to(tmp_path))]
+            )
+            seen.append((resident_mb(process.pid), open_files, threads, on_disk))
+        process.finish().ends(0)
+        text = ", ".join(f"{memory:.1f} MB, {files} open, {threads} threads" for memory, files, threads, _ in seen)
+        print(text)
+        memory, open_files, threads, on_disk = zip(*seen, strict=True)
+        assert max(memory[1:]) - memory[0] < LIMIT_MB, text
+        assert max(open_files[1:]) - open_files[0] <= 8 and max(threads[1:]) - threads[0] <= 8, text
+        assert max(on_disk) - min(on_disk) < 60, on_disk  # one checkpoint more or less
