@@ -3,6 +3,7 @@
 import functools
 import math
 import random
+import shutil
 import signal
 
 import pytest
@@ -33,14 +34,12 @@ TEXTS = [
 ]
 OTHERS = [None, (), (1,), (1, 2), (2, 1), (0.5,), (math.nan,), ("a",), [1, 2], {}, {"x": 1}, b"x", 1j, REMOVED]
 MUTANT = """
-import importlib.util
 from math import inf, nan
 
+from {base} import get_config as base
+
 def get_config():
-    spec = importlib.util.spec_from_file_location("base", {base!r})
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = base()
     node = config
     *path, name = {field!r}.split(".")
     for part in path:
@@ -87,14 +86,15 @@ def test_recipe(quick_shapes, tally, tmp_path, recipe):
     """200 random mutations of every shipped recipe: a field is removed, or of another type or size"""
     rng = random.Random(f"{SEED} {recipe.stem}")
     names = fields(config_lib.load(recipe))
+    shutil.copytree(recipe.parent, tmp_path / "configs")  # a recipe may import those beside it
     before = signal.signal(signal.SIGALRM, hang)
     for number in range(MUTATIONS):
         field, value, in_file = mutation(rng, names)
-        with tally.attempt(f"{recipe.stem}, {number}: {field}={value!r}{' in the file' * in_file}"):
+        with tally.attempt(f"{recipe.stem}, {number}: {field}={value!r:.50}{' in the file' * in_file}"):
             path, changes = recipe, {field: value}
             if in_file:
-                path, changes = tmp_path / "mutant.py", {}
-                path.write_text(MUTANT.format(base=str(recipe), field=field, value=value))
+                path, changes = tmp_path / "configs" / "mutant.py", {}
+                path.write_text(MUTANT.format(base=recipe.stem, field=field, value=value))
             signal.alarm(60)
             try:
                 train.prepare(config_lib.load(path, changes, smoke=True), None)
@@ -109,13 +109,14 @@ def test_recipe(quick_shapes, tally, tmp_path, recipe):
 @pytest.mark.parametrize("name", ["quickstart", "resnet_cifar"])
 def test_command(shell, tally, tmp_path, name):
     """24 random mutations of quickstart and resnet_cifar by the command: it runs, or is refused with exit code 2"""
-    (recipe,) = (path for path in CONFIGS if path.stem == name)
-    rng, names = random.Random(f"{SEED} {name} command"), fields(config_lib.load(recipe))
+    shutil.copytree(CONFIGS[0].parent, tmp_path / "configs")
+    names, rng = fields(config_lib.load(tmp_path / "configs" / f"{name}.py")), random.Random(f"{SEED} {name} command")
     for number in range(COMMANDS):
         field, value, _ = mutation(rng, names)
-        with tally.attempt(f"{name}, {number}: {field}={value!r}"):
-            (tmp_path / f"mutant{number}.py").write_text(MUTANT.format(base=str(recipe), field=field, value=value))
-            answer = shell.run([f"--config=mutant{number}.py", "--smoke"], tmp_path).ends(0, 1, 2)
+        with tally.attempt(f"{name}, {number}: {field}={value!r:.50}"):
+            mutant = tmp_path / "configs" / f"mutant{number}.py"
+            mutant.write_text(MUTANT.format(base=name, field=field, value=value))
+            answer = shell.run([f"--config={mutant}", "--smoke"], tmp_path).ends(0, 1, 2)
             if answer.code == 1:
                 answer.says("not finite")
             if answer.code == 2:
