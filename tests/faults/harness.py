@@ -292,15 +292,23 @@ class Shell:
         return Path(f"/proc/{self.pid}/root{directory}")
 
 
-def state_of(workdir: Path) -> tuple[int, dict[str, tuple[Any, ...]]]:
-    """The newest checkpoint's step, and its arrays as bytes: parameters, optimiser, BatchNorm averages."""
-    step = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+def newest(workdir: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The arrays of a checkpoint, read by orbax alone."""
     with ocp.PyTreeCheckpointer() as checkpointer:
-        folder = workdir.absolute() / "checkpoints" / str(step) / "default"
-        shapes = dict(checkpointer.metadata(folder).item_metadata.tree)
+        shapes = dict(checkpointer.metadata(folder.absolute() / "default").item_metadata.tree)
         to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        tree = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(shapes, restore_args=to_host))
-    return step, {jax.tree_util.keystr(path): _bits(np.asarray(leaf)) for path, leaf in jax.tree.leaves_with_path(tree)}
+        args = ocp.args.PyTreeRestore(shapes, restore_args=to_host)
+        return checkpointer.restore(folder.absolute() / "default", args=args)
+
+
+def all_finite(folder: Path) -> bool:
+    """Whether all numbers of a checkpoint are finite."""
+    return all(np.isfinite(array).all() for array in jax.tree.leaves(read_checkpoint(folder)))
 
 
 def _bits(array: np.ndarray) -> tuple[Any, ...]:
@@ -323,8 +331,10 @@ def metrics_of(workdir: Path) -> dict[int, dict[str, Any]]:
 
 def outcome(workdir: Path) -> dict[str, Any]:
     """All that a run is for, comparable bit for bit: state, metrics, test probabilities, errors."""
-    step, arrays = state_of(workdir)
-    found = {"step": step, **{f"state{name}": bits for name, bits in arrays.items()}}
+    found: dict[str, Any] = {"step": newest(workdir)}
+    state = read_checkpoint(workdir / "checkpoints" / str(found["step"]))
+    for path, array in jax.tree.leaves_with_path(state):
+        found[f"state{jax.tree_util.keystr(path)}"] = _bits(np.asarray(array))
     found |= {f"metrics of step {at}": repr(record) for at, record in metrics_of(workdir).items()}
     found |= {file.name: _bits(np.load(file)) for file in workdir.glob("probs.*.npy")}
     for file in workdir.glob("eval.*.json"):

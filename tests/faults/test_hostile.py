@@ -205,6 +205,7 @@ def test_escapes(shell, photos, tally, place):
                 elif split == "train":
                     (fresh / split / "odd" / "03.png").rename(fresh / split / "odd" / f"{name}.png")
                     (fresh / split / "odd" / f"{name}.png").write_bytes(b"no image")
+            (fresh / "statistics.train.16.npz").unlink()
             prepare = ["statistics", f"photos{number}", "--data_dir=.", "--size=16", "--on_corrupt=replace"]
             said = [shell.run(prepare, data, module="deepconv.data.prepare").ends(0)]
             options = [

@@ -1,9 +1,11 @@
 """Images"""
 
+import itertools
 import shutil
 
 import pytest
 
+from deepconv.data.sources import find
 from faults.harness import assert_same, outcome
 
 HARM = {
@@ -19,45 +21,39 @@ HARM = {
 def test_training(shell, photos, tally, harm):
     """An image of the training set that cannot be decoded, with on_corrupt=fail and =replace: {harm}"""
     data, arguments = photos
-    folder = data / "photos" / "train" / "even"
-    bad = folder / "04.png"
-    whole = bad.read_bytes()
-    statistics = data / "photos" / "statistics.train.16.npz"
-    kept = statistics.read_bytes()
-    bad.write_bytes(HARM[harm](whole))
-    statistics.write_bytes(kept)
-    for workers in (0, 2):
-        with tally.attempt(f"fail, {workers} workers"):
-            answer = shell.run([*arguments, f"--workdir=fail{workers}", f"--workers={workers}"], data).ends(1)
-            assert "deepconv: " in answer.err and "04.png" in answer.err, answer.err
-        with tally.attempt(f"replace, {workers} workers"):
-            replace = [*arguments, "--config.data.on_corrupt=replace", f"--workers={workers}"]
-            bad.write_bytes(HARM[harm](whole))
-            shell.run([*replace, f"--workdir=replace{workers}"], data).ends(0)
-            assert "04.png" in (data / f"replace{workers}" / "corrupt.txt").read_text()
-            shutil.copy(folder / "06.png", bad)  # the next image, which has to take its place
-            if not (data / "wanted").exists():
-                shell.run([*replace, "--workdir=wanted"], data).ends(0)
-            assert_same(data / f"replace{workers}", outcome(data / "wanted"))
-            bad.write_bytes(HARM[harm](whole))
+    files = [
+        data / "photos" / record.name.split()[0] for record in find("photos", "train", str(data), 16).open()(range(20))
+    ]
+    bad, following = next(pair for pair in itertools.pairwise(files) if pair[0].parent == pair[1].parent)
+    broken = HARM[harm](bad.read_bytes())
+    replace = [*arguments, "--config.data.on_corrupt=replace"]
+    shutil.copy(following, bad)  # which has to take its place
+    shell.run([*replace, "--workdir=wanted"], data).ends(0)
+    bad.write_bytes(broken)
+    workers = 2 if harm == "half" else 0
+    with tally.attempt(f"fail, {workers} workers"):
+        answer = shell.run([*arguments, "--workdir=fail", f"--workers={workers}"], data).ends(1)
+        assert "deepconv: " in answer.err and bad.name in answer.err, answer.err
+    with tally.attempt(f"replace, {workers} workers"):
+        shell.run([*replace, "--workdir=replace", f"--workers={workers}"], data).ends(0)
+        assert bad.name in (data / "replace" / "corrupt.txt").read_text()
+        assert_same(data / "replace", outcome(data / "wanted"))
 
 
 def test_evaluation(shell, photos, tally):
-    """An image of the test set that cannot be decoded, with on_corrupt=fail and =replace"""
+    """An image of the test set that cannot be decoded stops the run, with on_corrupt=fail and =replace"""
     data, arguments = photos
     bad = data / "photos" / "val" / "odd" / "03.png"
     whole = bad.read_bytes()
-    shell.run([*arguments, "--workdir=wanted"], data).ends(0)
-    for harm, change in HARM.items():
-        for choice in ("fail", "replace"):
-            with tally.attempt(f"{harm}, {choice}"):
-                bad.write_bytes(change(whole))
-                option = f"--config.data.on_corrupt={choice}"
-                answer = shell.run([*arguments, "--workdir=run", option], data).ends(1)
-                assert "deepconv: " in answer.err and "03.png" in answer.err, answer.err
-                assert not [*(data / "run").glob("eval.*.json")]
-                if (harm, choice) == ("text", "fail"):
-                    bad.write_bytes(whole)
-                    shell.run([*arguments, "--workdir=run"], data).ends(0)
-                    assert_same(data / "run", outcome(data / "wanted"))
-            shutil.rmtree(data / "run", ignore_errors=True)
+    for harm, choice in (("half", "replace"), ("text", "fail"), ("flipped bit", "replace")):
+        with tally.attempt(f"{harm}, {choice}"):
+            command = [*arguments, f"--config.data.on_corrupt={choice}", f"--workdir={harm}"]
+            bad.write_bytes(HARM[harm](whole))
+            answer = shell.run(command, data).ends(1)
+            assert "deepconv: " in answer.err and "03.png" in answer.err, answer.err
+            assert not [*(data / harm).glob("eval.*.json")]
+            bad.write_bytes(whole)
+            shell.run(command, data).ends(0)
+            if harm == "half":
+                shell.run([*command, "--workdir=wanted"], data).ends(0)
+            assert_same(data / harm, outcome(data / "wanted"))
