@@ -31,7 +31,7 @@ def test_random_moments(shell, wanted_of_long, tally, tmp_path, run):
         with tally.attempt(f"run {run}, kill {kill}, {delay:.3f} s after step {step}"):
             process = shell.start([*LONG, "--workdir=run"], tmp_path)
             while process.alive() and not reached(workdir) > step:
-                time.sleep(0.002)
+                time.sleep(0.01)
             time.sleep(delay)
             process.kill(signal.SIGKILL)
             process.finish().ends(-signal.SIGKILL)
