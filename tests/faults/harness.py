@@ -262,7 +262,7 @@ class Shell:
             environment.pop(name, None)
         with out.open("w") as to_out, err.open("w") as to_err:
             process = subprocess.Popen(
-                [*self.inside(), sys.executable, *python, "-m", module, *map(str, arguments)],
+                [*self.inside(cwd), sys.executable, *python, "-m", module, *map(str, arguments)],
                 cwd=cwd,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -276,19 +276,21 @@ class Shell:
         """Start a command as a person does, and wait for its end."""
         return self.start_fresh(arguments, cwd, **options).finish()
 
-    def inside(self) -> list[str]:
+    def inside(self, cwd: Path) -> list[str]:
         """What has to stand before a command so that it sees the mounts."""
         if not self.can_mount:
             return []
         user = ["-U", "--preserve-credentials"] if os.getuid() else []
-        return ["nsenter", "-t", str(self.pid), "-m", *user, f"--wdns={Path.cwd()}"]
+        return ["nsenter", "-t", str(self.pid), "-m", *user, f"--wdns={cwd}"]
 
     def mount(self, directory: Path, options: str) -> Path:
         """Mount a small disk on a directory, or mount it again with other options; gives the path to look from here."""
         if not self.can_mount:
             pytest.skip("a mount namespace is not permitted here (unshare -m)")
         directory.mkdir(exist_ok=True)
-        subprocess.run([*self.inside(), "mount", "-t", "tmpfs", "-o", options, "none", str(directory)], check=True)
+        subprocess.run(
+            [*self.inside(directory.parent), "mount", "-t", "tmpfs", "-o", options, "none", str(directory)], check=True
+        )
         return Path(f"/proc/{self.pid}/root{directory}")
 
 
