@@ -29,8 +29,11 @@ def precise(task: train.Task, computed: Statistics, state: TrainState, file: Pat
         with temporary.open("wb") as out:
             np.savez(out, *map(np.asarray, averages))
         temporary.replace(file)
-    with np.load(file, allow_pickle=False) as arrays:
-        stored = tree.unflatten([arrays[f"arr_{i}"] for i in range(len(leaves))])
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            stored = tree.unflatten([arrays[f"arr_{i}"] for i in range(len(leaves))])
+    except Exception as error:  # zipfile's, zlib's and NumPy's own
+        raise OSError(f"{file} is damaged: {error}; remove it, and the same command computes it again") from None
     return state.replace(batch_stats=jax.device_put(stored, sharding.replicated(task.mesh)))
 
 

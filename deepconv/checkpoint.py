@@ -82,6 +82,15 @@ def wait(manager: ocp.CheckpointManager) -> None:
         raise _save_failed(manager, error) from error
 
 
+def close(manager: ocp.CheckpointManager) -> None:
+    """Until all is on disk, then let go of the directory. Raises CheckpointError if something could not be written."""
+    try:
+        manager.wait_until_finished()
+        manager.close()
+    except Exception as error:
+        raise _save_failed(manager, error) from error
+
+
 def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, list[StepMetrics]] | None:
     """The newest whole checkpoint, its state placed like `like` (arrays or shapes with shardings); None without one.
 

@@ -60,12 +60,12 @@ def _share_memory_between_threads() -> None:
 def load_config(
     arguments: list[str],
     init_from: str | None = None,
-    change: Callable[[ConfigDict], dict[str, Any]] = lambda config: {},
+    change: Callable[[ConfigDict, str], dict[str, Any]] = lambda config, name: {},
     init_layers: Sequence[str] = (),
 ) -> tuple[ConfigDict, str]:
     """The config that the flags describe, and its run's name. Raises ValueError.
 
-    change(config) gives fields that are to have other values, where no flag sets them.
+    change(config, name) gives fields that are to have other values, where no flag sets them.
     """
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
@@ -73,8 +73,8 @@ def load_config(
     if not flag.present:
         raise ValueError("--config is missing; try --config=configs/quickstart.py")
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
-    overrides = change(config_lib.load(path, overrides, smoke)) | overrides
     name = config_lib.run_name(path, overrides, smoke, init_from, init_layers)
+    overrides = change(config_lib.load(path, overrides, smoke), name) | overrides
     return config_lib.load(path, overrides, smoke), name
 
 

@@ -170,7 +170,7 @@ def complete(config: ConfigDict | dict[str, Any]) -> None:
     Raises ValueError for a config of a newer deepconv.
     """
     schema = config.get("schema", 1)
-    if not isinstance(schema, int) or schema > SCHEMA:
+    if type(schema) is not int or schema > SCHEMA:
         raise ValueError(f"the config has schema {schema!r}; this version of deepconv reads schemas up to {SCHEMA}")
     for _, model, field, value in ADDED:
         part, name = field.split(".")

@@ -131,13 +131,16 @@ def of_run(config: ConfigDict, source: Mapping[str, Any], whole: bool) -> Fields
     if whole and source["model"]["name"] == config.model.name:
         names += [("model", field) for field in UNSEEN.get(config.model.name, ())]
     return {
-        f"{part}.{field}": source[part][field] for part, field in names if config[part][field] != source[part][field]
+        f"{part}.{field}": source[part][field]
+        for part, field in names
+        if field in source[part] and config[part].get(field) != source[part][field]
     }
 
 
 def warning(config: ConfigDict, file: Path) -> str:
     """What is assumed of a file of weights where nothing is said of it."""
-    fields = [f"config.model.{field}={config.model[field]}" for field in UNSEEN.get(config.model.name, ())]
+    fields = UNSEEN.get(config.model.name, ())
+    fields = [f"config.model.{field}={config.model[field]}" for field in fields if field in config.model]
     fields += [f"config.data.{field}={config.data[field]}" for field in ("mean", "std")]
     return (
         f"WARNING: {file} does not say how its net is built and what images it takes. Assumed is what the recipe says: "

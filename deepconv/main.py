@@ -103,7 +103,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _fields_of_source(config: ConfigDict) -> dict[str, Any]:
+def _fields_of_source(config: ConfigDict, name: str) -> dict[str, Any]:
     """What the weights to start from change in a recipe, so that images are those that their net takes."""
     library, images = _LIBRARY.value or "", _INPUT.value or ""
     if not _INIT_FROM.value:
@@ -111,8 +111,9 @@ def _fields_of_source(config: ConfigDict) -> dict[str, Any]:
             raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
         return {}
     source = runlog.expanded(_INIT_FROM.value)
-    if not (source.exists() or library or images) and _WORKDIR.value:
-        source = runlog.expanded(_WORKDIR.value)  # of a run that goes on without its source
+    if not (source.exists() or library or images):  # a run may go on without its source
+        claimed = [_WORKDIR.value] if _WORKDIR.value else [f"runs/{name}", f"runs/{name},train=False"]
+        source = next((runlog.expanded(path) for path in claimed if Path(path, "config.json").exists()), source)
     if not (source / "config.json").exists():
         return conventions.of_file(config, library, images)
     if library or images:

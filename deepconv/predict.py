@@ -125,6 +125,7 @@ def _is_readable(photo: str) -> bool:
 
 def load(run: Path) -> Trained:
     """The net of a run's newest checkpoint. Raises OSError, ValueError, CheckpointError."""
+    sharding.check_devices()
     config = ConfigDict(config_lib.read_run(run))
     found = checkpoint.read(run / "checkpoints")
     files = ["classes.json", *["statistics.npz"] * statistics.needed(config.data, training=False)]

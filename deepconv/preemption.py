@@ -16,7 +16,8 @@ from typing import NoReturn
 EXIT_CODE = 75  # EX_TEMPFAIL: start the same command again
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
-_received: signal.Signals | None = None
+_noted: signal.Signals | None = None  # the last signal
+_received: signal.Signals | None = None  # one that came while there was something to save
 _waiting = False
 _unsaved = False
 
@@ -27,8 +28,8 @@ class Preempted(Exception):
 
 def install() -> None:
     """Take over the signals. Commands call this before their imports, which take seconds."""
-    global _received
-    _received = None
+    global _noted, _received
+    _noted = _received = None
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
@@ -38,14 +39,11 @@ def install() -> None:
 
 
 def unsaved(value: bool) -> None:
-    """Say whether there is a state to save; while there is none, a signal ends the process at once.
-
-    Raises Preempted if a signal came while there was one.
-    """
-    global _unsaved
+    """Say whether there is a state to save; while there is none, a signal ends the process at once."""
+    global _received, _unsaved
     _unsaved = value
-    if not value:
-        check()
+    if value:
+        _received = _received or _noted
 
 
 def check() -> None:
@@ -92,10 +90,11 @@ def stop(name: str) -> NoReturn:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _received, _waiting
+    global _noted, _received, _waiting
+    _noted = signal.Signals(number)
     if not _unsaved:
-        return  # _watch ends the process
-    _received = signal.Signals(number)
+        return  # _watch ends the process, unless there is something to save by then
+    _received = _noted
     if _waiting:
         _waiting = False
         raise Preempted(_received.name)

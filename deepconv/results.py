@@ -65,6 +65,8 @@ def collect(table: Table, found: Directories, before: Values) -> Values:
     expected = {name: _flat(json.loads(run.load().to_json())) for name, run in runs.items()}
     before = _records(before)
     fresh, probs = _measure(table, pairs, found, expected, before)
+    longest = {_key(record): record for record in before}
+    fresh = [record for record in fresh if not _is_shorter(record, longest.get(_key(record)))]
     now = {_key(record): record["config"] for record in fresh}
     old = [record for record in before if not (_key(record) in now and _is_of(record, now[_key(record)]))]
     here = {(run["directory"], started(run)): run["config"] for run in found.values()}
@@ -141,6 +143,11 @@ def _is_complete(source: Values) -> bool:
 def _is_true(record: Values, here: Mapping[tuple[str, str], Values]) -> bool:
     """Whether the run's directory, where it is there, still has the record's config."""
     return _is_of(record, here.get((record["directory"], started(record)), record["config"]))
+
+
+def _is_shorter(record: Values, known: Values | None) -> bool:
+    """Whether a directory has lost steps since its record was collected, as when its metrics were damaged."""
+    return known is not None and _is_of(known, record["config"]) and record["steps"] < known["steps"]
 
 
 def _is_of(record: Values, config: Values | None) -> bool:

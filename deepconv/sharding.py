@@ -12,7 +12,7 @@ def check_devices() -> None:
     """Raises ValueError where JAX cannot use the devices that the environment asks for."""
     try:
         jax.devices()
-    except (AssertionError, RuntimeError) as error:  # the former, without a word, for a plugin that is not installed
+    except (AssertionError, AttributeError, RuntimeError) as error:  # the first two for a plugin that is not installed
         asked = os.environ.get("JAX_PLATFORMS", "")
         reason = " ".join(str(error).split()) or "its plugin is not installed, or sees no device"
         raise ValueError(f"JAX cannot use JAX_PLATFORMS={asked}: {reason}; unset it, or choose cpu") from None

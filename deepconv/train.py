@@ -373,14 +373,17 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                 show(step, text, log)
                 if step % config.checkpoint_every_steps == 0 or step == total:
                     window = _fetch(window, step)  # raises before a broken state can replace a whole one
+                    _check_averages(state)
                     checkpoint.save(manager, state, window)
     except (preemption.Preempted, sources.DataError):
-        checkpoint.save(manager, state, _fetch(window, step))
+        window = _fetch(window, step)
+        _check_averages(state)
+        checkpoint.save(manager, state, window)
         raise
     finally:
-        checkpoint.wait(manager)
-        manager.close()
+        checkpoint.close(manager)
         preemption.unsaved(False)
+    preemption.check()  # not before: what went wrong with a save matters more than the signal
     return state, computed
 
 
@@ -394,6 +397,12 @@ def _fetch(window: Sequence[Mapping[str, Any]], last_step: int) -> list[checkpoi
             "the checkpoints before it are whole. A lower config.optimizer.learning_rate or a warm-up may help"
         )
     return rows
+
+
+def _check_averages(state: TrainState) -> None:
+    """Raises FloatingPointError where BatchNorm's averages are not finite, which no training loss shows."""
+    if bad := state_lib.not_finite(state.batch_stats):
+        raise FloatingPointError(f"BatchNorm's {bad} at step {int(state.step)}; the checkpoints before it are whole")
 
 
 def _mean(rows: Sequence[checkpoint.StepMetrics]) -> dict[str, float]:

@@ -125,7 +125,10 @@ def from_torch(
     for name, entry in entries.items():
         place = arrays[entry.path]
         place[... if entry.block is None else entry.block] = entry.from_torch(tensors[name])
-    return unflatten_dict(arrays)
+    found = unflatten_dict(arrays)
+    if bad := not_finite(found):  # a number may be too large for float32
+        raise WeightsError(f"{bad}; such a net cannot be used")
+    return found
 
 
 def _flat(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -139,7 +142,7 @@ def _check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[
     missing, surplus = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     other = sorted(name for name in set(found) & set(wanted) if found[name] != wanted[name])
     wrong = [
-        f"{len(names)} tensors are {what}, such as {', '.join(names[:3])}"
+        f"{len(names)} tensors are {what}, such as {runlog.printable(', '.join(names[:3]))}"
         for names, what in ((missing, "missing"), (surplus, "not of this net"))
         if names
     ]
@@ -157,7 +160,7 @@ def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str]
         return "These are the names of torchvision's alexnet: configs/alexnet_owt.py is that net"
     if isinstance(model, ResNet) and any(part in name for name in surplus for part in projections):
         return "Shortcuts are projections there: --config.model.shortcut=B"
-    if isinstance(model, ResNet) and any(part in name for name in missing for part in projections):
+    if isinstance(model, ResNet) and missing and all(any(part in name for part in projections) for name in missing):
         return "Shortcuts have no weights there: --config.model.shortcut=A"
     if not missing and not surplus and {_module(name) for name in other} <= {*LAST_LAYERS, "classifier.6", "head.fc"}:
         return f"--init_layers={conventions.ALL_BUT_HEAD} takes all layers but the last, for a net with other classes"
@@ -228,6 +231,8 @@ def _of_layers(variables: Mapping[str, Any], layers: Sequence[str]) -> dict[tupl
 
 def load_file(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file. Raises WeightsError where it is not one, OSError where it is not there."""
+    if path.exists() and not path.is_file():
+        raise WeightsError("not a file")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             kinds = {name: file.get_slice(name).get_dtype() for name in file.keys() if not name.endswith(COUNTS)}
@@ -301,7 +306,9 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
     last = next(entry.name for entry in biases if entry.path[1] in LAST_LAYERS)
     known = {_known_name(name, model): tensor.size for name, tensor in tensors.items()}
     if last not in known:
-        raise WeightsError(f"{source} has no {last}, which would tell the number of classes")
+        from_torch(tensors, model, size)  # raises, and says what the file lacks
+    if not known[last]:
+        raise WeightsError(f"{last} has no values: a net of 0 classes")
     variables = from_torch(tensors, models.create(config.model, known[last]), size)
     variables = in_rgb(variables) if bgr else variables
     if out.exists():
@@ -413,11 +420,14 @@ def main(arguments: list[str]) -> int:
         library, images = given["library"].value or "", given["input"].value or ""
         if what == "import":
             config, _ = cli.load_config(
-                arguments[:1], change=lambda config: conventions.of_file(config, library, images)
+                arguments[:1], change=lambda config, name: conventions.of_file(config, library, images)
             )
             source, out = Path(given["from"].value), Path(given["out"].value)
             bgr = conventions.in_bgr(library, images)
-            import_file(config, source, out, bgr)
+            try:
+                import_file(config, source, out, bgr)
+            except WeightsError as error:
+                raise WeightsError(f"{source}: {error}") from None
             if not (library or images):
                 print(conventions.warning(config, source), file=sys.stderr)
             print(f"{out} holds the weights; a run can start from them with --init_from={out}")
@@ -431,8 +441,8 @@ def main(arguments: list[str]) -> int:
                 print(f"its net takes {order} from 0 to 255 less {_written(takes.mean)}, divided by {std}")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
-    except checkpoint.CheckpointError as error:
-        return cli.refuse(str(error))
+    except checkpoint.CheckpointError as error:  # an import writes a checkpoint, an export reads one
+        return cli.refuse(str(error), code=1 if what == "import" else 2)
     return 0
 
 

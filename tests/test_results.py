@@ -806,3 +806,11 @@ def test_damaged_results_are_named(tmp_path):
     (tmp_path / "table1.json").write_text('{"title": "Table 1"')
     with pytest.raises(OSError, match="table1.json is damaged: .*; restore it from git"):
         results.read(tmp_path / "table1.json")
+
+
+def test_a_run_that_has_lost_steps_does_not_replace_its_result(tmp_path):
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
+    folder = make_run(tmp_path, CIFAR[0], 9.0)
+    known = collect(table, tmp_path)
+    (folder / "metrics.jsonl").write_text('{"step": 1000, "images_per_second": 128.0}\n')
+    assert collect(table, tmp_path, known) == known

@@ -435,3 +435,26 @@ def test_what_is_larger_than_the_memory_is_refused(monkeypatch):
         ValueError, match=r"config.batch_size=16 images of config.data.image_size=16 pixels .* of memory"
     ):
         tiny_task()
+
+
+def test_a_signal_that_comes_just_before_there_is_something_to_save_is_kept(signals, monkeypatch):
+    monkeypatch.setattr(preemption, "_unsaved", False)
+    preemption._handle(signal.SIGTERM, None)  # which leaves it to the watching thread
+    preemption.check()
+    preemption.unsaved(True)  # before that thread has looked
+    with pytest.raises(preemption.Preempted):
+        preemption.check()
+
+
+def test_averages_of_batch_norm_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
+    step = train.train_step
+
+    def broken(state, batch, **options):
+        state, metrics = step(state, batch, **options)
+        averages = state.batch_stats | {"bn1": jax.tree.map(lambda x: x * np.nan, state.batch_stats["bn1"])}
+        return state.replace(batch_stats=averages), metrics
+
+    monkeypatch.setattr(train, "train_step", broken)
+    with pytest.raises(FloatingPointError, match="BatchNorm's bn1.mean holds 16 of 16 values that are not finite"):
+        train.train(tiny_task(), tmp_path)
+    assert checkpoint.steps(tmp_path / "checkpoints") == []

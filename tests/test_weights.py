@@ -350,6 +350,16 @@ def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
         checkpoint.restore(manager, bad)
 
 
+def test_numbers_too_large_for_float32_and_what_is_no_file_are_refused(tmp_path):
+    model = create("resnet_cifar", depth=8)
+    tensors = random_tensors(model, 32) | {"fc.bias": np.full(10, 1e300)}
+    with pytest.raises(weights.WeightsError, match="params.fc.bias holds 10 of 10 values that are not finite"):
+        weights.from_torch(tensors, model, 32)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(weights.WeightsError, match="pipe: not a file"):
+        weights.take(tmp_path / "pipe", model, 32, [])
+
+
 def test_what_a_library_s_net_is_and_takes():
     def fields(recipe, library="", given="", **overrides):
         return conventions.of_file(config_lib.load(ROOT / "configs" / f"{recipe}.py", overrides), library, given)

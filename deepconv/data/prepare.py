@@ -240,7 +240,7 @@ def main(arguments: list[str]) -> int:
         else:
             raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
     except (ValueError, OSError) as error:
-        return cli.refuse(str(error), code=2 if isinstance(error, ValueError) else 1)
+        return cli.refuse(str(error), code=2 if isinstance(error, ValueError | FileNotFoundError) else 1)
     print("\n".join(f"{result} is whole" for result in results))
     return 0
 

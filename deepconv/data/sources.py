@@ -85,7 +85,8 @@ def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tu
         command = f"python -m deepconv.data.prepare {name} --archives=DIR --data_dir={folder.parent}"
         how = f"To make it from the official archives: {command}"
     raise FileNotFoundError(
-        f"{name} is not in {folder.parent} ({folder} is looked in). If it lies elsewhere, give --data_dir=DIR or set "
+        f"{runlog.printable(f'{name} is not in {folder.parent} ({folder} is looked in)')}. "
+        "If it lies elsewhere, give --data_dir=DIR or set "
         f"TFDS_DATA_DIR. {how}"
     )
 
