@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
@@ -38,6 +39,13 @@ def get_config():
     config.total_steps, config.log_every_steps, config.checkpoint_every_steps = 10, 1, 1000
     return config
 """
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+COMMIT = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")  # at the start: it may move on
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -132,12 +140,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     lines.append(f"| all | | {sum(tries for tries, _ in rows.values())} | {sum(len(x) for _, x in rows.values())} |")
     terminalreporter.write_line("\n".join(lines))
     if path := os.environ.get("DEEPCONV_FAULTS_REPORT"):
-        notes += [f"- Lost: {kind}: {' '.join(loss.split())[:400]}" for (kind, _), x in rows.items() for loss in x[1]]
+        notes += [f"- Lost: {kind}: {_short(loss)}" for (kind, _), x in rows.items() for loss in x[1]]
         Path(path).write_text("\n".join([HEADER, _record(), "", *lines, "", *notes]).rstrip() + "\n")
 
 
+def _short(loss: str) -> str:
+    """One line without this machine's paths."""
+    loss = re.sub(r"/[^\s'\"]*/pytest-\d+/(popen-gw\d+/)?", "", loss.replace(f"{ROOT}/", ""))
+    return " ".join(loss.split())[:400]
+
+
 def _record() -> str:
-    commit = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")
     dirty = " with changes" if _said("git", "-C", str(ROOT), "status", "--porcelain", "deepconv", "tests") else ""
     versions = ", ".join(
         f"{name} {metadata.version(name)}" for name in ("jax", "flax", "orbax-checkpoint", "grain", "numpy")
@@ -145,10 +158,6 @@ def _record() -> str:
     processor = _said("sh", "-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2") or platform.machine()
     today = datetime.datetime.now(datetime.UTC).date()
     return (
-        f"{today}, commit {commit}{dirty}, seed {SEED}, Python {platform.python_version()}, {versions}; "
+        f"{today}, commit {COMMIT}{dirty}, seed {SEED}, Python {platform.python_version()}, {versions}; "
         f"{processor.strip()}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}."
     )
-
-
-def _said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -296,7 +296,7 @@ class Shell:
 
 def newest(workdir: Path) -> int:
     """The step of the newest checkpoint."""
-    return max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    return max((int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()), default=0)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import struct
 import tarfile
 import zlib
@@ -196,28 +197,24 @@ NAMES = ["\x1b[31mred", "new\nline", "tab\tand\rreturn", "\x07bell", "a$x_{$", "
 def test_escapes(shell, photos, tally, place):
     """Escapes, new lines and markup in names, of which none may reach a terminal: {place}"""
     data, arguments = photos
+    (data / "photos" / "statistics.train.16.npz").unlink()
     for number, name in enumerate(NAMES):
-        with tally.attempt(repr(name)):
-            fresh = copy(data / "photos", data / f"photos{number}")
-            for split in ("train", "val"):
-                if place == "class":
-                    (fresh / split / "odd").rename(fresh / split / name)
-                elif split == "train":
-                    (fresh / split / "odd" / "03.png").rename(fresh / split / "odd" / f"{name}.png")
-                    (fresh / split / "odd" / f"{name}.png").write_bytes(b"no image")
-            (fresh / "statistics.train.16.npz").unlink()
-            prepare = ["statistics", f"photos{number}", "--data_dir=.", "--size=16", "--on_corrupt=replace"]
-            said = [shell.run(prepare, data, module="deepconv.data.prepare").ends(0)]
-            options = [
-                f"--config.data.name=photos{number}",
-                "--config.data.on_corrupt=replace",
-                f"--workdir=run{number}",
-            ]
-            said.append(shell.run([*arguments, *options], data).ends(0))
-            photo = ["--run=" + f"run{number}", "photos/val/odd/01.png", "--plot=plot.png"]
-            said.append(shell.run(photo, data, module="deepconv.predict").ends(0))
-            for answer in said:
-                text = (answer.out + answer.err).replace("\n", "")
-                assert text.isprintable(), repr("".join(x for x in text if not x.isprintable()))
-            if place == "file":
-                assert len((data / f"run{number}" / "corrupt.txt").read_text().splitlines()) == 1
+        train = data / "photos" / "train"
+        if place == "class":
+            for split, image in (("train", f"{2 * number:02}"), ("val", "00")):
+                (data / "photos" / split / name).mkdir()
+                shutil.copy(data / "photos" / split / "even" / f"{image}.png", data / "photos" / split / name)
+        else:
+            (train / "odd" / f"{name}.png").write_bytes(b"no image")
+    prepare = ["statistics", "photos", "--data_dir=.", "--size=16", "--on_corrupt=replace"]
+    training = [*arguments, "--config.data.on_corrupt=replace", "--workdir=run"]
+    photo = ["--run=run", "photos/val/odd/01.png", "--plot=plot.png"]
+    for module, command in (("data.prepare", prepare), ("main", training), ("predict", photo)):
+        with tally.attempt(module):
+            answer = shell.run(command, data, module=f"deepconv.{module}").ends(0)
+            text = (answer.out + answer.err).replace("\n", "")
+            assert text.isprintable(), repr("".join(x for x in text if not x.isprintable()))
+    if place == "file":
+        with tally.attempt("corrupt.txt"):
+            lines = (data / "run" / "corrupt.txt").read_text().splitlines()
+            assert len(lines) == len(NAMES) and "\n".join(lines).replace("\n", "").isprintable(), lines
