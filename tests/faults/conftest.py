@@ -127,7 +127,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the table; write it to the file that DEEPCONV_FAULTS_REPORT names."""
-    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.getreports(kind)]
+    found = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.getreports(kind)]
+    reports = [report for report in found if report.nodeid.startswith("tests/faults/")]
+    if not reports:
+        return
     rows, notes = {}, []
     for report in sorted(reports, key=lambda report: report.nodeid):
         if row := dict(report.user_properties).get("faults"):
