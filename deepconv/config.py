@@ -45,7 +45,7 @@ FREEZE = {"freeze_at_steps": (int, 0, 2**31 - 1), "freeze_at_epochs": (float, 0,
 # Limits without a reason beside them are far from what the papers have and from what a machine can do.
 FIELDS = {
     "": {
-        "schema": (int, SCHEMA, SCHEMA),
+        "schema": (int, 1, 10_000),  # `complete` refuses those that are not known
         "seed": (int, 0, 2**63 - 1),
         "batch_size": (int, 1, 2**20),
         "total_steps": STEPS,

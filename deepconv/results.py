@@ -147,7 +147,9 @@ def _is_true(record: Values, here: Mapping[tuple[str, str], Values]) -> bool:
 
 def _is_shorter(record: Values, known: Values | None) -> bool:
     """Whether a directory has lost steps since its record was collected, as when its metrics were damaged."""
-    return known is not None and _is_of(known, record["config"]) and record["steps"] < known["steps"]
+    if known is None or known["config"] is None:
+        return False
+    return _is_of(known, record["config"]) and record["steps"] < known["steps"]
 
 
 def _is_of(record: Values, config: Values | None) -> bool:
