@@ -32,7 +32,7 @@ def signals(monkeypatch):
     for number, handler in before.items():
         signal.signal(number, handler)
     signal.set_wakeup_fd(-1)
-    preemption._received = None
+    preemption._noted = preemption._received = None
 
 
 @pytest.fixture(scope="module")
