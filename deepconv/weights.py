@@ -124,9 +124,10 @@ def from_torch(
     arrays = {path: np.empty(leaf.shape, np.float32) for path, leaf in shapes.items()}
     for name, entry in entries.items():
         place = arrays[entry.path]
-        place[... if entry.block is None else entry.block] = entry.from_torch(tensors[name])
+        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is named below
+            place[... if entry.block is None else entry.block] = entry.from_torch(tensors[name])
     found = unflatten_dict(arrays)
-    if bad := not_finite(found):  # a number may be too large for float32
+    if bad := not_finite(found):
         raise WeightsError(f"{bad}; such a net cannot be used")
     return found
 

@@ -263,7 +263,7 @@ def test_he_initialisation():
         ("resnot", "resnot"),
         ("resnet_cifar depth=21", "depth=21"),
         ("resnet depth=19", "depth=19"),
-        ("resnet shortcut=D", "A, B, C"),
+        ("resnet shortcut=D", "A, a_both_sides, B, C"),
         ("vgg configuration=F", "A-LRN"),
         ("vgg initialization=he", "glorot"),
         ("alexnet variant=caffe", "owt"),

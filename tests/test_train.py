@@ -25,7 +25,7 @@ def equal(a, b):
 
 @pytest.fixture
 def signals(monkeypatch):
-    monkeypatch.setattr(preemption, "leave", lambda code: None)  # of the process that tests
+    monkeypatch.setattr(preemption, "_watch", lambda reader: None)  # it would end the process that tests
     before = {number: signal.getsignal(number) for number in preemption.SIGNALS}
     preemption.install()
     yield
