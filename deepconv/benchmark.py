@@ -52,10 +52,16 @@ def main(arguments: list[str]) -> int:
         task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, evals)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
-    if _INPUT.value:
-        return show_input(task)
-    if _DENSE.value:
-        return show_dense(task)
+    try:
+        if _INPUT.value:
+            return show_input(task)
+        return show_dense(task) if _DENSE.value else show_training(task)
+    except OSError as error:  # such as an image that cannot be decoded
+        return cli.refuse(str(error))
+
+
+def show_training(task: train.Task) -> int:
+    """Start to first step, the input pipeline alone, the step alone, and both together."""
     data = task.train_source.open()
     step_fn = train.jit_step(task, train.statistics_for(task, data))
     state = train.initial_state(task)()
@@ -83,7 +89,7 @@ def main(arguments: list[str]) -> int:
 
     step_times = timed(step, _STEPS.value)
     loop_times = timed(wait_and_step, _STEPS.value)
-    show(config.batch_size, to_first_step, input_times, step_times, loop_times, waits[5:])
+    show(task.config.batch_size, to_first_step, input_times, step_times, loop_times, waits[5:])
     return 0
 
 

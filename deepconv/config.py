@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import importlib.util
 import math
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,7 +154,7 @@ def _execute(path: Path) -> ConfigDict:
         if not hasattr(module, "get_config"):
             raise ValueError("it has no function get_config(); configs/resnet_cifar.py is an example")
         config = module.get_config()
-    except Exception as error:  # a recipe is any code
+    except (Exception, SystemExit) as error:  # a recipe is any code
         lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if Path(at.filename).name == path.name]
         where = f" in line {lines[-1]}" if lines else ""
         raise ValueError(f"--config={path} is not a recipe: {type(error).__name__}{where}: {error}") from None
@@ -188,6 +189,9 @@ def read_run(workdir: Path) -> dict[str, Any]:
     try:
         _check_parts(config)
         complete(config)
+        for data in ("train_data", "eval_data"):
+            if data in config and not re.match(r"\d+ examples", str(config[data])):
+                raise ValueError(f"{data} is {config[data]!r}, not a number of examples")
     except ValueError as error:
         raise OSError(f"{file} cannot be used: {error}") from None
     return config

@@ -18,14 +18,15 @@ def draw(workdir: Path) -> Path:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, style, label in (("train_top1_error", "--", "training"), ("test_top1_error", "-", "test")):
-        points = [(record["step"], record[name]) for record in records if name in record]
+        points = [(record["step"], record[name]) for record in records if type(record.get(name)) in (int, float)]
         if points:
             final = f"{label} (last {points[-1][1]:.2f} %)"
             axes.plot(*zip(*points, strict=True), style, label=final, linewidth=1 if style == "--" else 2)
     axes.set(xlabel="step", ylabel="top-1 error, %", ylim=(0, None))
     axes.set_title(runlog.printable(workdir.resolve().name), parse_math=False)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     path = workdir / "curves.png"
     figure.savefig(path, dpi=120)
     return path
@@ -38,8 +39,13 @@ def main(arguments: list[str]) -> int:
         return cli.refuse("no run directory is given: python -m deepconv.curves RUN_DIR ...", code=2)
     if missing := [workdir for workdir in workdirs if not (workdir / "metrics.jsonl").is_file()]:
         return cli.refuse(f"{missing[0]} is not the directory of a run: it has no metrics.jsonl", code=2)
-    for workdir in workdirs:
-        print(draw(workdir))
+    if empty := [workdir for workdir in workdirs if not runlog.read_metrics(workdir)]:
+        return cli.refuse(f"{empty[0] / 'metrics.jsonl'} holds no records", code=2)
+    try:
+        for workdir in workdirs:
+            print(draw(workdir))
+    except OSError as error:
+        return cli.refuse(str(error))
     return 0
 
 

@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> int:
     """Average and print."""
     try:
         files = [_probabilities(Path(argument)) for argument in arguments[1:]]
-        weights = _numbers(flags.FLAGS.weights, len(files))
         labels = common_labels(files)
+        weights = _numbers(flags.FLAGS.weights, len(files))
         members = [evaluate.mean([file]) for file in files]
         for file, probs in zip(files, members, strict=True):
             if probs.ndim != 2 or probs.shape != (len(labels), members[0].shape[-1]):

@@ -305,7 +305,7 @@ def mean(files: Sequence[Path], weights: Sequence[float] | None = None) -> np.nd
 def average(workdir: Path, name: str, of: Sequence[str]) -> None:
     """The protocol that is the mean of others: from their saved probabilities."""
     keys = ("scales", "views", "compiled_shapes", "seconds", "step")
-    records = [runlog.read_json(workdir / f"eval.{part}.json", dict, *keys) for part in of]
+    records = [runlog.read_eval(workdir / f"eval.{part}.json", *keys) for part in of]
     probs = mean([workdir / f"probs.{part}.npy" for part in of])
     how = {"mean_of": [*of], "scales": sorted({scale for record in records for scale in record["scales"]})}
     how |= {key: sum(record[key] for record in records) for key in ("views", "compiled_shapes", "seconds")}

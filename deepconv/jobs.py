@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from deepconv import tables
 from deepconv.preemption import EXIT_CODE as STOPPED  # of a run that was told to stop, and saved its state
-from deepconv.tables import Table, Values
+from deepconv.tables import Run, Table, Values
 
 Command = Sequence[str]  # what follows `python -m`
 
@@ -20,6 +20,11 @@ class Job:
     needs: str = ""
 
 
+def lacking(chosen: Mapping[str, Table], done: Mapping[str, Values]) -> list[tuple[Run, str]]:
+    """The runs with tests that the entries lack, given their results."""
+    return [pair for name, table in chosen.items() for pair in tables.missing(table, done[name])]
+
+
 def missing(
     chosen: Mapping[str, Table], done: Mapping[str, Values], runs: str, flags: Sequence[str] = ()
 ) -> dict[str, Job]:
@@ -27,13 +32,12 @@ def missing(
 
     flags are added to every command.
     """
-    pairs = {name: tables.missing(table, done[name]) for name, table in chosen.items()}
     after: dict[str, dict[str, None]] = {}  # a set in order
     for name, table in chosen.items():
-        for run, _ in pairs[name]:
+        for run, _ in tables.missing(table, done[name]):
             after.setdefault(run.name, {}).update(dict.fromkeys(run.after(line, runs) for line in table.after))
     todo = {}
-    for name, (run, tests) in tables.jobs(pair for of_table in pairs.values() for pair in of_table).items():
+    for name, (run, tests) in tables.jobs(lacking(chosen, done)).items():
         main = ["deepconv.main", *run.arguments(tests, runs), f"--workdir={runs}/{name}", *flags]
         others = [[*shlex.split(line), *flags] for line in after.get(name, ())]
         todo[name] = Job([main, *others], run.init_from.name if run.init_from else "")

@@ -45,7 +45,7 @@ _VERIFY_DATA = flags.DEFINE_bool(
     "verify_data", False, "Hold every photograph of a folder that is read against the sum that statistics wrote of it."
 )
 
-SUMMARY = ("protocol", "step", "examples", "views", "top1_error", "top5_error")  # what is shown of a test
+SUMMARY = ("protocol", "step", "views")  # what is shown of a test beside its errors and number of images
 
 
 def main(arguments: list[str]) -> int:
@@ -199,7 +199,7 @@ def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
                 evaluate.average(workdir, name, [part.name for part in task.protocols[name]])
         if task.total_steps:
             curves.draw(workdir)
-    _summary(task, workdir, [runlog.read_json(file, dict, *SUMMARY) for file in evals.values()])
+    _summary(task, workdir, [runlog.read_eval(file, *SUMMARY) for file in evals.values()])
 
 
 def _identity(source: Any) -> str:

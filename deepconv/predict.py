@@ -109,6 +109,9 @@ def _check_flags(photos: Sequence[str]) -> None:
         raise ValueError("--features=LAYER and --out=FILE.npy belong together, and --split needs them")
     if FLAGS.features and (FLAGS.protocol != "center" or FLAGS.plot):
         raise ValueError("--features are those of the central crop, and are not drawn: no --protocol, no --plot")
+    for flag in ("plot", "out"):
+        if FLAGS[flag].value and not Path(FLAGS[flag].value).absolute().parent.is_dir():
+            raise ValueError(f"--{flag}={FLAGS[flag].value}: its folder does not exist")
 
 
 def _is_readable(photo: str) -> bool:

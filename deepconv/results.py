@@ -18,7 +18,14 @@ from deepconv.tables import DATA, Row, Run, Table, Values, flatten, written
 # What a result may have otherwise than the paper's and still be told beside it: how long, how often, on what data,
 # from what weights, in what precision. Anything else is another experiment.
 MAY_DEPART = ("total_steps", "total_epochs", "seed", "batch_size", "init_from", "init_layers", "train")
-MAY_DEPART += ("data.name", "data.train_split", "data.eval_split", "data.mean", "data.lighting_until_epochs")
+MAY_DEPART += (
+    "data.name",
+    "data.train_split",
+    "data.eval_split",
+    "data.mean",
+    "data.std",
+    "data.lighting_until_epochs",
+)
 MAY_DEPART += ("model.dtype", "model.bn_group", "model.initialization")
 TIMES = ("drop_at_steps", "drop_at_epochs", "freeze_at_steps", "freeze_at_epochs")  # of any part of the optimiser
 NOT_COMPARED = ("log_every_", "checkpoint_every_", "eval_every_", "data.on_corrupt", "init_sha256")
@@ -27,7 +34,6 @@ ENSEMBLE = "ensemble"  # the test of a record of the mean of several runs' proba
 
 Directories = Mapping[Path, Values]  # of runs, with what `directories` says of each
 Expected = Mapping[str, Values]  # the flat configs of a table's runs, by their names
-Key = tuple[str, str, str]
 
 
 def directories(root: Path) -> dict[Path, Values]:
@@ -265,9 +271,8 @@ def evaluation(workdir: Path, test: str) -> Values | None:
     file = workdir / f"eval.{test}.json"
     if not file.exists():
         return None
-    names = ("top1_error", "top5_error", "examples")
-    record = runlog.read_json(file, dict, *names)
-    return {name: record[name] for name in names}
+    record = runlog.read_eval(file)
+    return {name: record[name] for name in ("top1_error", "top5_error", "examples")}
 
 
 def curves(workdir: Path, test: str) -> Values | None:
@@ -329,7 +334,7 @@ def _trained(workdir: Path) -> list[Values]:
 def _tested(workdir: Path, test: str) -> Values | None:
     """Where and with what a test was made; None where what was measured is no test."""
     file = workdir / f"eval.{test}.json"
-    return environment(runlog.read_json(file, dict)) if file.exists() else None
+    return environment(runlog.read_json(file, dict)) if file.exists() else None  # what is measured may be no errors
 
 
 def environment(told: Values) -> Values | None:
@@ -338,7 +343,7 @@ def environment(told: Values) -> Values | None:
         return None
     cores = f", CPU cores: {told['cpus']}" if "cpus" in told else ""
     device = f"{told['devices']} x {told['device_kind']}{cores}"
-    return {"commit": told["commit"], "dirty": told["dirty"], "device": device, "versions": told.get("versions")}
+    return {"device": device} | {name: told.get(name) for name in ("commit", "dirty", "versions")}
 
 
 def read(file: Path) -> Values:
@@ -385,4 +390,4 @@ def _lines(content: Any) -> str:
 
 
 def _warn(workdir: Path, error: Exception) -> None:
-    print(f"not collected: {workdir}: {error}", file=sys.stderr)
+    print(f"not collected: {runlog.printable(f'{workdir}: {error}')}", file=sys.stderr)

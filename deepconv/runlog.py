@@ -93,13 +93,24 @@ def read_json(path: Path, kind: type[Content], *keys: str, remedy: str = "remove
     return content
 
 
+def read_eval(file: Path, *keys: str) -> dict[str, Any]:
+    """The record of a test. Raises OSError where it is damaged, or a key is missing."""
+    numbers, remedy = ("top1_error", "top5_error", "examples"), "remove it, and test again"
+    record = read_json(file, dict, *numbers, *keys, remedy=remedy)
+    for name in numbers:
+        if type(record[name]) not in (int, float):
+            raise OSError(f"{file} is damaged: {name} is {record[name]!r}, not a number; {remedy}")
+    return record
+
+
 def read_starts(workdir: Path, *keys: str) -> list[dict[str, Any]]:
     """The entries of environment.json, one a start. Raises OSError where it is damaged or a key is missing."""
     path = workdir / "environment.json"
-    starts = read_json(path, list)
+    remedy = "restore it, or move it away"
+    starts = read_json(path, list, remedy=remedy)
     if not starts or not all(isinstance(start, dict) and {*keys} <= {*start} for start in starts):
         wanted = f"with {', '.join(keys)}"
-        raise OSError(f"{path} is damaged: it does not hold one record a start {wanted}; remove it, and start again")
+        raise OSError(f"{path} is damaged: it does not hold one record a start {wanted}; {remedy}")
     return starts
 
 

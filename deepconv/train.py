@@ -124,7 +124,8 @@ def prepare(
 def _check_memory(config: ConfigDict, shapes: Any, side: int) -> None:
     """Raises ValueError where what a step needs for certain is more than this machine has.
 
-    That are parameters, momentum, a batch in bytes and, on a CPU, in float32; side is that of its images in pixels.
+    It counts a batch in bytes and, on a CPU, the batch in float32, parameters and momentum; side is that of the host's
+    images in pixels.
     """
     cpu, size = jax.default_backend() == "cpu", config.data.image_size
     images = config.batch_size * 3 * (side**2 + 4 * size**2 * cpu)
@@ -161,7 +162,8 @@ def _stored_statistics(
     size = source.size[0] if source.size else data.train_scale[0]
     file = statistics.path(source.folder, source.split, size)
     if not file.exists():
-        published = "; or take the published mean colour: --config.data.mean=channel" if source.is_imagenet else ""
+        helps = source.is_imagenet and data.get("std", "none") != "channel"
+        published = "; or take the published mean colour: --config.data.mean=channel" if helps else ""
         raise FileNotFoundError(
             f"{file} is missing; make it by one pass over the images: python -m deepconv.data.prepare statistics "
             f"{source.name} --data_dir={sources.data_root(data_dir)} --split='{source.split}' --size={size}{published}"

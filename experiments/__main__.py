@@ -7,15 +7,21 @@ python -m experiments render
 python -m experiments smoke [entry ...]
 """
 
+if __name__ == "__main__":
+    from deepconv import preemption
+
+    preemption.install()  # before the imports
+
 import argparse
 import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
+from deepconv import cli, runlog
 from deepconv import results as results_lib
-from deepconv import runlog
 from deepconv.tables import Table
 from experiments import commands, entries
 
@@ -25,7 +31,10 @@ COMMANDS = ("status", "show", "collect", "render", "smoke")
 def main(arguments: list[str]) -> int:
     """Parse and do."""
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__, formatter_class=plain)
+    parser = argparse.ArgumentParser(
+        "python -m experiments", description=__doc__, epilog=cli.EXIT_CODES, formatter_class=plain
+    )
+    parser.add_argument("--version", action="version", version=f"deepconv {metadata.version('deepconv')}")
     parser.add_argument("command", nargs="?", default="status", choices=COMMANDS, help="what to do [status]")
     parser.add_argument("entry", nargs="*", help="alexnet/table1, ..., or a paper: alexnet, vgg, resnet [all]")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the directories of runs lie [runs]")

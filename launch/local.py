@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from absl import flags
 
-from deepconv import cli, jobs, preemption, results
+from deepconv import cli, jobs, preemption, results, tables
 from deepconv.tables import Run
 from experiments import entries
 
@@ -37,14 +37,15 @@ def main(arguments: list[str]) -> int:
         chosen = entries.load(arguments[1:])
         done = {name: results.read(entries.RESULTS / f"{name}.json") for name in chosen}
         todo = jobs.missing(chosen, done, "runs", passed)
-        check_data(run for table in chosen.values() for row in table.rows for run in row.runs if run.name in todo)
+        check_data(run for run, _ in tables.jobs(jobs.lacking(chosen, done)).values())
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     failed = follow(todo)
     for name, code in failed.items():
         print(f"launch: not done: {name} (exit code {code})", file=sys.stderr)
     print(f"{len(todo) - len(failed)} of {len(todo)} runs are done; python -m experiments collect reads them")
-    return jobs.STOPPED if jobs.STOPPED in failed.values() else int(bool(failed))
+    codes = {*failed.values()}
+    return jobs.STOPPED if jobs.STOPPED in codes else 2 if codes == {2} else int(bool(codes))
 
 
 def check_data(runs: Iterable[Run]) -> None:

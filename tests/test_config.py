@@ -294,3 +294,16 @@ def test_a_config_json_without_what_every_recipe_has_is_named(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin1"))
     with pytest.raises(OSError, match=r"config\.json (cannot be used|is damaged): "):
         config_lib.read_run(tmp_path)
+
+
+def test_a_number_of_examples_that_is_none_is_named(tmp_path):
+    config = json.loads(config_lib.load(CIFAR).to_json())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"train_data": "abc"}))
+    with pytest.raises(OSError, match="config.json cannot be used: train_data is 'abc', not a number of examples"):
+        config_lib.read_run(tmp_path)
+
+
+def test_a_recipe_that_leaves_is_no_recipe(tmp_path):
+    (tmp_path / "mine.py").write_text("raise SystemExit(3)")
+    with pytest.raises(ValueError, match="mine.py is not a recipe: SystemExit in line 1"):
+        config_lib.load(tmp_path / "mine.py")

@@ -141,6 +141,7 @@ def test_features_of_a_split_come_with_its_labels(run):
 MISTAKES = [
     ([], "--run=RUN_DIR is missing"),
     (["--run=run"], "give the files of photographs"),
+    (["--run=run", "0.png", "--plot=nowhere/x.png"], "--plot=nowhere/x.png: its folder does not exist"),
     (["--run=nowhere", "0.png"], "nowhere is not the directory of a run"),
     (["--run=run", "--features=fc9", "--out=x.npy", "0.png"], "--features=fc9 is not a layer of this net; it has"),
     (["--run=run", "--features=fc", "0.png"], "--features=LAYER and --out=FILE.npy belong together"),

@@ -61,7 +61,7 @@ def test_damaged_json_is_named_with_what_to_do(tmp_path):
             runlog.read_json(tmp_path / "a.json", dict, "step")
     for text in ("[]", "[3]", '[{"time": 1}]'):
         (tmp_path / "environment.json").write_text(text)
-        with pytest.raises(OSError, match=r"environment\.json is damaged: .*; remove it"):
+        with pytest.raises(OSError, match=r"environment\.json is damaged: .*; restore it"):
             runlog.record_start(tmp_path)
 
 
@@ -116,6 +116,11 @@ def test_curves_are_drawn(tmp_path, capsys):
     assert curves.main(["curves", str(tmp_path)]) == 0
     picture = np.asarray(Image.open(capsys.readouterr().out.strip()).convert("RGB"))
     assert picture.shape[0] > 300 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    runlog.append_metrics(tmp_path, {"step": 6, "train_top1_error": None})
+    assert curves.main(["curves", str(tmp_path)]) == 0
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "metrics.jsonl").write_text("rubbish\n")
+    assert curves.main(["curves", str(tmp_path / "empty")]) == 2 and "holds no records" in capsys.readouterr().err
     assert curves.main(["curves"]) == 2 and curves.main(["curves", str(tmp_path / "nothing")]) == 2
 
 
@@ -132,3 +137,11 @@ def test_cross_entropy_by_hand():
     logits = np.array([[2.0, 0.0], [0.0, 0.0]], np.float32)
     expected = (np.log(1 + np.exp(-2.0)) + np.log(2.0)) / 2
     assert float(metrics.cross_entropy(logits, np.array([0, 1]))) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", ["null", '"9"', "true"])
+def test_an_error_that_is_no_number_is_named(value, tmp_path):
+    file = tmp_path / "eval.center.json"
+    file.write_text(f'{{"top1_error": {value}, "top5_error": 1.0, "examples": 10}}')
+    with pytest.raises(OSError, match="eval.center.json is damaged: top1_error is .*, not a number; remove it"):
+        runlog.read_eval(file)

@@ -55,7 +55,7 @@ def imagenet2012(archives: Path, data_dir: Path, counts: Mapping[str, int] = IMA
     synsets = Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
     for tar in IMAGENET_TARS.values():
         if not (archives / tar).exists():
-            raise DataError(f"{archives / tar} is missing; image-net.org gives it to who registers")
+            raise FileNotFoundError(f"{archives / tar} is missing; image-net.org gives it to who registers")
     features = {
         "image": tfds.features.Image(encoding_format="jpeg"),
         "label": tfds.features.ClassLabel(names=synsets),
@@ -165,7 +165,7 @@ def cifar10(archives: Path, data_dir: Path, md5: Mapping[str, str] = CIFAR10_MD5
         return target
     path = next((archives / name for name in md5 if (archives / name).exists()), None)
     if path is None:
-        raise DataError(
+        raise FileNotFoundError(
             f"{archives} has none of {', '.join(md5)}; they are at https://www.cs.toronto.edu/~kriz/cifar.html"
         )
     with path.open("rb") as file:
