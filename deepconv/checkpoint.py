@@ -27,7 +27,7 @@ HALF_WRITTEN = ".orbax-checkpoint-tmp"  # end of the name of a directory that a 
 StepMetrics = dict[str, float]  # the metrics of one step
 
 
-class CheckpointError(Exception):
+class CheckpointError(OSError):
     """A checkpoint could not be written, or none can be restored."""
 
 

@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
             start = weights.take(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
             if source.is_file() and not (_LIBRARY.value or _INPUT.value):
                 print(conventions.warning(config, source), file=sys.stderr)
-    except (ValueError, OSError, checkpoint.CheckpointError) as error:
+    except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
 
     code = 2
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
             _run(task, workdir, start)
     except preemption.Preempted as signal:
         preemption.stop(str(signal))
-    except (OSError, FloatingPointError, checkpoint.CheckpointError) as error:
+    except (OSError, FloatingPointError) as error:
         return cli.refuse(str(error), code)
     return 0
 

@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
             if FLAGS.plot:
                 draw(readable, probs, trained.classes).savefig(FLAGS.plot)
                 print(f"drawn to {FLAGS.plot}")
-    except (ValueError, OSError, checkpoint.CheckpointError) as error:
+    except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     return 0 if len(readable) == len(photos) else 1
 
@@ -127,7 +127,7 @@ def _is_readable(photo: str) -> bool:
 
 
 def load(run: Path) -> Trained:
-    """The net of a run's newest checkpoint. Raises OSError, ValueError, CheckpointError."""
+    """The net of a run's newest checkpoint. Raises OSError, ValueError."""
     sharding.check_devices()
     config = ConfigDict(config_lib.read_run(run))
     found = checkpoint.read(run / "checkpoints")

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from deepconv import checkpoint, cli, evaluate, features, predict, protocols, runlog
+from deepconv import cli, evaluate, features, predict, protocols, runlog
 from deepconv.data import augment, sources
 from deepconv.models.layers import BatchNorm
 from deepconv.state import TrainState
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{run}: responses are for nets with BatchNorm on images of one size, those of Fig. 7")
         source = sources.find(data.name, data.eval_split, cli.DATA_DIR.value, data.image_size)
         write(trained, source, run / "responses.json")
-    except (ValueError, OSError, checkpoint.CheckpointError) as error:
+    except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     return 0
 

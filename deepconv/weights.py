@@ -181,7 +181,7 @@ def shapes_of(model: nn.Module, image_size: int) -> Variables:
 def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str], bgr: bool = False) -> Variables:
     """The weights of a run directory or a safetensors file: of these layers or, if none are named, of an equal net.
 
-    bgr says that a file's net takes images in BGR. Raises ValueError, OSError, CheckpointError.
+    bgr says that a file's net takes images in BGR. Raises ValueError, OSError.
     """
     shapes = shapes_of(model, image_size)
     if [*layers] == [conventions.ALL_BUT_HEAD]:
@@ -333,7 +333,7 @@ def export_run(run: Path, target: Path, library: str = "", given: str = "") -> t
 
     These are None for imported weights of which nobody said. For a library, the file has its names and takes its
     images; `given` names other images, as --input does. Raises ValueError for a net that the library does not have, or
-    images that it cannot take, CheckpointError, OSError.
+    images that it cannot take, OSError.
     """
     if target.exists() or not target.absolute().parent.is_dir():
         raise OSError(f"{target} exists, or its folder does not; give another --to")
@@ -441,9 +441,8 @@ def main(arguments: list[str]) -> int:
                 std = ",".join(f"{value:g}" for value in takes.std.ravel())
                 print(f"its net takes {order} from 0 to 255 less {_written(takes.mean)}, divided by {std}")
     except (ValueError, OSError) as error:
-        return cli.refuse(str(error), code=2)
-    except checkpoint.CheckpointError as error:  # an import writes a checkpoint, an export reads one
-        return cli.refuse(str(error), code=1 if what == "import" else 2)
+        at_work = what == "import" and isinstance(error, checkpoint.CheckpointError)  # an export only reads one
+        return cli.refuse(str(error), code=1 if at_work else 2)
     return 0
 
 

@@ -73,7 +73,7 @@ LAYERS = {
     | {"preemption", "runlog", "sharding", "state", "data.sources", "data.statistics"},
     "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "protocols", "runlog"}
     | {"conventions", "data.sources", "data.statistics", "train", "weights"},
-    "responses": {"checkpoint", "cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
+    "responses": {"cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
     | {"data.augment", "data.sources", "models.layers"},
     "tables": {"config"},
     "jobs": {"preemption", "tables"},

@@ -18,10 +18,7 @@ def kernels(workdir: Path, test: str) -> Values | None:
 
     if not (workdir / f"eval.{test}.json").exists():
         return None
-    try:
-        kernel = np.asarray(checkpoint.read(workdir / "checkpoints")["params"]["conv1"]["kernel"])  # [h, w, 3, kernels]
-    except checkpoint.CheckpointError as error:
-        raise OSError(str(error)) from None
+    kernel = np.asarray(checkpoint.read(workdir / "checkpoints")["params"]["conv1"]["kernel"])  # [h, w, 3, kernels]
     halves = np.split(kernel, 2, -1)
     colors = {f"tower{number}": saturation(half) for number, half in enumerate(halves, 1)}
     low, high = kernel.min(), kernel.max()  # of all kernels, as in shownet.py
