@@ -270,10 +270,12 @@ def is_due(config: ConfigDict, what: str, examples: int, batch_size: int, step: 
 
 
 def check_fields(config: ConfigDict) -> None:
-    """Raises ValueError for a field that is missing or unknown, or a value that cannot work by itself."""
+    """Raises ValueError with a line for each field that is missing or unknown, or has a value that cannot work."""
     _check_parts(config)
+    wrong: list[str] = []
     for part, fields in FIELDS.items():
-        _check_values(f"config.{part}".rstrip("."), config[part] if part else config, fields)
+        wrong += _wrong_values(f"config.{part}".rstrip("."), config[part] if part else config, fields)
+    raise_all(wrong)
     for what in ("total", "eval_every"):
         _unit(config, what)
     if config.model.get("dtype", "float32") not in ("float32", "bfloat16"):
@@ -417,12 +419,13 @@ def _check_parts(config: ConfigDict | dict[str, Any]) -> None:
                 raise ValueError(f"config.{name} is missing; every recipe has {', '.join(fields)} there")
 
 
-def _check_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, ...]]) -> None:
-    """Holds the values of a part of a config against its rows of FIELDS."""
+def _wrong_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
+    """A line for each value of a part of a config that does not fit its row of FIELDS."""
     for field, value in node.items():
         if field not in fields:
             near = "".join(f"; did you mean {known}?" for known in difflib.get_close_matches(field, fields, 1))
-            raise ValueError(f"{name}.{field} is not a field of any recipe{near or f': {sorted(fields)}'}")
+            yield f"{name}.{field} is not a field of any recipe{near or f': {sorted(fields)}'}"
+            continue
         kind, *limits = fields[field]
         values = value if field in TUPLES else (value,)
         if not isinstance(values, tuple) or not all(_fits(each, kind, *limits) for each in values):
@@ -430,7 +433,7 @@ def _check_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, .
             wanted = KINDS.get(kind) or f"a {number} from {limits[0]} to {limits[1]}"
             if field in TUPLES:
                 wanted = f"numbers such as 32000,48000, each {wanted}"
-            raise ValueError(f"{name}.{field}={value!r}, has to be {wanted}")
+            yield f"{name}.{field}={value!r}, has to be {wanted}"
 
 
 def _fits(value: Any, kind: Any, low: float = -math.inf, high: float = math.inf) -> bool:
@@ -448,7 +451,7 @@ def _check_optimizer(optimizer: ConfigDict) -> None:
             raise ValueError(f"config.optimizer.layers.{layer}={node!r}, has to be a ConfigDict")
     for name, node in _schedules(optimizer):
         if node is not optimizer:
-            _check_values(name, node, SCHEDULE | (FREEZE if ".layers." in name else {}))
+            raise_all([*_wrong_values(name, node, SCHEDULE | (FREEZE if ".layers." in name else {}))])
         for what in ("drop_at", "freeze_at"):
             if {f"{what}_steps", f"{what}_epochs"} & {*node}:
                 _unit(node, what)

@@ -307,3 +307,15 @@ def test_a_recipe_that_leaves_is_no_recipe(tmp_path):
     (tmp_path / "mine.py").write_text("raise SystemExit(3)")
     with pytest.raises(ValueError, match="mine.py is not a recipe: SystemExit in line 1"):
         config_lib.load(tmp_path / "mine.py")
+
+
+def test_all_wrong_fields_are_named_a_line_each():
+    changes = {"batch_size": 10**9, "data.image_size": 10**6, "optimizer.drop_factor": 0.0}
+    with pytest.raises(ValueError) as caught:
+        config_lib.check_fields(config_lib.load(CIFAR, changes))
+    lines = str(caught.value).splitlines()
+    assert [line.split("=")[0] for line in lines] == [
+        "config.batch_size",
+        "config.data.image_size",
+        "config.optimizer.drop_factor",
+    ]
