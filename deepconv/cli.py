@@ -37,6 +37,7 @@ EXIT_CODES = """Exit codes of all commands:
 def run(main: Callable[[list[str]], int]) -> NoReturn:
     """Parse the flags, run a command, and end the process with its exit code."""
     _share_memory_between_threads()
+    sys.unraisablehook = _pass_over_closed_loops
     arguments = parse(sys.argv, main)
     try:
         code = main(arguments)
@@ -46,6 +47,12 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     preemption.leave(code)
+
+
+def _pass_over_closed_loops(unraisable: Any) -> None:
+    """Prints nothing of what tensorstore's threads meet after a save has failed, a page that our line answers."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _share_memory_between_threads() -> None:

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import safetensors.torch
 from conftest import ROOT, answers
 from PIL import Image
 
@@ -13,6 +12,7 @@ from deepconv.data import decode, shapes
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[parity]'")
 torchvision = pytest.importorskip("torchvision", reason="needs torchvision: pip install -e '.[parity]'")
 timm = pytest.importorskip("timm", reason="needs timm: pip install -e '.[parity]'")
+tensors = pytest.importorskip("safetensors.torch")  # imports torch
 
 CLASSES = 12
 SIZE = 224
@@ -97,7 +97,7 @@ def told(photos):
     for name, (recipe, library, create) in NETS.items():
         torch.manual_seed(0)
         net, key = randomise(create()), file_of(name)
-        safetensors.torch.save_file(net.state_dict(), folder / f"{key}.safetensors")
+        tensors.save_file(net.state_dict(), folder / f"{key}.safetensors")
         scores[name] = theirs(net, images)
         config, said = f"--config={ROOT}/configs/{recipe}.py", f"--library={library}"
         given = ["import", config, said, f"--from={key}.safetensors", f"--out={key}"]
@@ -131,7 +131,7 @@ def test_a_file_gives_its_library_s_numbers_and_goes_back(name, told):
         assert line.endswith(f"  {row.argmax()}") and float(line.split()[0]) == pytest.approx(row.max(), abs=0.0051)
 
     again = NETS[name][2]().eval()
-    again.load_state_dict(safetensors.torch.load_file(folder / f"{key}.back.safetensors"), strict=True)
+    again.load_state_dict(tensors.load_file(folder / f"{key}.back.safetensors"), strict=True)
     np.testing.assert_allclose(theirs(again, images), scores, rtol=1e-5, atol=1e-5)
 
 
@@ -152,7 +152,7 @@ def test_a_scale_is_folded_and_another_order_of_colours_is_undone(photos):
     data = ["--data_dir=.", "--config.data.name=photos", "--config.data.eval_split=val", "--config.batch_size=8"]
     for number, (given, kernel) in enumerate(variants.items()):
         state = net.state_dict() | {"conv1.weight": kernel.contiguous()}
-        safetensors.torch.save_file(state, folder / f"scaled{number}.safetensors")
+        tensors.save_file(state, folder / f"scaled{number}.safetensors")
         arguments = [config, *model, *data, f"--init_from=scaled{number}.safetensors", f"--input={given}"]
         ((code, _, err, _),) = answers(
             folder, "main", [([*arguments, "--evals=center", f"--workdir=scaled{number}"], None)]
@@ -163,14 +163,14 @@ def test_a_scale_is_folded_and_another_order_of_colours_is_undone(photos):
         ((code, out, err, _),) = answers(folder, "weights", [(export, None)])
         assert code == 0 and "RGB from 0 to 255 less the colour 123.675,116.28,103.53, divided by 58.395" in out, err
         again = torchvision.models.resnet18(num_classes=CLASSES).eval()
-        again.load_state_dict(safetensors.torch.load_file(folder / f"folded{number}.safetensors"), strict=True)
+        again.load_state_dict(tensors.load_file(folder / f"folded{number}.safetensors"), strict=True)
         np.testing.assert_allclose(theirs(again, images).softmax(-1).numpy(), expected, atol=1e-5)
         record = json.loads((folder / f"scaled{number}" / "config.json").read_text())["data"]
         assert (record["mean"] + "/" + record["std"]).removesuffix("/none") == given
     # caffe's order of colours: its first kernel sees blue first
     mean = torch.tensor([123.68, 116.779, 103.939])
     kernel = (ours["conv1.weight"] / std / 255).flip(1).contiguous()
-    safetensors.torch.save_file(net.state_dict() | {"conv1.weight": kernel}, folder / "bgr.safetensors")
+    tensors.save_file(net.state_dict() | {"conv1.weight": kernel}, folder / "bgr.safetensors")
     arguments = [config, *model, *data, "--init_from=bgr.safetensors", "--input=caffe", "--evals=center"]
     ((code, _, err, _),) = answers(folder, "main", [([*arguments, "--workdir=bgr"], None)])
     assert code == 0, err

@@ -194,7 +194,7 @@ def test_archives_that_are_not_whole_are_named(archives, tmp_path):
         official.imagenet2012(cut, tmp_path, COUNTS)
     with pytest.raises(DataError, match="train.tar has 2,000 images of 1,000 classes instead of 1,281,167 of 1,000"):
         official.imagenet2012(archives, tmp_path)
-    with pytest.raises(DataError, match="img_val.tar is missing"):
+    with pytest.raises(FileNotFoundError, match="img_val.tar is missing"):
         os.remove(cut / "ILSVRC2012_img_val.tar")
         official.imagenet2012(cut, tmp_path, COUNTS)
 
@@ -283,7 +283,7 @@ def test_an_archive_with_another_sum_is_refused(tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"something else")
     with pytest.raises(DataError, match="MD5 sum .* instead of c32a1d4ab5d03f1284b67883e8d87530"):
         official.cifar10(tmp_path, tmp_path)
-    with pytest.raises(DataError, match="none of cifar-10-binary.tar.gz, cifar-10-python.tar.gz"):
+    with pytest.raises(FileNotFoundError, match="none of cifar-10-binary.tar.gz, cifar-10-python.tar.gz"):
         official.cifar10(tmp_path / "nowhere", tmp_path)
 
 
