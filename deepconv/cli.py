@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from deepconv import config as config_lib
-from deepconv import preemption, runlog
+from deepconv.config import recipes
+from deepconv.run import preemption
+from deepconv.run.directory import printable
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -80,9 +81,9 @@ def load_config(
     if not flag.present:
         raise ValueError("--config is missing; try --config=configs/quickstart.py")
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
-    name = config_lib.run_name(path, overrides, smoke, init_from, init_layers)
-    overrides = change(config_lib.load(path, overrides, smoke), name) | overrides
-    return config_lib.load(path, overrides, smoke), name
+    name = recipes.run_name(path, overrides, smoke, init_from, init_layers)
+    overrides = change(recipes.load(path, overrides, smoke), name) | overrides
+    return recipes.load(path, overrides, smoke), name
 
 
 def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
@@ -97,8 +98,8 @@ def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
     try:
         argv, recipe = _find_recipe(argv)
         if recipe:
-            config_lib.load(recipe)  # raises with words of ours, where absl would with its own or not at all
-        with config_lib.siblings(recipe or "."):
+            recipes.load(recipe)  # raises with words of ours, where absl would with its own or not at all
+        with recipes.siblings(recipe or "."):
             arguments = flags.FLAGS(argv)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell a lot, and errors are told here
@@ -119,7 +120,7 @@ def _find_recipe(argv: list[str]) -> tuple[list[str], str]:
     for place, argument in enumerate(argv):
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "config" and argument.startswith("-") and (equals or place + 1 < len(argv)):
-            recipe = str(config_lib.find(value if equals else argv[place + 1]))
+            recipe = str(recipes.find(value if equals else argv[place + 1]))
             return [*argv[:place], f"--config={recipe}", *argv[place + (1 if equals else 2) :]], recipe
     return argv, ""
 
@@ -143,6 +144,6 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
 
 def refuse(message: str, code: int = 1) -> int:
     """Say why on standard error, each line but indented ones after the program's name; gives the exit code."""
-    for line in map(runlog.printable, message.splitlines()):
+    for line in map(printable, message.splitlines()):
         print(line if line.startswith(" ") else f"deepconv: {line}", file=sys.stderr)
     return code

@@ -4,7 +4,7 @@ Running the same command again goes on where it stopped, and does nothing where 
 """
 
 if __name__ == "__main__":
-    from deepconv import preemption
+    from deepconv.run import preemption
 
     preemption.install()  # before the imports, which take seconds
 
@@ -21,17 +21,20 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Column, Table
 
-from deepconv import cli, conventions, runlog
-from deepconv import config as config_lib
+from deepconv import cli
+from deepconv.config import durations, recipes
+from deepconv.config.mistakes import collecting, raise_all
 from deepconv.data.statistics import Statistics
+from deepconv.run.directory import expanded, lock, read_eval, write_json
+from deepconv.weights import inputs
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run [runs/<recipe>,<what is changed in it>].")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Start from the weights of this run, or of a safetensors file.")
 _INIT_LAYERS = flags.DEFINE_list(
     "init_layers", [], "Of these, take only the layers named, or all_but_head; the others are random."
 )
-_LIBRARY = flags.DEFINE_enum("library", None, [*conventions.LIBRARIES], conventions.LIBRARY_HELP)
-_INPUT = flags.DEFINE_string("input", None, conventions.INPUT_HELP)
+_LIBRARY = flags.DEFINE_enum("library", None, [*inputs.LIBRARIES], inputs.LIBRARY_HELP)
+_INPUT = flags.DEFINE_string("input", None, inputs.INPUT_HELP)
 _EVALS = flags.DEFINE_list(
     "evals",
     ["center"],
@@ -51,13 +54,16 @@ SUMMARY = ("protocol", "step", "views")  # what is shown of a test beside its er
 def main(arguments: list[str]) -> int:
     """Flags -> claim the directory -> train -> evaluate."""
     # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
-    from deepconv import checkpoint, preemption, protocols, train, weights
-    from deepconv.data import sources
+    from deepconv import task as task_lib
+    from deepconv.data.sources import checksums
+    from deepconv.evaluation import protocols
+    from deepconv.run import checkpoint, preemption
+    from deepconv.weights import files
 
     mistakes: list[str] = []
     try:
         config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
-        workdir = runlog.expanded(_WORKDIR.value or Path("runs", name))
+        workdir = expanded(_WORKDIR.value or Path("runs", name))
         origin = _origin() if _INIT_FROM.value else {}
         if _INIT_LAYERS.value and not origin:
             mistakes.append("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
@@ -68,29 +74,29 @@ def main(arguments: list[str]) -> int:
             workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
             origin["train"] = False
         given = _statistics_of_source(workdir) if untrained else None
-        with config_lib.noting(mistakes):
-            task = train.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
-        config_lib.raise_all(mistakes)
+        with collecting(mistakes):
+            task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
+        raise_all(mistakes)
         if _VERIFY_DATA.value:
-            train_source, eval_source = (sources.verified(source) for source in (task.train_source, task.eval_source))
+            train_source, eval_source = (checksums.verified(source) for source in (task.train_source, task.eval_source))
             task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
         start = {}
         if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
-            source = runlog.expanded(_INIT_FROM.value)
+            source = expanded(_INIT_FROM.value)
             _check_finished(source)
-            bgr = conventions.in_bgr(_LIBRARY.value or "", _INPUT.value or "")
-            start = weights.take(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
+            bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value or "")
+            start = files.take(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
             if source.is_file() and not (_LIBRARY.value or _INPUT.value):
-                print(conventions.warning(config, source), file=sys.stderr)
+                print(inputs.warning(config, source), file=sys.stderr)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
 
     code = 2
     try:
-        with runlog.lock(workdir):
+        with lock(workdir):
             data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
             _claim(workdir, json.loads(config.to_json()) | origin | data)
-            runlog.write_json(workdir / "classes.json", task.train_source.classes)
+            write_json(workdir / "classes.json", task.train_source.classes)
             print(f"run directory: {workdir}", flush=True)
             if untrained:
                 print(f"the net of {_INIT_FROM.value} is tested as it is; --train would train it first", flush=True)
@@ -110,16 +116,16 @@ def _fields_of_source(config: ConfigDict, name: str) -> dict[str, Any]:
         if library or images:
             raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
         return {}
-    source = runlog.expanded(_INIT_FROM.value)
+    source = expanded(_INIT_FROM.value)
     if not (source.exists() or library or images):  # a run may go on without its source
         claimed = [_WORKDIR.value] if _WORKDIR.value else [f"runs/{name}", f"runs/{name},train=False"]
-        source = next((runlog.expanded(path) for path in claimed if Path(path, "config.json").exists()), source)
+        source = next((expanded(path) for path in claimed if Path(path, "config.json").exists()), source)
     if not (source / "config.json").exists():
-        return conventions.of_file(config, library, images)
+        return inputs.of_file(config, library, images)
     if library or images:
         raise ValueError(f"--library and --input describe files; {source} is a run, which knows its images")
-    whole = _INIT_LAYERS.value in ([], [conventions.ALL_BUT_HEAD])
-    fields = conventions.of_run(config, config_lib.read_run(source), whole)
+    whole = _INIT_LAYERS.value in ([], [inputs.ALL_BUT_HEAD])
+    fields = inputs.of_run(config, recipes.read_run(source), whole)
     if fields:
         changes = " ".join(f"--config.{field}={value}" for field, value in fields.items())
         print(f"as in {source}, where no flag says otherwise: {changes}", flush=True)
@@ -130,7 +136,7 @@ def _statistics_of_source(workdir: Path) -> Statistics | None:
     """Those that the images of an untrained run's net are prepared with, where it or its source has them."""
     from deepconv.data import statistics
 
-    for folder in (workdir, runlog.expanded(_INIT_FROM.value)):
+    for folder in (workdir, expanded(_INIT_FROM.value)):
         if (file := folder / "statistics.npz").exists():
             return statistics.load(file, "")
     return None
@@ -139,9 +145,9 @@ def _statistics_of_source(workdir: Path) -> Statistics | None:
 def _origin() -> dict[str, Any]:
     """What config.json says of the weights that a run starts from; a file may have changed under its name."""
     origin = {"init_from": _INIT_FROM.value, "init_layers": _INIT_LAYERS.value}
-    if conventions.in_bgr(_LIBRARY.value or "", _INPUT.value or ""):
+    if inputs.in_bgr(_LIBRARY.value or "", _INPUT.value or ""):
         origin["init_bgr"] = True
-    file = runlog.expanded(_INIT_FROM.value)
+    file = expanded(_INIT_FROM.value)
     if file.is_file():
         with file.open("rb") as content:
             origin["init_sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
@@ -150,11 +156,11 @@ def _origin() -> dict[str, Any]:
 
 def _check_finished(source: Path) -> None:
     """Raises ValueError for a run that is to be trained further, whose weights are not yet those of its recipe."""
-    from deepconv import checkpoint
+    from deepconv.run import checkpoint
 
     if not (source / "config.json").exists():
         return
-    total = config_lib.total_steps(config_lib.read_run(source))
+    total = durations.total_steps(recipes.read_run(source))
     if (saved := checkpoint.steps(source / "checkpoints")) and saved[-1] < total:
         raise ValueError(
             f"--init_from={source} is a run that is not finished (step {saved[-1]} of {total}); finish it, or start "
@@ -171,35 +177,41 @@ def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:
     if (
         not origin
         or _INIT_LAYERS.value
-        or runlog.expanded(_INIT_FROM.value).is_dir()
+        or expanded(_INIT_FROM.value).is_dir()
         or flags.FLAGS["evals"].using_default_value
     ):
         return False
     claimed = workdir / "config.json"  # of a run that was begun from these weights, maybe: then its tests are meant
-    return not claimed.exists() or config_lib.read_run(workdir).get("train") is False
+    return not claimed.exists() or recipes.read_run(workdir).get("train") is False
 
 
 def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
-    from deepconv import batch_stats, curves, evaluate, train
+    from deepconv import task as task_lib
+    from deepconv import train
+    from deepconv.evaluation import batch_stats, probabilities
+    from deepconv.evaluation import run as evaluate
+    from deepconv.run import curves
 
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
     if missing := [name for name, file in evals.items() if not file.exists()]:
         state, computed = (train.train if task.total_steps else train.leave_untrained)(task, workdir, start)
-        net, data = train.net_for(task, computed), task.eval_source.open()
+        net, data = task_lib.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}
         exact = state
         if any(part.precise for part in tests.values()):
             file = workdir / "precise_batch_stats.npz"
-            exact = batch_stats.precise(task, computed, state, file)
+            images = train.images_of_an_epoch(task, computed, state.step, workdir)
+            count = max(1, task.train_source.examples // task.config.batch_size)
+            exact = batch_stats.precise(net, state, images, count, file)
         for part in tests.values():
             evaluate.run(net, part, exact if part.precise else state, data, workdir, **size)
         for name in missing:
             if name not in tests:
-                evaluate.average(workdir, name, [part.name for part in task.protocols[name]])
+                probabilities.average(workdir, name, [part.name for part in task.protocols[name]])
         if task.total_steps:
             curves.draw(workdir)
-    _summary(task, workdir, [runlog.read_eval(file, *SUMMARY) for file in evals.values()])
+    _summary(task, workdir, [read_eval(file, *SUMMARY) for file in evals.values()])
 
 
 def _identity(source: Any) -> str:
@@ -209,12 +221,12 @@ def _identity(source: Any) -> str:
 def _claim(workdir: Path, new: dict[str, Any]) -> None:
     """config.json is written once; the directory of another config is refused."""
     path = workdir / "config.json"
-    old = config_lib.read_run(workdir) if path.exists() else new
+    old = recipes.read_run(workdir) if path.exists() else new
     if "init_from" in new and "init_sha256" not in new:  # the file is gone, and not needed any more
         new |= {key: old[key] for key in ("init_sha256",) if key in old}
     if not path.exists():
-        runlog.write_json(path, new)
-    elif changes := config_lib.differences(old, new):
+        write_json(path, new)
+    elif changes := recipes.differences(old, new):
         raise FileExistsError(
             f"{workdir} holds a run of another config, or on other data; give another --workdir. {'; '.join(changes)}"
         )

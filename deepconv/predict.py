@@ -7,7 +7,7 @@ python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy 
 """
 
 if __name__ == "__main__":
-    from deepconv import preemption
+    from deepconv.run import preemption
 
     preemption.install()  # before the imports, which take seconds
 
@@ -20,32 +20,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 from PIL import ExifTags, Image
 from PIL.Image import Transpose as Turn
 
-from deepconv import checkpoint, cli, evaluate, features, models, protocols, runlog, sharding, weights
-from deepconv import config as config_lib
-from deepconv.data import decode, sources, statistics
-from deepconv.state import TrainState
+from deepconv import cli
+from deepconv.data import decode, sources
+from deepconv.data.sources.source import Record
+from deepconv.evaluation import features, protocols
+from deepconv.evaluation import run as evaluate
+from deepconv.evaluation.net import Trained, load_run
+from deepconv.evaluation.table import new_table
+from deepconv.run.directory import expanded, printable
 
 FLAGS = flags.FLAGS
 TURNS = dict(enumerate((Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE), 2))  # by EXIF
 TURNS |= dict(enumerate((Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90), 6))
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run's directory holds."""
-
-    data: ConfigDict  # config.data
-    net: evaluate.Net
-    state: TrainState
-    classes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -54,8 +46,8 @@ class Files:
 
     paths: Sequence[str]
 
-    def __call__(self, indices: Sequence[int]) -> list[sources.Record]:
-        return [sources.Record(upright(self.paths[i]), 0, self.paths[i]) for i in indices]
+    def __call__(self, indices: Sequence[int]) -> list[Record]:
+        return [Record(upright(self.paths[i]), 0, self.paths[i]) for i in indices]
 
 
 def upright(photo: str) -> bytes:
@@ -80,7 +72,7 @@ def main(arguments: list[str]) -> int:
     photos = arguments[1:]
     try:
         _check_flags(photos)
-        trained = load(runlog.expanded(FLAGS.run))
+        trained = load_run(expanded(FLAGS.run))
         if FLAGS.features and FLAGS.features not in trained.state.params:
             layers = ", ".join(trained.state.params)
             raise ValueError(f"--features={FLAGS.features} is not a layer of this net; it has {layers}")
@@ -126,33 +118,6 @@ def _is_readable(photo: str) -> bool:
     return False
 
 
-def load(run: Path) -> Trained:
-    """The net of a run's newest checkpoint. Raises OSError, ValueError."""
-    sharding.check_devices()
-    config = ConfigDict(config_lib.read_run(run))
-    found = checkpoint.read(run / "checkpoints")
-    files = ["classes.json", *["statistics.npz"] * statistics.needed(config.data, training=False)]
-    if missing := [name for name in files if not (run / name).exists()]:
-        raise FileNotFoundError(
-            f"{run} has no {missing[0]}. A run of deepconv.main leaves it there when training begins; weights that "
-            "were imported need --library or --input, which say what images they take"
-        )
-    classes = runlog.read_json(run / "classes.json", list, remedy="the command that made the run writes it again")
-    (last,) = {*weights.LAST_LAYERS} & {*found["params"]}
-    if not all(isinstance(name, str) for name in classes) or len(classes) != len(found["params"][last]["bias"]):
-        scores = len(found["params"][last]["bias"])
-        raise OSError(f"{run / 'classes.json'} is damaged: it has to hold the names of the net's {scores} classes")
-    data, mesh = config.data, sharding.make_mesh()
-    # recipes for data sets with one size do not say these; photographs are made so small
-    data = ConfigDict({"test_scale": data.image_size, "central_square": True} | data.to_dict())
-    averages = statistics.load(run / "statistics.npz", "") if len(files) > 1 else statistics.NOT_NEEDED
-    given = statistics.input_of(data, averages)
-    model = models.create(config.model, len(classes))
-    net = evaluate.Net(model, given, data.image_size, data.central_square, config.batch_size, mesh)
-    state = TrainState(found["step"], found["params"], found.get("batch_stats", {}), ())
-    return Trained(data, net, jax.device_put(state, sharding.replicated(mesh)), classes)
-
-
 def predict(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarray:
     """Class probabilities, float32 [N, classes]. Raises ValueError for a protocol that the net does not have."""
     net = trained.net
@@ -163,7 +128,7 @@ def predict(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarra
     for part in parts:
         crops = len(photos) * max(1, part.views // 2)  # without their mirror images
         few = replace(net, batch_size=min(net.batch_size, crops))  # not a whole batch for one photograph
-        table = evaluate.new_table(*total.shape)
+        table = new_table(*total.shape)
         evaluate.probabilities(few, part, evaluate.jit(few, part), trained.state, Files(photos), table)
         total += table["output"] / len(parts)
     return total
@@ -173,9 +138,9 @@ def show(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> No
     """The five likeliest classes of each, with bars as in Krizhevsky et al. 2012, Fig. 4."""
     bar = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
     for photo, row in zip(photos, probs, strict=True):
-        print(runlog.printable(photo))
+        print(printable(photo))
         for number in np.argsort(-row, kind="stable")[:5]:
-            print(f"  {row[number]:4.2f}  {bar * round(30 * row[number]):30}  {runlog.printable(classes[number])}")
+            print(f"  {row[number]:4.2f}  {bar * round(30 * row[number]):30}  {printable(classes[number])}")
 
 
 def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -189,11 +154,11 @@ def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Fi
     for i, (photo, row) in enumerate(zip(photos, probs, strict=True)):
         above, below = axes[2 * (i // columns) :, i % columns][:2]
         above.imshow(decode.decode(upright(photo)))
-        above.set_title(runlog.printable(Path(photo).name), fontsize=8, parse_math=False)
+        above.set_title(printable(Path(photo).name), fontsize=8, parse_math=False)
         best = np.argsort(-row, kind="stable")[:5]
         below.barh(range(len(best)), row[best], height=0.9, color="lightsteelblue")
         for place, number in enumerate(best):
-            text = f"{runlog.printable(classes[number])}  {row[number]:.2f}"
+            text = f"{printable(classes[number])}  {row[number]:.2f}"
             below.text(0.02, place, text, va="center", fontsize=8, parse_math=False)
         below.set(xlim=(0, 1), ylim=(4.5, -0.5))
     return figure

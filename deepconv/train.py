@@ -1,11 +1,9 @@
 """Training: the loop and the step."""
 
 import functools
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,163 +13,25 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from deepconv import checkpoint, evaluate, metrics, models, optim, preemption, protocols, runlog, sharding, weights
-from deepconv import config as config_lib
+from deepconv import distributed, objective, optim
 from deepconv import state as state_lib
-from deepconv.data import augment, decode, pipeline, sources, statistics
-from deepconv.data.decode import Geometry
+from deepconv.config import durations
+from deepconv.data import augment, decode, pipeline, statistics
+from deepconv.data.sources.source import Arrays, DataError, Records
 from deepconv.data.statistics import Statistics
+from deepconv.evaluation import probabilities
+from deepconv.evaluation import run as evaluate
+from deepconv.evaluation.table import new_table
+from deepconv.run import checkpoint, preemption
+from deepconv.run import log as runlog
+from deepconv.run.directory import record_start
 from deepconv.state import TrainState
-
-DATA_CHOICES = {"augment": augment.AUGMENTATIONS, "lighting": augment.LIGHTINGS, "on_corrupt": ("fail", "replace")}
-
-
-@dataclass(frozen=True)
-class Task:
-    """A config with its names resolved: everything a run needs but images."""
-
-    config: ConfigDict
-    train_source: sources.Source
-    eval_source: sources.Source
-    geometry: Geometry | None  # of training images; None where they have one size and are not decoded
-    statistics: Statistics | None  # None: computed from the training images when they are opened
-    model: nn.Module
-    tx: optax.GradientTransformationExtraArgs
-    total_steps: int  # 0: the weights are tested as they are given
-    lit_steps: int | None  # as long as colours are shifted; None: always
-    mesh: Mesh
-    workers: int  # loader processes; batches are the same for any number
-    protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # by name: the tests whose mean each is; center is one
+from deepconv.task import Task, net_for
+from deepconv.weights import convert
 
 
-def prepare(
-    config: ConfigDict,
-    data_dir: str | None,
-    workers: int = 0,
-    evals: Sequence[str] = ("center",),
-    untrained: bool = False,
-    given: Statistics | None = None,
-) -> Task:
-    """Check a config as far as can be without reading data. Raises ValueError with a line for each mistake found.
-
-    evals are the names of test protocols. Untrained nets need a training set for its mean and classes only, and none
-    where the mean is known, as numbers in the config or ImageNet's, published. Statistics that are given are used in
-    place of the training set's.
-    """
-    mistakes: list[str] = []
-    noting = functools.partial(config_lib.noting, mistakes)
-    with noting():
-        sharding.check_devices()
-        if jax.process_count() > 1:
-            raise ValueError(
-                f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
-            )
-    config_lib.check_fields(config)
-    data, size = config.data, config.data.image_size
-    for field, values in DATA_CHOICES.items():
-        if data.get(field, values[0]) not in values:
-            mistakes.append(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
-    with noting():
-        statistics.check(data)
-    with noting():
-        find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
-        eval_source = find(data.name, data.eval_split)
-        known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
-        alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
-        train_source = eval_source if alone else find(data.name, data.train_split)
-    config_lib.raise_all(mistakes)
-
-    steps = functools.partial(config_lib.steps, examples=train_source.examples, batch_size=config.batch_size)
-    if not alone:
-        with noting():
-            config_lib.check_together(config, train_source.examples, jax.device_count())
-    with noting():
-        geometry = pipeline.geometry(data, train_source.size)
-    with noting():
-        stored = given or _stored_statistics(data, train_source, data_dir, training=not untrained)
-    with noting():
-        model = models.create(config.model, len(train_source.classes))
-        shapes = _shapes(model, size)
-        if unknown := sorted(set(config.optimizer.get("layers", {})) - set(shapes["params"])):
-            mistakes.append(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(shapes['params'])}")
-        parts = {}
-        for name in ("center", *evals):
-            with noting():
-                batch_norm = "batch_stats" in shapes
-                parts[name] = protocols.parts(name, data, eval_source.size, model, batch_norm)
-    config_lib.raise_all(mistakes)
-    _check_memory(config, shapes, geometry.size if geometry else min(train_source.size))
-    return Task(
-        config=config,
-        train_source=train_source,
-        eval_source=eval_source,
-        geometry=geometry,
-        statistics=stored,
-        model=model,
-        tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
-        total_steps=0 if untrained else steps(config, "total"),
-        lit_steps=steps(data, "lighting_until")
-        if {"lighting_until_epochs", "lighting_until_steps"} & {*data}
-        else None,
-        mesh=sharding.make_mesh(),
-        workers=workers,
-        protocols=parts,
-    )
-
-
-def _check_memory(config: ConfigDict, shapes: Any, side: int) -> None:
-    """Raises ValueError where what a step needs for certain is more than this machine has.
-
-    It counts a batch in bytes and, on a CPU, the batch in float32, parameters and momentum; side is that of the host's
-    images in pixels.
-    """
-    cpu, size = jax.default_backend() == "cpu", config.data.image_size
-    images = config.batch_size * 3 * (side**2 + 4 * size**2 * cpu)
-    needed = images + 8 * cpu * sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise ValueError(
-            f"config.batch_size={config.batch_size} images of config.data.image_size={size} pixels and the net need "
-            f"more than {needed / 1e9:.3g} GB of memory, and this machine has {there / 1e9:.3g}; take fewer or smaller"
-        )
-
-
-def _shapes(model: nn.Module, size: int) -> Any:
-    try:
-        return weights.shapes_of(model, size)
-    except (ArithmeticError, TypeError, ValueError) as error:
-        raise ValueError(f"config.model cannot take images of config.data.image_size={size} pixels: {error}") from error
-
-
-def _has_published(data: ConfigDict, source: sources.Source) -> bool:
-    return source.is_imagenet and data.mean != "pixel" and data.get("std", "none") != "channel"
-
-
-def _stored_statistics(
-    data: ConfigDict, source: sources.Source, data_dir: str | None, training: bool
-) -> Statistics | None:
-    """The published ones where ImageNet's colours are enough, else those beside the data. Raises OSError."""
-    if not statistics.needed(data, training):
-        return statistics.NOT_NEEDED
-    if source.folder is None:
-        return None
-    if _has_published(data, source):
-        return statistics.PUBLISHED
-    size = source.size[0] if source.size else data.train_scale[0]
-    file = statistics.path(source.folder, source.split, size)
-    if not file.exists():
-        helps = source.is_imagenet and data.get("std", "none") != "channel"
-        published = "; or take the published mean colour: --config.data.mean=channel" if helps else ""
-        raise FileNotFoundError(
-            f"{file} is missing; make it by one pass over the images: python -m deepconv.data.prepare statistics "
-            f"{source.name} --data_dir={sources.data_root(data_dir)} --split='{source.split}' --size={size}{published}"
-        )
-    return statistics.load(file, source.fingerprint)
-
-
-def statistics_for(task: Task, data: sources.Arrays | sources.Records) -> Statistics:
+def statistics_for(task: Task, data: Arrays | Records) -> Statistics:
     """Those of the task, or, where none are stored, of the training images."""
     if task.statistics:
         return task.statistics
@@ -197,10 +57,10 @@ def train_step(
         variables = {"params": params, "batch_stats": state.batch_stats}
         rngs = {"dropout": dropout_key}
         logits, updated = model.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
-        return metrics.cross_entropy(logits, batch["label"]), (logits, updated.get("batch_stats", {}))
+        return objective.cross_entropy(logits, batch["label"]), (logits, updated.get("batch_stats", {}))
 
     (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    top1_error = metrics.top1_error(logits, batch["label"])
+    top1_error = objective.top1_error(logits, batch["label"])
     updates, opt_state = tx.update(grads, state.opt_state, state.params, top1_error=top1_error)
     params = optax.apply_updates(state.params, updates)
     new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
@@ -212,22 +72,22 @@ def train_step(
     }
 
 
-def jit_step(task: Task, statistics: Statistics) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+def jit_step(task: Task, computed: Statistics) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """The step compiled for the mesh. The old state's memory is given up ("donated") to the new one."""
     step = functools.partial(
         train_step,
         model=task.model,
         tx=task.tx,
-        prepare_images=augment.for_training(task.config.data, statistics, task.lit_steps),
+        prepare_images=augment.for_training(task.config.data, computed, task.lit_steps),
         key=jax.random.fold_in(jax.random.key(task.config.seed), 1),
     )
-    whole, split = sharding.replicated(task.mesh), sharding.split(task.mesh)
+    whole, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
     return jax.jit(
         step,
         in_shardings=(whole, split),
         out_shardings=whole,
         donate_argnums=0,
-        compiler_options=sharding.compiler_options(),
+        compiler_options=distributed.compiler_options(),
     )
 
 
@@ -237,19 +97,19 @@ def initial_state(task: Task) -> Callable[[], TrainState]:
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
 
     create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
-    return jax.jit(create, out_shardings=sharding.replicated(task.mesh))
+    return jax.jit(create, out_shardings=distributed.replicated(task.mesh))
 
 
-def start_from(state: TrainState, start: weights.Variables, mesh: Mesh) -> TrainState:
+def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> TrainState:
     """The state at step 0 with some layers' weights in place of its own; says which."""
     for layer in state.params:
         print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
     taken = {kind: getattr(state, kind) | layers for kind, layers in start.items()}
-    return jax.device_put(state.replace(**taken), sharding.replicated(mesh), may_alias=False)
+    return jax.device_put(state.replace(**taken), distributed.replicated(mesh), may_alias=False)
 
 
 def batches(
-    task: Task, data: sources.Arrays | sources.Records, first_step: int, report: pipeline.Report | None = None
+    task: Task, data: Arrays | Records, first_step: int, report: pipeline.Report | None = None
 ) -> Iterator[dict[str, jax.Array]]:
     """Batches on the devices, each put there two steps before it is used."""
     host = pipeline.train_batches(
@@ -264,23 +124,31 @@ def batches(
     )
     ahead = deque()
     for batch in host:
-        ahead.append(sharding.put_batch(batch, task.mesh))
+        ahead.append(distributed.put_batch(batch, task.mesh))
         if len(ahead) > 2:
             yield ahead.popleft()
+
+
+def images_of_an_epoch(task: Task, computed: Statistics, step: jax.Array, workdir: Path) -> Iterator[jax.Array]:
+    """Batches of training images, augmented as in training at this step."""
+    prepare_images = augment.for_training(task.config.data, computed, task.lit_steps)
+    key = jax.random.fold_in(jax.random.key(task.config.seed), 1)
+    whole, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
+    prepare = jax.jit(
+        lambda number, images: prepare_images(jax.random.fold_in(key, number), step, images),
+        in_shardings=(whole, split),
+        out_shardings=split,
+        compiler_options=distributed.compiler_options(),
+    )
+    data = task.train_source.open()
+    for number, batch in enumerate(batches(task, data, 0, replacements(task, workdir))):
+        yield prepare(number, batch["image"])
 
 
 def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
     """Where images that are replaced are listed; None where none may be."""
     replace = task.config.data.get("on_corrupt", "fail") == "replace"
     return runlog.corrupt_list(workdir / "corrupt.txt") if replace else None
-
-
-def net_for(task: Task, computed: Statistics) -> evaluate.Net:
-    """What tests need to know of a task."""
-    data = task.config.data
-    given = statistics.input_of(data, computed)
-    square, batch_size = data.get("central_square", False), task.config.batch_size
-    return evaluate.Net(task.model, given, data.image_size, square, batch_size, task.mesh)
 
 
 def save_statistics(computed: Statistics, workdir: Path) -> None:
@@ -290,7 +158,7 @@ def save_statistics(computed: Statistics, workdir: Path) -> None:
 
 
 def begin(
-    task: Task, manager: ocp.CheckpointManager, start: weights.Variables | None
+    task: Task, manager: ocp.CheckpointManager, start: convert.Variables | None
 ) -> tuple[TrainState, list[checkpoint.StepMetrics]]:
     """The newest checkpoint's state and unlogged steps or, without one, those of step 0 with the weights of `start`."""
     init = initial_state(task)
@@ -300,13 +168,13 @@ def begin(
     return start_from(init(), start, task.mesh) if start else init(), []
 
 
-def leave_untrained(task: Task, workdir: Path, start: weights.Variables | None) -> tuple[TrainState, Statistics]:
+def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
     """The state of step 0, saved, so that it is there when the weights that it was made from are not."""
     computed = statistics_for(task, task.train_source.open())
     manager = checkpoint.open_manager(workdir / "checkpoints", 0)
     save_statistics(computed, workdir)
     if not checkpoint.steps(workdir / "checkpoints"):
-        runlog.record_start(workdir, 0)
+        record_start(workdir, 0)
     state, _ = begin(task, manager, start)
     checkpoint.save(manager, state)
     checkpoint.wait(manager)
@@ -314,7 +182,7 @@ def leave_untrained(task: Task, workdir: Path, start: weights.Variables | None) 
     return state, computed
 
 
-def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> tuple[TrainState, Statistics]:
+def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> tuple[TrainState, Statistics]:
     """Train from the newest checkpoint, or from the start, to the end; gives the final state and the data's statistics.
 
     `start` holds weights of layers to begin with; the other layers are random.
@@ -329,12 +197,12 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
     state, window = begin(task, manager, start)  # window: metrics of the steps not yet logged
     step = first_step = clock_step = int(state.step)
     if step < total:
-        for change in runlog.record_start(workdir, step):
+        for change in record_start(workdir, step):
             print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
     net, (center,) = net_for(task, computed), task.protocols["center"]
     predict = evaluate.jit(net, center)
     examples = task.train_source.examples
-    is_due = functools.partial(config_lib.is_due, config, "eval_every", examples, config.batch_size)
+    is_due = functools.partial(durations.is_due, config, "eval_every", examples, config.batch_size)
     steps_per_epoch = examples / config.batch_size
     step_fn = jit_step(task, computed)
     loader = batches(task, data, step, replacements(task, workdir))
@@ -346,9 +214,9 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                 due = step and (is_due(step) or step == total)
                 if due and not (step == first_step and evaluated):  # a resume may owe the one of its checkpoint
                     evaluation_start = time.perf_counter()
-                    table = evaluate.new_table(task.eval_source.examples, len(task.eval_source.classes))
+                    table = new_table(task.eval_source.examples, len(task.eval_source.classes))
                     evaluate.probabilities(net, center, predict, state, eval_data, table)
-                    error = metrics.top_k_error(table["output"], table["label"], 1)
+                    error = probabilities.top_k_error(table["output"], table["label"], 1)
                     _log(workdir, board, {"step": step, "epoch": step / steps_per_epoch, "test_top1_error": error})
                     clock += time.perf_counter() - evaluation_start
                 if step == total:
@@ -377,7 +245,7 @@ def train(task: Task, workdir: Path, start: weights.Variables | None = None) -> 
                     window = _fetch(window, step)  # raises before a broken state can replace a whole one
                     _check_averages(state)
                     checkpoint.save(manager, state, window)
-    except (preemption.Preempted, sources.DataError):
+    except (preemption.Preempted, DataError):
         window = _fetch(window, step)
         _check_averages(state)
         checkpoint.save(manager, state, window)
@@ -426,5 +294,5 @@ def _log(workdir: Path, board: Callable[[dict[str, Any]], None], record: dict[st
 
 
 def _with_sharding(shapes: Any, mesh: Mesh) -> Any:
-    place = sharding.replicated(mesh)
+    place = distributed.replicated(mesh)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)

@@ -8,7 +8,7 @@ python -m experiments smoke [entry ...]
 """
 
 if __name__ == "__main__":
-    from deepconv import preemption
+    from deepconv.run import preemption
 
     preemption.install()  # before the imports
 
@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from deepconv import cli, runlog
-from deepconv import results as results_lib
-from deepconv.tables import Table
-from experiments import commands, entries
+from deepconv import cli
+from deepconv.run.directory import printable
+from experiments import commands, entries, records
+from experiments.entry import Table
 
 COMMANDS = ("status", "show", "collect", "render", "smoke")
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     try:
         return _do(flags, entries.load(flags.entry))
     except (ValueError, OSError) as error:
-        print(f"experiments: {runlog.printable(str(error))}", file=sys.stderr)
+        print(f"experiments: {printable(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -53,7 +53,7 @@ def _do(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
         commands.status(chosen, entries.RESULTS)
     elif flags.command == "show":
         for name, table in chosen.items():
-            commands.show(name, table, results_lib.read(entries.RESULTS / f"{name}.json"))
+            commands.show(name, table, records.read(entries.RESULTS / f"{name}.json"))
     elif flags.command == "collect":
         if not flags.runs.is_dir():
             print(f"experiments: there is no folder {flags.runs}; --runs=DIR says where runs lie", file=sys.stderr)

@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.table import Column
 from rich.table import Table as Grid
 
-from deepconv import results as results_lib
-from deepconv.tables import Table
-from experiments import entries, pages
+from experiments import collect as collect_lib
+from experiments import entries, pages, records
+from experiments.entry import Table
 
 
 def read(chosen: Mapping[str, Table], folder: Path) -> dict[str, dict[str, Any]]:
     """The results of entries, empty where there are none."""
-    return {name: results_lib.read(folder / f"{name}.json") for name in chosen}
+    return {name: records.read(folder / f"{name}.json") for name in chosen}
 
 
 def status(chosen: Mapping[str, Table], folder: Path) -> None:
@@ -30,7 +30,7 @@ def status(chosen: Mapping[str, Table], folder: Path) -> None:
     )
     total = dict.fromkeys(pages.STATES, 0)
     for name, table in chosen.items():
-        counts = pages.counts(table, results_lib.read(folder / f"{name}.json"))
+        counts = pages.counts(table, records.read(folder / f"{name}.json"))
         total = {state: total[state] + count for state, count in counts.items()}
         grid.add_row(
             name,
@@ -60,13 +60,13 @@ def show(name: str, table: Table, results: Mapping[str, Any]) -> None:
 
 def collect(chosen: Mapping[str, Table], runs: Path, folder: Path) -> None:
     """Read the directories of runs, and write what they have given beside what is known already."""
-    directories = results_lib.directories(runs)
+    directories = collect_lib.directories(runs)
     for name, table in chosen.items():
         file = folder / f"{name}.json"
-        before = results_lib.read(file)
-        after = results_lib.collect(table, directories, before)
+        before = records.read(file)
+        after = collect_lib.collect(table, directories, before)
         if after != before and (before or len(after) > 2 or after["rows"]):
-            results_lib.write(file, after)
+            records.write(file, after)
             print(f"written: {file}")
     print(f"{len(directories)} runs in {runs} were looked at; python -m experiments render writes the page")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepconv.tables import Table
+from experiments.entry import Table
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"  # a JSON file an entry

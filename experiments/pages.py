@@ -8,17 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepconv import results as results_lib
-from deepconv import tables
-from deepconv.tables import WITHHELD, Cell, Row, Table
-from experiments import entries
+from experiments import entries, entry, records
+from experiments.entry import WITHHELD, Cell, Row, Table
 
 STATES = ("done", "missing", "out of reach", "quoted")
 
 
 def counts(table: Table, results: Mapping[str, Any]) -> dict[str, int]:
     """How many rows are in each state."""
-    states = [tables.state(table, row, results) for row in table.rows]
+    states = [entry.state(table, row, results) for row in table.rows]
     return {state: states.count(state) for state in STATES}
 
 
@@ -40,7 +38,7 @@ def lines(table: Table, results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _cells(table: Table, row: Row, results: Mapping[str, Any], measured: bool) -> list[str]:
-    mine, line = tables.numbers(table, row, results), [row.label]
+    mine, line = entry.numbers(table, row, results), [row.label]
     for paper, name in zip(row.paper, table.columns.values(), strict=True):
         line += [text(paper), *([_ours(row, name, paper, *mine.get(name, (None, None)))] if measured else [])]
     return line
@@ -72,13 +70,13 @@ def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
     """Numbers of runs that did something otherwise, of some of a row's runs, and of runs that were made again."""
     if row.less or row.combine == "ratio":  # a run's own numbers are none of the row's
         return ""
-    used, found = tables.ours(row, results), []
+    used, found = entry.ours(row, results), []
     for record in results.get("rows", {}).get(row.label, []):
         if record["departs"] or used is None or record not in used:
             values = (record["values"].get(name) for name in table.trained())
             shown = " / ".join(f"{value:.2f}" if isinstance(value, float | int) else "–" for value in values)
             where = "" if record["directory"] == record["run"] else f"{record['directory']}, "
-            again = f"again, {where}{results_lib.started(record)[:10]}"
+            again = f"again, {where}{records.started(record)[:10]}"
             more = [f"one of {len(row.runs)}, seed={record['seed']}" if used is None else again]
             found.append(f"{shown}: {', '.join(record['departs'] or more)}")
     return "; ".join(found)
@@ -86,8 +84,8 @@ def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
 
 def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
     """Of the runs that are missing, in an order in which they can be given."""
-    missing, told = tables.missing(table, results), []
-    for run, tests in tables.jobs(missing).values():
+    missing, told = entry.missing(table, results), []
+    for run, tests in entry.jobs(missing).values():
         arguments = [shlex.quote(argument) for argument in run.arguments(tests)]
         told.append(" ".join(["python -m deepconv.main", *arguments, "--data_dir=DIR"]))
     told += [f"python -m {run.after(line)} --data_dir=DIR" for run, _ in missing for line in table.after]
@@ -96,7 +94,7 @@ def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
 
 def pictured(name: str, table: Table, results: Mapping[str, Any]) -> bool:
     """Whether there is a picture: of what was measured on the paper's data, or of the paper's curves at least."""
-    return bool(table.draw) and (bool(tables.on_paper_data(results)) or (entries.HERE / f"{name}.csv").exists())
+    return bool(table.draw) and (bool(entry.on_paper_data(results)) or (entries.HERE / f"{name}.csv").exists())
 
 
 def page(chosen: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -167,7 +165,7 @@ def _line(parts: Iterable[str]) -> str:
 
 def stamp(table: Table, results: Mapping[str, Any], sources: Iterable[Path]) -> str:
     """What a picture was drawn from: results, the paper's curves, and the code that draws."""
-    digest = hashlib.sha256(json.dumps(tables.on_paper_data(results), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(entry.on_paper_data(results), sort_keys=True).encode())
     for file in sources:
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -186,4 +184,4 @@ def stamp_of(picture: Path) -> str | None:
 def draw(table: Table, results: Mapping[str, Any], picture: Path, mark: str) -> None:
     """A PNG file with its stamp."""
     picture.parent.mkdir(parents=True, exist_ok=True)
-    table.draw(tables.on_paper_data(results)).savefig(picture, dpi=110, metadata={"Source": mark, "Software": None})
+    table.draw(entry.on_paper_data(results)).savefig(picture, dpi=110, metadata={"Source": mark, "Software": None})

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deepconv import jobs, tables
-from deepconv.tables import Row, Run, Table
-from experiments import commands
+from experiments import commands, entry, jobs
+from experiments.entry import Row, Run, Table
 
 SIZES = {"vgg": 32, "resnet": 32, "resnet_cifar": 16, "alexnet_cifar": 16}  # of images in pixels, by models; others 64
 
@@ -26,7 +25,9 @@ def run(chosen: Mapping[str, Table], folder: Path) -> int:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
     os.environ.setdefault("PYTHONWARNINGS", "ignore:os.fork() was called")  # by JAX, none of whose threads runs yet
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["deepconv.batch_stats", "deepconv.curves", "deepconv.features", "tensorboardX"])
+    server.set_forkserver_preload(
+        ["deepconv.evaluation.batch_stats", "deepconv.run.curves", "deepconv.evaluation.features", "tensorboardX"]
+    )
     done = 0
 
     def start(name: str, command: Sequence[str]) -> Callable[[], int | None]:
@@ -50,7 +51,7 @@ def run(chosen: Mapping[str, Table], folder: Path) -> int:
         f"{name}, {row.label}"
         for name, table in small.items()
         for row in table.rows
-        if tables.state(table, row, results[name]) == "missing"
+        if entry.state(table, row, results[name]) == "missing"
     ]
     for line in missing:
         print(f"not measured: {line}", file=sys.stderr)
@@ -85,7 +86,7 @@ def shrunk(table: Table) -> Table:
 
     def smaller(row: Row) -> Row:
         pairs = [
-            (small(run), tables.shrink_test(test, run.load().data.image_size, small(run).load().data.image_size))
+            (small(run), entry.shrink_test(test, run.load().data.image_size, small(run).load().data.image_size))
             for run, test in row.pairs()
         ]
         less = row.less and small(row.less)

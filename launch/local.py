@@ -7,7 +7,7 @@ every run does. Only --data_dir and --workers may follow the entries; every run 
 """
 
 if __name__ == "__main__":
-    from deepconv import preemption
+    from deepconv.run import preemption
 
     preemption.install()  # before the imports
 
@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from absl import flags
 
-from deepconv import cli, jobs, preemption, results, tables
-from deepconv.tables import Run
-from experiments import entries
+from deepconv import cli
+from deepconv.run import preemption
+from experiments import entries, entry, jobs, records
+from experiments.entry import Run
 
 PASSED_ON = ("data_dir", "workers")
 
@@ -35,9 +36,9 @@ def main(arguments: list[str]) -> int:
         if other := [name for name in ("config", "smoke") if given[name].present]:
             raise ValueError(f"--{other[0]} belongs to one run; entries say what their runs are")
         chosen = entries.load(arguments[1:])
-        done = {name: results.read(entries.RESULTS / f"{name}.json") for name in chosen}
+        done = {name: records.read(entries.RESULTS / f"{name}.json") for name in chosen}
         todo = jobs.missing(chosen, done, "runs", passed)
-        check_data(run for run, _ in tables.jobs(jobs.lacking(chosen, done)).values())
+        check_data(run for run, _ in entry.jobs(jobs.lacking(chosen, done)).values())
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     failed = follow(todo)
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
         print(f"launch: not done: {name} (exit code {code})", file=sys.stderr)
     print(f"{len(todo) - len(failed)} of {len(todo)} runs are done; python -m experiments collect reads them")
     codes = {*failed.values()}
-    return jobs.STOPPED if jobs.STOPPED in codes else 2 if codes == {2} else int(bool(codes))
+    return preemption.EXIT_CODE if preemption.EXIT_CODE in codes else 2 if codes == {2} else int(bool(codes))
 
 
 def check_data(runs: Iterable[Run]) -> None:
@@ -78,13 +79,15 @@ def follow(todo: Mapping[str, jobs.Job]) -> dict[str, int]:
 
     def start(name: str, command: jobs.Command) -> Callable[[], int | None]:
         if stopped:
-            return lambda: jobs.STOPPED
+            return lambda: preemption.EXIT_CODE
         print(f"== {name}: python -m {' '.join(command)}", flush=True)
         begun.append(subprocess.Popen([sys.executable, "-m", *command]))
         return lambda process=begun[-1]: ended(process.poll())
 
     def ended(code: int | None) -> int | None:
-        return jobs.STOPPED if stopped and code and code < 0 else code  # a signal came before its handlers were there
+        return (
+            preemption.EXIT_CODE if stopped and code and code < 0 else code
+        )  # a signal came before its handlers were there
 
     preemption.unsaved(True)  # from here on, the handler below answers signals
     for number in preemption.SIGNALS:

@@ -22,8 +22,9 @@ import torch_reference
 from jax import lax
 from torch.nn import functional as F
 
-from deepconv import config as config_lib
+from deepconv import task as task_lib
 from deepconv import train
+from deepconv.config import recipes
 from deepconv.data.statistics import PUBLISHED
 
 # batch, pixels, rounds, PyTorch's net
@@ -42,7 +43,7 @@ def ours(recipe, images, labels):
     overrides |= {"batch_size": len(images)}
     if recipe == "resnet50":
         overrides["model.bn_group"] = 0
-    task = train.prepare(config_lib.load(path, overrides | ({"total_epochs": 99} if recipe == "alexnet" else {})), None)
+    task = task_lib.prepare(recipes.load(path, overrides | ({"total_epochs": 99} if recipe == "alexnet" else {})), None)
     mean = np.full((task.config.data.image_size, task.config.data.image_size, 3), 120, np.float32)
     step_fn = train.jit_step(task, dataclasses.replace(PUBLISHED, pixel_mean=mean))
     state, batch = train.initial_state(task)(), {"image": images, "label": labels}

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from deepconv import config as config_lib
-from deepconv import train
+from deepconv import task as task_lib
+from deepconv.config import recipes
 from deepconv.data import statistics
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at absl's flags
 def tiny_task(workers=0, **overrides):
     """A run of six small steps on the built-in data."""
     changes = TINY | {name.replace("__", "."): value for name, value in overrides.items()}
-    return train.prepare(config_lib.load(ROOT / "configs" / "resnet_cifar.py", changes, smoke=True), None, workers)
+    return task_lib.prepare(recipes.load(ROOT / "configs" / "resnet_cifar.py", changes, smoke=True), None, workers)
 
 
 def real_data(folder):
@@ -57,8 +57,12 @@ def cifar_dir():
 # A process that has imported everything, and a child of it for each command: imports take longer than answers.
 ANSWER = """
 import importlib, json, os, sys, warnings
-from deepconv import checkpoint, cli, evaluate, preemption, runlog, train, weights
+from deepconv import cli, train
+from deepconv.run import checkpoint, preemption
+from deepconv.weights import files
 module, commands = importlib.import_module(sys.argv[1]), json.loads(sys.argv[2])
+if hasattr(module, "__path__"):  # a package
+    module = importlib.import_module(module.__name__ + ".__main__")
 getattr(module, "define_flags", lambda: None)()
 warnings.simplefilter("ignore")  # JAX warns of forks; none of its threads runs yet
 codes = []
@@ -78,9 +82,7 @@ def answers(folder, module, mistakes):
     """(exit code, output, errors, what was expected of them) of each command."""
     commands = json.dumps([arguments for arguments, _ in mistakes])
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    subprocess.run(
-        [sys.executable, "-c", ANSWER, f"deepconv.{module}", commands], cwd=folder, env=environment, check=True
-    )
+    subprocess.run([sys.executable, "-c", ANSWER, module, commands], cwd=folder, env=environment, check=True)
     codes = json.loads((folder / "codes.json").read_text())
     streams = [[(folder / f"{i}.{stream}").read_text() for stream in (1, 2)] for i in range(len(mistakes))]
     return [(code, *texts, named) for code, texts, (_, named) in zip(codes, streams, mistakes, strict=True)]

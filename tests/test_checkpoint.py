@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from deepconv import checkpoint
+from deepconv.run import checkpoint
 from deepconv.state import TrainState
 
 

@@ -5,38 +5,36 @@ import sys
 import pytest
 from conftest import CONFIGS, ROOT
 
-from deepconv import config as config_lib
-from deepconv import runlog
+from deepconv.config import durations, fields, recipes
+from deepconv.run.directory import expanded
 
 CIFAR = ROOT / "configs" / "resnet_cifar.py"
 CODE = ROOT / "configs" / "alexnet_code.py"
 
 
 def test_overrides_change_fields_and_win_over_smoke():
-    config = config_lib.load(
-        CIFAR, {"model.depth": 56, "total_steps": 9, "optimizer.drop_at_steps": (2, 4)}, smoke=True
-    )
+    config = recipes.load(CIFAR, {"model.depth": 56, "total_steps": 9, "optimizer.drop_at_steps": (2, 4)}, smoke=True)
     assert (config.model.depth, config.total_steps, config.optimizer.drop_at_steps) == (56, 9, (2, 4))
     assert config.data.name == "shapes"
 
 
 def test_smoke_keeps_units_and_fits_durations_to_overrides():
     quickstart = ROOT / "configs" / "quickstart.py"
-    config = config_lib.load(quickstart, {"total_epochs": 2, "eval_every_epochs": 2}, smoke=True)
+    config = recipes.load(quickstart, {"total_epochs": 2, "eval_every_epochs": 2}, smoke=True)
     assert (config.total_epochs, config.eval_every_epochs, config.optimizer.drop_at_epochs) == (2, 2, (1.25, 1.75))
-    config = config_lib.load(CIFAR, {"total_steps": 3}, smoke=True)
+    config = recipes.load(CIFAR, {"total_steps": 3}, smoke=True)
     assert (config.total_steps, config.optimizer.drop_at_steps) == (3, (2,))
-    config = config_lib.load(CIFAR, {"model.bn_group": 64}, smoke=True)
+    config = recipes.load(CIFAR, {"model.bn_group": 64}, smoke=True)
     assert (config.model.bn_group, config.batch_size) == (64, 128)
-    config = config_lib.load(ROOT / "configs" / "vgg16.py", {"data.image_size": 32}, smoke=True)
+    config = recipes.load(ROOT / "configs" / "vgg16.py", {"data.image_size": 32}, smoke=True)
     assert (config.data.train_scale, config.data.test_scale) == ((36, 36), 36)  # 256 / 224 of 32
-    config = config_lib.load(ROOT / "configs" / "vgg16_fc.py", smoke=True)
+    config = recipes.load(ROOT / "configs" / "vgg16_fc.py", smoke=True)
     assert config.optimizer.layers.conv5_3.freeze_at_steps == 0  # what is frozen from the start stays so
-    shrunk = [config_lib.load(path, smoke=True) for path in CONFIGS]
-    shrunk.append(config_lib.load(CODE, {"batch_size": 64}, smoke=True))  # so few steps that drops would coincide
+    shrunk = [recipes.load(path, smoke=True) for path in CONFIGS]
+    shrunk.append(recipes.load(CODE, {"batch_size": 64}, smoke=True))  # so few steps that drops would coincide
     for config in shrunk:
-        config_lib.check_fields(config)
-        config_lib.check_together(config, examples=160, devices=2)
+        fields.check_fields(config)
+        fields.check_together(config, examples=160, devices=2)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +49,7 @@ def test_smoke_keeps_units_and_fits_durations_to_overrides():
 )
 def test_a_wrong_override_is_named(field, value, named):
     with pytest.raises(ValueError, match=named):
-        config_lib.load(CIFAR, {field: value})
+        recipes.load(CIFAR, {field: value})
 
 
 @pytest.mark.parametrize(
@@ -75,22 +73,22 @@ def test_a_wrong_override_is_named(field, value, named):
     ],
 )
 def test_values_that_cannot_work_are_named(overrides, devices, named):
-    config = config_lib.load(CIFAR, overrides)
+    config = recipes.load(CIFAR, overrides)
     with pytest.raises(ValueError, match=re.escape(named)):
-        config_lib.check_fields(config)
-        config_lib.check_together(config, examples=50_000, devices=devices)
+        fields.check_fields(config)
+        fields.check_together(config, examples=50_000, devices=devices)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid_and_say_how_to_run(path):
-    config = config_lib.load(path)
-    config_lib.check_fields(config)
-    config_lib.check_together(config, examples=50_000, devices=1)
+    config = recipes.load(path)
+    fields.check_fields(config)
+    fields.check_together(config, examples=50_000, devices=1)
     assert f"python -m deepconv.main --config=configs/{path.name}" in path.read_text()
 
 
 def test_the_cifar_recipe_is_section_4_2():
-    config = config_lib.load(CIFAR)
+    config = recipes.load(CIFAR)
     assert (config.batch_size, config.total_steps, config.optimizer.drop_at_steps) == (128, 64_000, (32_000, 48_000))
     assert (config.optimizer.learning_rate, config.optimizer.momentum, config.optimizer.weight_decay) == (
         0.1,
@@ -101,11 +99,11 @@ def test_the_cifar_recipe_is_section_4_2():
 
 
 def test_run_name_is_recipe_and_changes():
-    assert config_lib.run_name(CIFAR, {"seed": 3, "model.depth": 56}) == "resnet_cifar,model.depth=56,seed=3"
-    assert config_lib.run_name(CIFAR, {"data.train_split": "train[:1/2]"}) == "resnet_cifar,data.train_split=train_:1_2"
-    chain = config_lib.run_name(CIFAR, {"seed": 1}, init_from="runs/resnet_cifar,seed=3,init_from=quickstart")
+    assert recipes.run_name(CIFAR, {"seed": 3, "model.depth": 56}) == "resnet_cifar,model.depth=56,seed=3"
+    assert recipes.run_name(CIFAR, {"data.train_split": "train[:1/2]"}) == "resnet_cifar,data.train_split=train_:1_2"
+    chain = recipes.run_name(CIFAR, {"seed": 1}, init_from="runs/resnet_cifar,seed=3,init_from=quickstart")
     assert chain == "resnet_cifar,seed=1,init_from=resnet_cifar-a7c5e374"
-    assert config_lib.run_name(CIFAR, {}, smoke=True) == "resnet_cifar,smoke"
+    assert recipes.run_name(CIFAR, {}, smoke=True) == "resnet_cifar,smoke"
 
 
 def test_runs_that_begin_with_other_weights_have_other_names():
@@ -117,58 +115,58 @@ def test_runs_that_begin_with_other_weights_have_other_names():
         "elsewhere/net.safetensors",
     ]
     layers = [(), ("conv1_1",), ("conv1_1", "conv2_1")]
-    names = {config_lib.run_name("vgg16.py", {}, init_from=s, init_layers=taken) for s in sources for taken in layers}
+    names = {recipes.run_name("vgg16.py", {}, init_from=s, init_layers=taken) for s in sources for taken in layers}
     assert len(names) == 15 and {"vgg16,init_from=vgg11", "vgg16,init_from=net.safetensors"} < names
     assert "vgg16,init_layers=conv1_1+conv2_1,init_from=vgg11" in names
     long = [
-        config_lib.run_name("vgg16.py", {f"model.{'é' * 200}": value}, init_from=s) for value in (1, 2) for s in sources
+        recipes.run_name("vgg16.py", {f"model.{'é' * 200}": value}, init_from=s) for value in (1, 2) for s in sources
     ]
     assert len({*long}) == 10 and all(len(name.encode()) < 243 for name in long)
     assert not {*"".join([*names, *long])} & {*"[]*?/"}
 
 
 def test_durations_carry_units():
-    quickstart = config_lib.load(ROOT / "configs" / "quickstart.py")
-    assert config_lib.steps(quickstart, "total", examples=10_000, batch_size=32) == 2_500  # 8 x 312.5
-    assert config_lib.steps(quickstart.optimizer, "drop_at", examples=10_000, batch_size=32) == (1_562, 2_188)
-    assert config_lib.steps(config_lib.load(CIFAR), "total", examples=7, batch_size=3) == 64_000
+    quickstart = recipes.load(ROOT / "configs" / "quickstart.py")
+    assert durations.steps(quickstart, "total", examples=10_000, batch_size=32) == 2_500  # 8 x 312.5
+    assert durations.steps(quickstart.optimizer, "drop_at", examples=10_000, batch_size=32) == (1_562, 2_188)
+    assert durations.steps(recipes.load(CIFAR), "total", examples=7, batch_size=3) == 64_000
 
 
 def test_repeated_epochs_end_at_exact_steps():
-    fig1 = config_lib.load(ROOT / "configs" / "alexnet_cifar.py")  # 390.625 steps an epoch
-    due = [step for step in range(1, 15_626) if config_lib.is_due(fig1, "eval_every", 50_000, 128, step)]
+    fig1 = recipes.load(ROOT / "configs" / "alexnet_cifar.py")  # 390.625 steps an epoch
+    due = [step for step in range(1, 15_626) if durations.is_due(fig1, "eval_every", 50_000, 128, step)]
     assert due == [round(epoch * 390.625) for epoch in range(1, 41)]
-    twice = config_lib.load(ROOT / "configs" / "alexnet_cifar.py", {"eval_every_epochs": 2})
-    due = [step for step in range(1, 3_200) if config_lib.is_due(twice, "eval_every", 50_000, 128, step)]
+    twice = recipes.load(ROOT / "configs" / "alexnet_cifar.py", {"eval_every_epochs": 2})
+    due = [step for step in range(1, 3_200) if durations.is_due(twice, "eval_every", 50_000, 128, step)]
     assert due == [781, 1562, 2344, 3125]
-    cifar = config_lib.load(CIFAR)
-    assert [step for step in range(1, 2_500) if config_lib.is_due(cifar, "eval_every", 7, 3, step)] == [1000, 2000]
+    cifar = recipes.load(CIFAR)
+    assert [step for step in range(1, 2_500) if durations.is_due(cifar, "eval_every", 7, 3, step)] == [1000, 2000]
 
 
 def test_drops_that_fall_on_one_step_are_refused():
-    config = config_lib.load(ROOT / "configs" / "quickstart.py", {"optimizer.drop_at_epochs": (5.0, 5.01)})
+    config = recipes.load(ROOT / "configs" / "quickstart.py", {"optimizer.drop_at_epochs": (5.0, 5.01)})
     with pytest.raises(ValueError, match=r"is at steps \(5, 5\), has to rise"):
-        config_lib.check_together(config, examples=32, devices=1)
+        fields.check_together(config, examples=32, devices=1)
 
 
 def test_differences_are_named_by_field():
     old, new = {"a": 1, "m": {"b": 2, "c": 3}}, {"a": 1, "m": {"b": 5}, "d": 4}
-    lines = config_lib.differences(old, new)
+    lines = recipes.differences(old, new)
     assert lines == ["d: (absent) in the run, 4 now", "m.b: 2 in the run, 5 now", "m.c: 3 in the run, (absent) now"]
 
 
 def test_a_recipe_may_import_those_beside_it_and_no_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert config_lib.load(ROOT / "configs" / "resnet34.py").model.depth == 34
+    assert recipes.load(ROOT / "configs" / "resnet34.py").model.depth == 34
     (tmp_path / "resnet50.py").write_text(CIFAR.read_text().replace("config.seed = 0", "config.seed = 71"))
     (tmp_path / "mine.py").write_text("from resnet50 import get_config")
-    assert config_lib.load("mine.py").seed == 71
-    assert config_lib.load(ROOT / "configs" / "resnet101.py").model.depth == 101
+    assert recipes.load("mine.py").seed == 71
+    assert recipes.load(ROOT / "configs" / "resnet101.py").model.depth == 101
     assert str(ROOT / "configs") not in sys.path and "resnet50" not in sys.modules
 
 
 def test_schedules_of_biases_and_layers_are_scaled_and_checked():
-    config = config_lib.load(CODE, smoke=True)
+    config = recipes.load(CODE, smoke=True)
     conv1 = config.optimizer.layers.conv1
     assert conv1.drop_at_epochs == pytest.approx((25 / 91, 51 / 91, 67 / 91)) and conv1.freeze_at_epochs < 1
     for field, value, named in [
@@ -178,29 +176,29 @@ def test_schedules_of_biases_and_layers_are_scaled_and_checked():
         ("optimizer.layers.conv1.freeze_at_epochs", 91.0, "config.optimizer.layers.conv1.freeze_at_epochs=91.0"),
         ("model.dropout", 1.0, "config.model.dropout=1.0"),
     ]:
-        config = config_lib.load(CODE, {field: value})
+        config = recipes.load(CODE, {field: value})
         with pytest.raises(ValueError, match=re.escape(named)):
-            config_lib.check_fields(config)
-            config_lib.check_together(config, examples=1_000_000, devices=1)
+            fields.check_fields(config)
+            fields.check_together(config, examples=1_000_000, devices=1)
 
 
 def test_a_field_that_came_later_orphans_no_run(tmp_path):
-    config = json.loads(config_lib.load(CIFAR).to_json())
+    config = json.loads(recipes.load(CIFAR).to_json())
     old = json.loads(json.dumps(config))
     del old["schema"], old["model"]["shortcut"], old["data"]["std"]
     (tmp_path / "config.json").write_text(json.dumps(old))
-    assert config_lib.read_run(tmp_path) == config and config["schema"] == config_lib.SCHEMA
-    (tmp_path / "config.json").write_text(json.dumps(config | {"schema": config_lib.SCHEMA + 1}))
-    with pytest.raises(OSError, match=f"config.json cannot be used.*reads schemas up to {config_lib.SCHEMA}"):
-        config_lib.read_run(tmp_path)
+    assert recipes.read_run(tmp_path) == config and config["schema"] == recipes.SCHEMA
+    (tmp_path / "config.json").write_text(json.dumps(config | {"schema": recipes.SCHEMA + 1}))
+    with pytest.raises(OSError, match=f"config.json cannot be used.*reads schemas up to {recipes.SCHEMA}"):
+        recipes.read_run(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config)[:-9])
     with pytest.raises(OSError, match="config.json is damaged"):
-        config_lib.read_run(tmp_path)
+        recipes.read_run(tmp_path)
 
 
 def test_a_recipe_without_a_later_field_has_its_default(tmp_path):
     (tmp_path / "mine.py").write_text(CIFAR.read_text().replace('config.model.shortcut = "A"', "pass"))
-    assert config_lib.load(tmp_path / "mine.py").model.shortcut == "A"
+    assert recipes.load(tmp_path / "mine.py").model.shortcut == "A"
 
 
 ALEXNET, RESNET50 = ROOT / "configs" / "alexnet.py", ROOT / "configs" / "resnet50.py"
@@ -234,20 +232,20 @@ ALEXNET, RESNET50 = ROOT / "configs" / "alexnet.py", ROOT / "configs" / "resnet5
 def test_values_beyond_the_limits_are_named(recipe, field, value):
     for smoke in (False, True):
         with pytest.raises(ValueError, match=re.escape(f"config.{field}={value!r}, has to be")):
-            config_lib.check_fields(config_lib.load(recipe, {field: value}, smoke))
+            fields.check_fields(recipes.load(recipe, {field: value}, smoke))
 
 
 def test_the_limits_themselves_are_allowed():
     limits = {"seed": 2**63 - 1, "data.image_size": 8192, "optimizer.momentum": 0.0, "batch_size": 1}
-    config_lib.check_fields(config_lib.load(CIFAR, limits))
+    fields.check_fields(recipes.load(CIFAR, limits))
 
 
 def test_more_than_one_epoch_in_a_batch_and_more_steps_than_can_be_counted_are_refused():
     with pytest.raises(ValueError, match="batch_size=128 is more than the 100 training examples; take 100 at most"):
-        config_lib.check_together(config_lib.load(CIFAR), examples=100, devices=1)
-    config = config_lib.load(ROOT / "configs" / "quickstart.py", {"total_epochs": 10**6})
+        fields.check_together(recipes.load(CIFAR), examples=100, devices=1)
+    config = recipes.load(ROOT / "configs" / "quickstart.py", {"total_epochs": 10**6})
     with pytest.raises(ValueError, match="total_epochs=1000000 are 31250000000 steps; at most 2147483647"):
-        config_lib.check_together(config, examples=1_000_000, devices=1)
+        fields.check_together(config, examples=1_000_000, devices=1)
 
 
 @pytest.mark.parametrize(
@@ -280,39 +278,39 @@ def test_a_recipe_of_one_s_own_with_a_mistake_is_answered_in_one_line(tmp_path, 
     assert old in text
     (tmp_path / "mine.py").write_text(text.replace(old, new))
     with pytest.raises(ValueError, match=re.escape(named)) as error:
-        config_lib.load(tmp_path / "mine.py", smoke=True)
+        recipes.load(tmp_path / "mine.py", smoke=True)
     assert str(error.value).startswith(f"--config={tmp_path}/mine.py") and "\n" not in str(error.value)
 
 
 def test_a_home_that_is_unknown_is_named():
     with pytest.raises(ValueError, match="the home directory in ~nosuchuser/x is unknown"):
-        runlog.expanded("~nosuchuser/x")
+        expanded("~nosuchuser/x")
 
 
 @pytest.mark.parametrize("text", ["{}", '{"model": "resnet"}', "[]", '{"model": {}, "data": {}}', "\0\xff"])
 def test_a_config_json_without_what_every_recipe_has_is_named(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin1"))
     with pytest.raises(OSError, match=r"config\.json (cannot be used|is damaged): "):
-        config_lib.read_run(tmp_path)
+        recipes.read_run(tmp_path)
 
 
 def test_a_number_of_examples_that_is_none_is_named(tmp_path):
-    config = json.loads(config_lib.load(CIFAR).to_json())
+    config = json.loads(recipes.load(CIFAR).to_json())
     (tmp_path / "config.json").write_text(json.dumps(config | {"train_data": "abc"}))
     with pytest.raises(OSError, match="config.json cannot be used: train_data is 'abc', not a number of examples"):
-        config_lib.read_run(tmp_path)
+        recipes.read_run(tmp_path)
 
 
 def test_a_recipe_that_leaves_is_no_recipe(tmp_path):
     (tmp_path / "mine.py").write_text("raise SystemExit(3)")
     with pytest.raises(ValueError, match="mine.py is not a recipe: SystemExit in line 1"):
-        config_lib.load(tmp_path / "mine.py")
+        recipes.load(tmp_path / "mine.py")
 
 
 def test_all_wrong_fields_are_named_a_line_each():
     changes = {"batch_size": 10**9, "data.image_size": 10**6, "optimizer.drop_factor": 0.0}
     with pytest.raises(ValueError) as caught:
-        config_lib.check_fields(config_lib.load(CIFAR, changes))
+        fields.check_fields(recipes.load(CIFAR, changes))
     lines = str(caught.value).splitlines()
     assert [line.split("=")[0] for line in lines] == [
         "config.batch_size",

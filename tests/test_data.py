@@ -9,7 +9,9 @@ from conftest import STATISTICS
 from ml_collections import ConfigDict
 from PIL import Image
 
-from deepconv.data import augment, pipeline, shapes, sources, statistics
+from deepconv.data import augment, pipeline, sources, statistics
+from deepconv.data.sources import shapes
+from deepconv.data.sources.source import Arrays
 
 IMAGES = np.arange(50 * 2 * 2 * 3, dtype=np.uint8).reshape(50, 2, 2, 3)
 LABELS = np.arange(50, dtype=np.int32)
@@ -17,7 +19,7 @@ LABELS = np.arange(50, dtype=np.int32)
 
 def take(count, **options):
     options = dict(batch_size=8, seed=3) | options
-    return list(itertools.islice(pipeline.train_batches(sources.Arrays(IMAGES, LABELS), 50, **options), count))
+    return list(itertools.islice(pipeline.train_batches(Arrays(IMAGES, LABELS), 50, **options), count))
 
 
 def test_every_epoch_shows_every_image_once_in_another_order():
@@ -44,7 +46,7 @@ def test_another_seed_gives_another_order():
 
 
 def test_ordered_batches_hold_every_image_once():
-    batches = list(pipeline.ordered_batches(sources.Arrays(IMAGES, LABELS), 50, 16))
+    batches = list(pipeline.ordered_batches(Arrays(IMAGES, LABELS), 50, 16))
     assert [len(batch["image"]) for batch in batches] == [16, 16, 16, 2]
     assert (np.concatenate([batch["image"] for batch in batches]) == IMAGES).all()
     assert (np.concatenate([batch["label"] for batch in batches]) == LABELS).all()

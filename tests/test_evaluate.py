@@ -13,11 +13,22 @@ from conftest import tiny_task
 from ml_collections import ConfigDict
 from PIL import Image
 
-from deepconv import batch_stats, evaluate, models, preemption, protocols, sharding, train
-from deepconv.data import augment, decode, sources
+from deepconv import distributed, models, train
+from deepconv.data import augment, decode
+from deepconv.data.sources.source import DataError, Record
 from deepconv.data.statistics import Input
-from deepconv.models import layers, vgg
+from deepconv.evaluation import batch_stats, probabilities, protocols
+from deepconv.evaluation import run as evaluate
+from deepconv.evaluation.crops import see_crops
+from deepconv.evaluation.dense import bucket, see_whole
+from deepconv.evaluation.net import Net
+from deepconv.evaluation.table import new_table
+from deepconv.models import vgg
+from deepconv.ops import pooling
+from deepconv.ops.padding import CEIL, windows
+from deepconv.run import preemption
 from deepconv.state import TrainState
+from deepconv.task import net_for
 
 SIZES = [(30, 30), (37, 30), (9, 25), (200, 20), (31, 64), (1, 30)]
 CLASSES = 6
@@ -32,7 +43,7 @@ def photos():
         small = np.random.default_rng(i).integers(0, 256, (5, 5, 3), np.uint8)
         file = io.BytesIO()
         Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC).save(file, "PNG")
-        records.append(sources.Record(file.getvalue(), i % CLASSES, f"photo {i}"))
+        records.append(Record(file.getvalue(), i % CLASSES, f"photo {i}"))
     return lambda indices: [records[i] for i in indices]
 
 
@@ -43,7 +54,7 @@ def net():
         patch.setitem(vgg.CONFIGURATIONS, "A", ("3-5", "3-7 1-8"))
         model = models.create(ConfigDict(dict(name="vgg", configuration="A")), CLASSES)
         mean = np.random.default_rng(0).uniform(80, 160, (1, 16, 16, 3)).astype(np.float32)
-        yield evaluate.Net(model, Input(mean), 16, False, 8, sharding.make_mesh())
+        yield Net(model, Input(mean), 16, False, 8, distributed.make_mesh())
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +171,7 @@ def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
         for part in parts:
             evaluate.run(net, part, state, photos, tmp_path, examples=len(SIZES), classes=CLASSES)
         if len(parts) > 1:
-            evaluate.average(tmp_path, name, [part.name for part in parts])
+            probabilities.average(tmp_path, name, [part.name for part in parts])
         for one in set(of) - set(by_hand):
             images = [decode.decode(record.data) for record in photos(chosen)]
             by_hand[one] = np.array([literal(one, params, image, net.input.mean) for image in images])
@@ -182,7 +193,7 @@ def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
 def outputs(net, state, photos, name, **changes):
     (part,) = protocols.parts(name, DATA, None, net.model, batch_norm=False)
     net = dataclasses.replace(net, **changes)
-    table = evaluate.new_table(len(SIZES), CLASSES)
+    table = new_table(len(SIZES), CLASSES)
     shapes = evaluate.probabilities(net, part, evaluate.jit(net, part), state, photos, table)
     return table["output"], shapes
 
@@ -197,8 +208,8 @@ def test_nothing_depends_on_batches_and_devices(net, state, photos, name):
 
 def test_a_dense_test_of_a_square_as_large_as_a_crop_is_the_central_crop_and_its_mirror(net, state):
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
-    dense = evaluate.see_whole(state, {"image": image, "extent": jnp.array([[16, 16]])}, net=net, posteriors=False)
-    crops = evaluate.see_crops(state, {"image": image[:, None]}, net=net, mirrored=True)
+    dense = see_whole(state, {"image": image, "extent": jnp.array([[16, 16]])}, net=net, posteriors=False)
+    crops = see_crops(state, {"image": image[:, None]}, net=net, mirrored=True)
     np.testing.assert_allclose(dense, crops, atol=1e-6)
 
 
@@ -218,9 +229,9 @@ def test_few_shapes_hold_all_images_with_less_than_an_eighth_added():
     for shorter in (224, 256, 640, 16):
         shapes = set()
         for longer in range(shorter, 8 * shorter + 1):
-            height, width = evaluate.bucket(shorter, longer)
+            height, width = bucket(shorter, longer)
             assert height == shorter and longer <= width < longer * 1.126 + 1
-            assert evaluate.bucket(longer, shorter) == (width, height)
+            assert bucket(longer, shorter) == (width, height)
             shapes |= {(height, width), (width, height)}
         assert len(shapes) == 49 and (shorter, 8 * shorter) in shapes
 
@@ -229,13 +240,13 @@ def test_images_without_end_are_cut_and_shapes_are_counted(net, state, photos):
     probs, shapes = outputs(net, state, photos, "dense")
     assert np.isfinite(probs).all()
     seen = [decode.rescale(decode.decode(record.data), 18).shape[:2] for record in photos(range(len(SIZES)))]
-    assert max(max(shape) for shape in seen) == 8 * 18 and shapes == len({evaluate.bucket(*shape) for shape in seen})
+    assert max(max(shape) for shape in seen) == 8 * 18 and shapes == len({bucket(*shape) for shape in seen})
 
 
 def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypatch):
     (part,) = protocols.parts("dense", DATA, None, net.model, batch_norm=False)
     size = dict(examples=len(SIZES), classes=CLASSES)
-    put, rows = sharding.put_batch, []
+    put, rows = distributed.put_batch, []
 
     def stop_at_the_fourth(batch, mesh):
         rows.append(len(batch["image"]))
@@ -243,7 +254,7 @@ def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypat
             raise preemption.Preempted("SIGTERM")
         return put(batch, mesh)
 
-    monkeypatch.setattr(sharding, "put_batch", stop_at_the_fourth)
+    monkeypatch.setattr(distributed, "put_batch", stop_at_the_fourth)
     with pytest.raises(preemption.Preempted):
         evaluate.run(net, part, state, photos, tmp_path, **size)
     (partial,) = tmp_path.glob("probs.dense.partial.npy")
@@ -268,13 +279,13 @@ def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypat
 
 def test_an_image_that_was_not_tested_and_a_number_that_is_none_are_noticed(net, state, photos, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "_crops", lambda *args: iter(()))
+        patch.setattr(evaluate, "crop_batches", lambda *args: iter(()))
         with pytest.raises(RuntimeError, match="6 of 6 images were not tested"):
             outputs(net, state, photos, "center")
     broken = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
     probs, _ = outputs(net, broken, photos, "center")
     with pytest.raises(FloatingPointError, match="center"):
-        evaluate.write(tmp_path, "center", probs, np.zeros(len(SIZES), np.int32), 0, {})
+        probabilities.write(tmp_path, "center", probs, np.zeros(len(SIZES), np.int32), 0, {})
 
 
 def test_an_image_that_cannot_be_decoded_is_named(net, state, photos):
@@ -284,7 +295,7 @@ def test_an_image_that_cannot_be_decoded_is_named(net, state, photos):
             for i, record in zip(indices, photos(indices), strict=True)
         ]
 
-    with pytest.raises(sources.DataError, match=r"record 0 \(photo 0\) cannot be decoded.*no other image"):
+    with pytest.raises(DataError, match=r"record 0 \(photo 0\) cannot be decoded.*no other image"):
         outputs(net, state, damaged, "dense")
 
 
@@ -339,11 +350,12 @@ def test_images_of_one_size_are_tested_as_they_are(net):
         protocols.parts("multi_crop_dense", DATA, None, alexnet, batch_norm=False)
 
 
-def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_path, monkeypatch):
+def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_path):
     task = tiny_task(model__bn_group=8, data__train_split="train[:50]")
     data = task.train_source.open()
     computed, state = train.statistics_for(task, data), train.initial_state(task)()
-    exact = batch_stats.precise(task, computed, state, tmp_path / "stats.npz")
+    net, file = net_for(task, computed), tmp_path / "stats.npz"
+    exact = batch_stats.precise(net, state, train.images_of_an_epoch(task, computed, state.step, tmp_path), 3, file)
     prepare, key = augment.for_training(task.config.data, computed, None), jax.random.fold_in(jax.random.key(0), 1)
     moments = {"bn1": [], "stage2_first": []}
     for count, batch in zip(range(50 // 16), train.batches(task, data, 0), strict=False):
@@ -361,8 +373,7 @@ def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_pat
         assert len(measured) == 3
         for name, arrays in zip(("mean", "var"), zip(*measured, strict=True), strict=True):
             np.testing.assert_allclose(stats[name], np.mean(arrays, (0, 1)), rtol=1e-4, atol=1e-5)
-    monkeypatch.delattr(train, "batches")  # the second time, they are in the file
-    again = batch_stats.precise(task, computed, state, tmp_path / "stats.npz")
+    again = batch_stats.precise(net, state, iter(()), 3, file)  # the second time, they are in the file
     for a, b in zip(jax.tree.leaves(again.batch_stats), jax.tree.leaves(exact.batch_stats), strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(jax.tree.leaves(exact.params), jax.tree.leaves(state.params), strict=True):
@@ -370,9 +381,9 @@ def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_pat
 
 
 def test_windows_are_counted_as_they_are_taken():
-    for size, stride, padding in [(2, 2, layers.CEIL), (3, 2, layers.CEIL), (3, 2, 1), (7, 2, 3), (1, 2, 0)]:
+    for size, stride, padding in [(2, 2, CEIL), (3, 2, CEIL), (3, 2, 1), (7, 2, 3), (1, 2, 0)]:
         for side in range(7, 20):
             x = jnp.zeros((1, side, side, 1))
-            pooled = jax.eval_shape(lambda x: layers.max_pool(x, size, stride, padding), x).shape[1]  # noqa: B023
-            assert layers.windows(side, size, stride, padding) == pooled
-            assert layers.windows(np.array([side]), size, stride, padding)[0] == pooled
+            pooled = jax.eval_shape(lambda x: pooling.max_pool(x, size, stride, padding), x).shape[1]  # noqa: B023
+            assert windows(side, size, stride, padding) == pooled
+            assert windows(np.array([side]), size, stride, padding)[0] == pooled

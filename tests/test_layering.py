@@ -1,121 +1,75 @@
-"""Who may import whom; the picture of the project's parts."""
+"""Who may import whom, by package."""
 
 import ast
 
 from conftest import ROOT
 
-LAYERS = {
-    "preemption": set(),
-    "sharding": set(),
-    "metrics": set(),
+MAY_IMPORT = {
+    "ops": set(),
+    "objective": set(),
     "state": set(),
-    "conventions": {"data.statistics"},
     "optim": set(),
-    "config": {"runlog"},
-    "runlog": set(),
-    "curves": {"cli", "preemption", "runlog"},
-    "checkpoint": {"runlog", "state"},
-    "data.statistics": set(),
-    "data.shapes": set(),
-    "data.decode": set(),
-    "data.augment": {"data.statistics"},
-    "data.sources": {"runlog", "data.decode", "data.shapes"},
-    "data.pipeline": {"preemption", "data.decode", "data.sources"},
-    "data.writer": {"runlog"},
-    "data.archives": {"data.decode", "data.sources", "data.writer"},
-    "data.prepare": {
-        "cli",
-        "runlog",
-        "data.archives",
-        "data.decode",
-        "data.pipeline",
-        "data.sources",
-        "data.statistics",
-    }
-    | {"preemption", "data.writer"},
-    "models.layers": set(),
-    "models.alexnet": {"models.layers"},
-    "models.vgg": {"models.layers"},
-    "models.resnet": {"models.layers"},
-    "models": {"models.alexnet", "models.resnet", "models.vgg"},
-    "protocols": set(),
-    "evaluate": {"metrics", "models.layers", "preemption", "protocols", "runlog", "sharding", "state"}
-    | {"data.statistics", "data.augment", "data.decode", "data.pipeline", "data.sources"},
-    "ensemble": {"cli", "evaluate", "metrics", "preemption", "runlog"},
-    "features": {"evaluate", "protocols", "runlog", "sharding", "state", "data.augment", "data.sources"},
-    "predict": {"checkpoint", "cli", "evaluate", "features", "models", "preemption", "protocols", "sharding", "state"}
-    | {"config", "runlog", "weights", "data.decode", "data.sources", "data.statistics"},
-    "batch_stats": {"models.layers", "preemption", "runlog", "sharding", "state", "train"}
-    | {"data.augment", "data.pipeline", "data.statistics"},
-    "train": {"checkpoint", "config", "evaluate", "metrics", "models", "optim", "preemption", "protocols", "runlog"}
-    | {
-        "sharding",
-        "state",
-        "weights",
-        "data.augment",
-        "data.decode",
-        "data.pipeline",
-        "data.sources",
-        "data.statistics",
-    },
-    "cli": {"config", "preemption", "runlog"},
-    "weights": {
-        "checkpoint",
-        "cli",
-        "config",
-        "conventions",
-        "models",
-        "models.alexnet",
-        "models.resnet",
-        "models.vgg",
-        "optim",
-    }
-    | {"preemption", "runlog", "sharding", "state", "data.sources", "data.statistics"},
-    "main": {"batch_stats", "checkpoint", "cli", "config", "curves", "evaluate", "preemption", "protocols", "runlog"}
-    | {"conventions", "data.sources", "data.statistics", "train", "weights"},
-    "responses": {"cli", "evaluate", "features", "predict", "preemption", "protocols", "runlog", "state"}
-    | {"data.augment", "data.sources", "models.layers"},
-    "tables": {"config"},
-    "jobs": {"preemption", "tables"},
-    "counts": {"models", "state", "tables", "weights"},
-    "results": {"config", "ensemble", "evaluate", "metrics", "runlog", "tables"},
-    "benchmark": {"cli", "evaluate", "preemption", "protocols", "runlog", "sharding", "train"}
-    | {"data.decode", "data.pipeline", "data.sources"},
+    "distributed": set(),
+    "run": {"state"},
+    "config": {"run"},
+    "models": {"ops"},
+    "data": {"run"},
+    "evaluation": {"config", "data", "distributed", "models", "ops", "run", "state"},
+    "weights": {"config", "data", "distributed", "models", "optim", "run", "state"},
+    "task": {"config", "data", "distributed", "evaluation", "models", "optim", "state"},
+    "train": {"config", "data", "distributed", "evaluation", "objective", "optim", "run", "state", "task", "weights"},
+    "cli": {"config", "run"},
 }
+COMMANDS = {"deepconv.main", "deepconv.predict"}  # and every __main__
+ALSO_COMMANDS = {"deepconv.evaluation.ensemble", "deepconv.run.curves"}  # libraries that can be started, too
+PACKAGES = ("deepconv", "experiments", "launch")
 
 
 def imports(path):
-    """Modules of ours that a file imports, as deepconv-relative names."""
+    """The modules of ours that a file imports, by their whole names."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "deepconv":
-            base = node.module.split(".")[1:]
-            for alias in node.names:
-                as_module = ROOT.joinpath("deepconv", *base, alias.name)
-                is_module = as_module.with_suffix(".py").exists() or as_module.is_dir()
-                found.add(".".join([*base, alias.name] if is_module else base))
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {
-                alias.name.removeprefix("deepconv.") for alias in node.names if alias.name.startswith("deepconv.")
-            }
-    return found
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] in PACKAGES}
 
 
-def test_imports_are_the_picture():
-    actual = {}
-    for path in (ROOT / "deepconv").rglob("*.py"):
-        parts = path.relative_to(ROOT / "deepconv").with_suffix("").parts
-        name = ".".join(part for part in parts if part != "__init__")
-        if name not in ("", "data"):
-            actual[name] = imports(path)
-    assert actual == LAYERS
+def modules(package):
+    for path in sorted((ROOT / package).rglob("*.py")):
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
+
+
+def is_command(name):
+    return name in COMMANDS or name.endswith(".__main__")
+
+
+def test_packages_import_those_below_them():
+    for name, path in modules("deepconv"):
+        parts = {module.split(".")[1] for module in imports(path) if module.startswith("deepconv.")}
+        part = name.split(".")[1]
+        if part in MAY_IMPORT:
+            allowed = MAY_IMPORT[part] | {part} | ({"cli"} if is_command(name) or name in ALSO_COMMANDS else set())
+            assert parts <= allowed, f"{name} imports {parts - allowed}"
+
+
+def test_commands_are_imported_by_tests_only():
+    for package in PACKAGES:
+        for name, path in modules(package):
+            for module in imports(path):
+                inside = ROOT.joinpath(*module.split("."))
+                known = module if inside.exists() or inside.with_suffix(".py").exists() else module.rpartition(".")[0]
+                assert not is_command(known), f"{name} imports the command {known}"
+
+
+def test_the_library_knows_nothing_of_experiments_and_launchers():
+    for name, path in modules("deepconv"):
+        assert all(module.startswith("deepconv.") for module in imports(path)), name
+    for name, path in modules("experiments"):
+        assert "launch" not in path.read_text(), f"{name} knows of launchers"
 
 
 def test_configs_import_configs_only():
     for path in (ROOT / "configs").glob("*.py"):
         assert not imports(path), f"{path.name} imports the package; a recipe is data"
-
-
-def test_launchers_are_above_entries():
-    for path in (ROOT / "experiments").rglob("*.py"):
-        assert "launch" not in path.read_text(), f"{path} knows of launchers"

@@ -7,7 +7,8 @@ import pytest
 from conftest import ROOT, answers
 from PIL import Image
 
-from deepconv.data import decode, shapes
+from deepconv.data import decode
+from deepconv.data.sources import shapes
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[parity]'")
 torchvision = pytest.importorskip("torchvision", reason="needs torchvision: pip install -e '.[parity]'")
@@ -111,7 +112,7 @@ def told(photos):
     printed = {}
     for stage, of_all in commands.items():
         for code, out, err, key in answers(
-            folder, {"import": "weights", "export": "weights"}.get(stage, stage), of_all
+            folder, f"deepconv.{'weights' if stage in ('import', 'export') else stage}", of_all
         ):
             assert code == 0 and "does not say" not in err, err
             printed[stage, key] = out
@@ -155,12 +156,12 @@ def test_a_scale_is_folded_and_another_order_of_colours_is_undone(photos):
         tensors.save_file(state, folder / f"scaled{number}.safetensors")
         arguments = [config, *model, *data, f"--init_from=scaled{number}.safetensors", f"--input={given}"]
         ((code, _, err, _),) = answers(
-            folder, "main", [([*arguments, "--evals=center", f"--workdir=scaled{number}"], None)]
+            folder, "deepconv.main", [([*arguments, "--evals=center", f"--workdir=scaled{number}"], None)]
         )
         assert code == 0, err
         np.testing.assert_allclose(probabilities(folder, f"scaled{number}"), expected, atol=1e-5)
         export = ["export", f"--run=scaled{number}", "--library=torchvision", f"--to=folded{number}.safetensors"]
-        ((code, out, err, _),) = answers(folder, "weights", [(export, None)])
+        ((code, out, err, _),) = answers(folder, "deepconv.weights", [(export, None)])
         assert code == 0 and "RGB from 0 to 255 less the colour 123.675,116.28,103.53, divided by 58.395" in out, err
         again = torchvision.models.resnet18(num_classes=CLASSES).eval()
         again.load_state_dict(tensors.load_file(folder / f"folded{number}.safetensors"), strict=True)
@@ -172,7 +173,7 @@ def test_a_scale_is_folded_and_another_order_of_colours_is_undone(photos):
     kernel = (ours["conv1.weight"] / std / 255).flip(1).contiguous()
     tensors.save_file(net.state_dict() | {"conv1.weight": kernel}, folder / "bgr.safetensors")
     arguments = [config, *model, *data, "--init_from=bgr.safetensors", "--input=caffe", "--evals=center"]
-    ((code, _, err, _),) = answers(folder, "main", [([*arguments, "--workdir=bgr"], None)])
+    ((code, _, err, _),) = answers(folder, "deepconv.main", [([*arguments, "--workdir=bgr"], None)])
     assert code == 0, err
     crops = []
     for image in images:

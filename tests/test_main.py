@@ -17,13 +17,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from conftest import CACHE, ROOT, answers
+from conftest import CACHE, CONFIGS, ROOT, answers
 from PIL import Image
 
-from deepconv.data import prepare
+from deepconv.data.prepare import image_statistics
 
-COMMANDS = [f"deepconv.{name}" for name in ("main", "predict", "benchmark", "responses", "ensemble", "weights")]
-COMMANDS += ["deepconv.curves", "deepconv.data.prepare"]
+COMMANDS = [f"deepconv.{name}" for name in ("main", "predict", "benchmark", "weights", "evaluation.ensemble")]
+COMMANDS += ["deepconv.run.curves", "deepconv.data.prepare", "experiments.responses"]
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
 QUICK = f"--config={ROOT}/configs/quickstart.py"
@@ -129,7 +129,7 @@ def answered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
     (folder / "empty.py").write_text("")
     (folder / "configs").symlink_to(ROOT / "configs")
-    return answers(folder, "main", MISTAKES), folder
+    return answers(folder, "deepconv.main", MISTAKES), folder
 
 
 @pytest.mark.parametrize("case", range(len(MISTAKES)), ids=[named for _, named in MISTAKES])
@@ -194,13 +194,19 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
 
 
-OWN = {"main": "--workdir", "predict": "--protocol", "benchmark": "--dense", "responses": "--run", "weights": "--from"}
-OWN |= {"ensemble": "--weights", "curves": "curves", "data.prepare": "--archives"}
+OWN = {
+    "main": "--workdir",
+    "predict": "--protocol",
+    "benchmark": "--dense",
+    "weights": "--from",
+    "run.curves": "curves",
+}
+OWN |= {"evaluation.ensemble": "--weights", "data.prepare": "--archives"}
 
 
 def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
     wrong = ["--init_layers=conv1", "--config.optimizer.drop_at_steps=7", "--config.total_steps=6", "--evals=tencrop"]
-    ((code, out, err, _),) = answers(tmp_path, "main", [([CIFAR, "--smoke", *wrong], "")])
+    ((code, out, err, _),) = answers(tmp_path, "deepconv.main", [([CIFAR, "--smoke", *wrong], "")])
     first, second, third = err.splitlines()
     assert code == 2 and not out and all(line.startswith("deepconv: ") for line in (first, second, third))
     assert "--init_layers" in first and "a drop comes at step 7" in second and "tencrop is not" in third
@@ -210,7 +216,7 @@ def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
 def test_help_names_every_flag_and_no_others(tmp_path, flag):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     modules = {f"deepconv.{name}": own for name, own in OWN.items()}
-    modules |= {"launch.local": "--data_dir", "experiments": "collect"}
+    modules |= {"experiments.responses": "--run", "launch.local": "--data_dir", "experiments": "collect"}
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     started = {
         module: subprocess.Popen([sys.executable, "-m", module, flag], cwd=tmp_path, env=environment, **streams)
@@ -231,6 +237,14 @@ def test_a_platform_that_is_not_there_is_told_in_a_line(tmp_path):
         code, out, err = finish(start([QUICK, "--smoke"], tmp_path, JAX_PLATFORMS=name))
         assert code == 2 and f"JAX cannot use JAX_PLATFORMS={name}: " in err and len(err.splitlines()) == 1, err
     assert not [*tmp_path.iterdir()]
+
+
+def test_the_commands_and_recipes_are_listed():
+    done = subprocess.run([sys.executable, "-m", "deepconv"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = {line.split()[2] for line in done.stdout.splitlines() if line.startswith("  python -m ")}
+    assert listed == {*COMMANDS, "experiments", "launch.local"} - {"experiments.responses"}
+    assert all(f"\n  {path.stem} " in done.stdout for path in CONFIGS)
 
 
 def test_version(tmp_path):
@@ -315,7 +329,7 @@ def test_a_loader_that_is_stuck_does_not_keep_a_stopped_run(tmp_path, workers):
     folder.mkdir(parents=True)
     for number in range(20):
         Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(folder / f"{number}.png")
-    prepare.compute_statistics("photos", tmp_path, "train", 16)
+    image_statistics.compute_statistics("photos", tmp_path, "train", 16)
     (tmp_path / "recipe.py").write_text(RECIPE.format(configs=str(ROOT / "configs")))
     arguments = ["--config=recipe.py", f"--data_dir={tmp_path}", "--workdir=run", f"--workers={workers}"]
     process = start(arguments, tmp_path)
@@ -375,7 +389,7 @@ def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('3\n[]\n{"a": 1}\n')
     (tmp_path / "run" / "classes.json").write_text("[")  # written anew by each start
-    *wrong, last = answers(tmp_path, "main", [*damaged, (arguments, "")])
+    *wrong, last = answers(tmp_path, "deepconv.main", [*damaged, (arguments, "")])
     for code, _, err, named in wrong:
         assert code and named in err and len(err.strip().splitlines()) == 1, err
     assert last[0] == 0, last
@@ -447,5 +461,5 @@ def test_a_test_that_is_killed_goes_on(tmp_path):
 
 def test_benchmark_refuses_what_it_cannot_measure(tmp_path):
     given = [(["--config=" + str(ROOT / "configs" / "resnet_cifar.py"), "--smoke", "--dense=32"], "no dense form")]
-    ((code, out, err, named),) = answers(tmp_path, "benchmark", given)
+    ((code, out, err, named),) = answers(tmp_path, "deepconv.benchmark", given)
     assert code == 2 and named in err and len(err.splitlines()) == 1 and not out

@@ -8,9 +8,12 @@ import pytest
 from jax import lax
 from ml_collections import ConfigDict
 
-from deepconv import models, state, weights
+from deepconv import models
+from deepconv import state as state_lib
 from deepconv.models import alexnet, layers, vgg
 from deepconv.models.resnet import BasicBlock, CifarResNet
+from deepconv.ops import convolution, counting, pooling, response_norm
+from deepconv.ops.extent import Dense
 
 # Parameters and multiply-adds for one image, computed by hand from the papers' tables; None: no figure to compare with.
 COUNTS = {
@@ -79,14 +82,14 @@ def create(text, classes=10):
 def test_parameters_and_multiply_adds(text):
     cifar = text.startswith("resnet_cifar")
     model, side = create(text, 10 if cifar else 1000), 32 if cifar else 224
-    params = weights.shapes_of(model, side)["params"]
+    params = state_lib.shapes_of(model, side)["params"]
     parameters, multiply_adds = COUNTS[text]
-    assert state.count_parameters(params) == parameters
+    assert counting.count_parameters(params) == parameters
     if text in NORMS:
         norms = [x for path, x in jax.tree.leaves_with_path(params) if "bn" in path[-2].key]
-        assert state.count_parameters(norms) == NORMS[text]
+        assert counting.count_parameters(norms) == NORMS[text]
     if multiply_adds is not None:
-        counted = state.count_multiply_adds(model, (side, side, 3))
+        counted = counting.count_multiply_adds(model, (side, side, 3))
         digits = len(str(multiply_adds).partition(".")[2])
         assert multiply_adds in (counted, f"{counted / 1e9:.{digits}f}")
 
@@ -199,7 +202,7 @@ def test_conv_and_its_gradients_by_definition():
     keys = jax.random.split(jax.random.key(0), 3)
     x, kernel = jax.random.normal(keys[0], (3, 6, 5, 2)), jax.random.normal(keys[1], (3, 3, 2, 4))
     dy = jax.random.normal(keys[2], (3, 6, 5, 4))
-    y, vjp = jax.vjp(layers.conv_unit_stride, x, kernel)
+    y, vjp = jax.vjp(convolution.conv_unit_stride, x, kernel)
     np.testing.assert_allclose(y, conv_by_definition(x, kernel, 1), rtol=1e-4, atol=1e-5)
 
     def plain(x, kernel):
@@ -293,7 +296,7 @@ def test_convolution_as_xla_has_it(groups, size, stride, padding):
     def plain(variables, x):
         kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
         y = lax.conv_general_dilated(
-            x, kernel, (stride, stride), padded, dimension_numbers=layers.NHWC, feature_group_count=groups
+            x, kernel, (stride, stride), padded, dimension_numbers=convolution.NHWC, feature_group_count=groups
         )
         return y + bias[None, None, None]
 
@@ -320,12 +323,12 @@ def test_max_pooling_as_xla_has_it(size, stride, padding):
         return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, ((0, 0), *padded, (0, 0)))
 
     dy = jax.random.normal(jax.random.key(1), plain(x).shape)
-    compare_with_gradients(lambda x: layers.max_pool(x, size, stride, padding), plain, (x,), dy)
+    compare_with_gradients(lambda x: pooling.max_pool(x, size, stride, padding), plain, (x,), dy)
 
 
 def test_equal_values_of_a_window_share_its_gradient():
     """XLA's form gives all to the first. The sum is the same; after a rectifier, ties are zeros and do not matter."""
-    grad = jax.grad(lambda x: layers.max_pool(x, 2, 2).sum())(jnp.ones((1, 4, 4, 1)))
+    grad = jax.grad(lambda x: pooling.max_pool(x, 2, 2).sum())(jnp.ones((1, 4, 4, 1)))
     np.testing.assert_allclose(grad, np.full((1, 4, 4, 1), 0.25))
 
 
@@ -335,7 +338,7 @@ def test_average_pooling_counts_pixels_of_the_image_only():
     for i in range(3):
         for j in range(2):
             expected[:, i, j] = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].mean((1, 2))
-    np.testing.assert_allclose(layers.average_pool(jnp.asarray(x), 3, 2), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pooling.average_pool(jnp.asarray(x), 3, 2), expected, rtol=1e-5, atol=1e-6)
 
 
 def norm_by_definition(x, size, k, alpha, beta=0.75, towers=1):
@@ -358,7 +361,7 @@ def norm_by_definition(x, size, k, alpha, beta=0.75, towers=1):
 def test_response_normalisation_by_definition(size, k, alpha, towers):
     x = 20 * jax.random.normal(jax.random.key(0), (2, 3, 3, 12))
     dy = jax.random.normal(jax.random.key(1), x.shape)
-    value, vjp = jax.vjp(lambda x: layers.channel_norm(x, size, k, alpha, towers), x)
+    value, vjp = jax.vjp(lambda x: response_norm.channel_norm(x, size, k, alpha, towers), x)
     np.testing.assert_allclose(value, norm_by_definition(x, size, k, alpha, towers=towers), rtol=1e-5)
 
     def plain(x):
@@ -377,7 +380,7 @@ def test_response_normalisation_over_pixels():
         total = lax.reduce_window(x**2, 0.0, lax.add, (1, 5, 5, 1), (1,) * 4, "SAME")
         return x * jnp.power(1.0 + 4e-5 * total, -0.75)
 
-    compare_with_gradients(lambda x: layers.response_norm(x, (1, 2), 5, 1.0, 4e-5), plain, (x,), dy)
+    compare_with_gradients(lambda x: response_norm.response_norm(x, (1, 2), 5, 1.0, 4e-5), plain, (x,), dy)
 
 
 def test_fully_connected_layers_apply_to_every_window_of_a_larger_map():
@@ -416,7 +419,7 @@ def test_dense_scores_are_those_of_every_view_of_each_image():
     batch = np.full((3, 97, 80, 3), 99, np.float32)
     for place, image in zip(batch, images, strict=True):
         place[: image.shape[0], : image.shape[1]] = image
-    dense = jax.jit(lambda x, extent: model.apply(variables, x, train=False, dense=layers.Dense(extent, 64)))
+    dense = jax.jit(lambda x, extent: model.apply(variables, x, train=False, dense=Dense(extent, 64)))
     scores, views = dense(batch, jnp.array(sizes))
     for i, image in enumerate(images):
         alone, whole = dense(image[None], jnp.array([sizes[i]]))

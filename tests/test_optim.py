@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from deepconv import config as config_lib
 from deepconv import optim
+from deepconv.config import durations
 
 CONFIG = ConfigDict(
     dict(learning_rate=0.1, drop_factor=0.1, momentum=0.9, weight_decay=0.01)
@@ -17,7 +17,7 @@ CONFIG = ConfigDict(
 
 
 def create(warm_up=False, **fields):
-    in_steps = functools.partial(config_lib.steps, examples=100, batch_size=10)
+    in_steps = functools.partial(durations.steps, examples=100, batch_size=10)
     return optim.create(ConfigDict({**CONFIG, **fields}), in_steps, warm_up)
 
 

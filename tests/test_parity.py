@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from deepconv import config as config_lib
-from deepconv import evaluate, metrics, models, optim, protocols, responses, sharding, train, weights
+from deepconv import distributed, models, objective, optim, train
+from deepconv.config import durations
 from deepconv.data.statistics import Input
+from deepconv.evaluation import protocols
+from deepconv.evaluation import run as evaluate
+from deepconv.evaluation.net import Net
 from deepconv.models import alexnet as alexnet_module
 from deepconv.state import TrainState
+from deepconv.weights import convert
+from experiments import responses
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[parity]'")
 import torch_reference as reference  # noqa: E402
@@ -100,7 +105,7 @@ def both(name):
     net = make()
     randomise(net)
     model = models.create(ConfigDict(fields), CLASSES)
-    return net, model, weights.from_torch(arrays(net), model, size)
+    return net, model, convert.from_torch(arrays(net), model, size)
 
 
 def batch(name, scale=1.0):
@@ -115,7 +120,7 @@ def gradients(model, variables, images, labels):
 
     def loss_fn(params):
         scores, updated = model.apply(variables | {"params": params}, images, train=True, mutable=["batch_stats"])
-        return metrics.cross_entropy(scores, labels), (scores, updated)
+        return objective.cross_entropy(scores, labels), (scores, updated)
 
     return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(variables["params"])
 
@@ -138,7 +143,7 @@ def test_scores_loss_and_statistics(name):
     loss.backward()
     (our_loss, (scores, updated)), grads = gradients(model, variables, images, labels)
     assert far(scores, their_scores.detach()) < 1e-4 and far(our_loss, loss.detach()) < 1e-4
-    for part, stat in weights.to_torch({"params": {}} | updated, model).items():
+    for part, stat in convert.to_torch({"params": {}} | updated, model).items():
         expected, module = net.state_dict()[part].numpy(), part.rsplit(".", 1)[0]
         if part.endswith("running_var"):  # theirs is of the batch's n values divided by n - 1, ours by n
             kept, n = 0.9 * before[part], counts[module]
@@ -147,7 +152,7 @@ def test_scores_loss_and_statistics(name):
     # Where rounding puts one value of a million on the other side of zero, a rectifier's gradient differs by more than
     # rounding: up to 3 % in a layer of ResNet-50, and as much between PyTorch's float32 and float64.
     theirs = {part: parameter.grad.numpy() for part, parameter in net.named_parameters()}
-    for part, grad in weights.to_torch({"params": grads}, model).items():
+    for part, grad in convert.to_torch({"params": grads}, model).items():
         assert far(grad, theirs[part]) < 0.1, part
 
 
@@ -164,7 +169,7 @@ def test_gradients_and_five_steps_with_a_smooth_nonlinearity(name, monkeypatch):
     torch.nn.functional.cross_entropy(net(their_images), their_labels).backward()
     theirs = {part: parameter.grad.numpy() for part, parameter in net.named_parameters()}
     _, grads = gradients(model, variables, images, labels)
-    for part, grad in weights.to_torch({"params": grads}, model).items():
+    for part, grad in convert.to_torch({"params": grads}, model).items():
         assert far(grad, theirs[part]) < 1e-4, part
 
     net.load_state_dict({part: torch.tensor(array) for part, array in before.items()})
@@ -180,7 +185,7 @@ OPTIMIZER = ConfigDict(
 
 
 def five_steps_of_ours(model, variables, images, labels):
-    in_steps = functools.partial(config_lib.steps, examples=1, batch_size=1)
+    in_steps = functools.partial(durations.steps, examples=1, batch_size=1)
     tx = optim.create(OPTIMIZER, in_steps, warm_up=False)
     step = functools.partial(
         train.train_step, model=model, tx=tx, prepare_images=lambda key, step, images: images, key=jax.random.key(0)
@@ -190,7 +195,7 @@ def five_steps_of_ours(model, variables, images, labels):
     step = jax.jit(step)
     for _ in range(5):
         state, _ = step(state, {"image": images, "label": labels})
-    return weights.to_torch({"params": state.params}, model)
+    return convert.to_torch({"params": state.params}, model)
 
 
 def five_steps_of_theirs(net, images, labels):
@@ -242,7 +247,7 @@ def test_dense_evaluation(name):
     net.eval()
     mean = np.array([120, 110, 100], np.float32)
     state = TrainState(0, variables["params"], variables.get("batch_stats", {}), ())
-    ours = evaluate.Net(model, Input(mean.reshape(1, 1, 1, 3)), 64, False, 16, sharding.make_mesh())
+    ours = Net(model, Input(mean.reshape(1, 1, 1, 3)), 64, False, 16, distributed.make_mesh())
     sizes = [(64, 64), (64, 77), (97, 64), (64, 127)]
     images = [np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8) for i, size in enumerate(sizes)]
     batch = {"image": np.zeros((4, 128, 128, 3), np.uint8), "extent": np.array(sizes, np.int32)}
@@ -263,7 +268,7 @@ def test_layer_responses(name):
     state = TrainState(0, variables["params"], variables["batch_stats"], ())
     pixels = np.random.default_rng(1).integers(0, 256, (BATCH, 1, 32, 32, 3), np.uint8)
     mean = np.full((1, 32, 32, 3), 120, np.float32)
-    small = evaluate.Net(model, Input(mean), 32, False, BATCH, sharding.make_mesh())
+    small = Net(model, Input(mean), 32, False, BATCH, distributed.make_mesh())
     ours = np.asarray(jax.jit(functools.partial(responses.moments, net=small))(state, {"image": pixels}))
     theirs = []
     for module in net.modules():

@@ -17,8 +17,13 @@ from conftest import CACHE, ROOT, answers, tiny_task
 from jax import lax
 from PIL import Image, ImageOps
 
-from deepconv import ensemble, predict, responses, runlog, train, weights
+from deepconv import predict, train
 from deepconv.data import decode, sources, statistics
+from deepconv.evaluation import ensemble
+from deepconv.evaluation.net import load_run
+from deepconv.run.directory import write_json
+from deepconv.weights import convert, files
+from experiments import responses
 
 PHOTOS = [(40, 40), (31, 50), (60, 20)]
 
@@ -29,8 +34,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     task, workdir = tiny_task(model__depth=14), folder / "run"
     state, computed = train.train(task, workdir)
-    runlog.write_json(workdir / "config.json", json.loads(task.config.to_json()))
-    runlog.write_json(workdir / "classes.json", task.eval_source.classes)
+    write_json(workdir / "config.json", json.loads(task.config.to_json()))
+    write_json(workdir / "classes.json", task.eval_source.classes)
     for i, size in enumerate(PHOTOS):
         small = np.random.default_rng(i).integers(0, 256, (4, 4, 3), np.uint8)
         Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC).save(folder / f"{i}.png")
@@ -87,7 +92,7 @@ def call(folder, *arguments, module="predict", **variables):
 def test_the_five_likeliest_classes_are_printed_and_drawn(run):
     folder, task, *_ = run
     expected = np.asarray(jax.nn.softmax(by_hand(run)))
-    trained = predict.load(folder / "run")
+    trained = load_run(folder / "run")
     probs = predict.predict(trained, [str(folder / f"{i}.png") for i in range(3)], "center")
     np.testing.assert_allclose(probs, expected, rtol=1e-4, atol=1e-5)
     code, out, err = call(folder, "--run=run", "0.png", "bad.jpg", "1.png", "2.png", "none.jpg", "--plot=top5.png")
@@ -104,7 +109,7 @@ def test_the_five_likeliest_classes_are_printed_and_drawn(run):
 
 
 def test_ten_crops_of_a_photograph_are_another_mean(run):
-    trained = predict.load(run[0] / "run")
+    trained = load_run(run[0] / "run")
     trained.data.test_scale = 20
     center, ten, both = (
         predict.predict(trained, [str(run[0] / "1.png")], name) for name in ("center", "ten_crop", "multi_crop_q16_20")
@@ -151,7 +156,7 @@ MISTAKES = [
 
 
 def test_mistakes_are_answered_in_one_line(run):
-    for code, out, err, named in answers(run[0], "predict", MISTAKES):
+    for code, out, err, named in answers(run[0], "deepconv.predict", MISTAKES):
         assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
 
 
@@ -169,7 +174,7 @@ def test_damaged_files_of_a_run_are_named(run):
             shutil.copytree(run[0] / "run", run[0] / f"{name}{i}")
             (run[0] / f"{name}{i}" / name).write_text(text)
             wanted.append(([f"--run={name}{i}", "0.png"], f"{name}{i}/{name} "))
-    for code, out, err, named in answers(run[0], "predict", wanted):
+    for code, out, err, named in answers(run[0], "deepconv.predict", wanted):
         assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
 
 
@@ -185,7 +190,7 @@ def test_names_of_any_kind_are_printed_and_drawn(run):
         code, out, err = call(folder, "--run=odd", "0.png", photo, "--plot=odd.png", **options)
         assert code == 0, err
         assert bar in out and r"c$x_{$\x1b\x0a.png" in out and "\x1b" not in out and len(out.splitlines()) == 13
-    trained = predict.load(folder / "odd")
+    trained = load_run(folder / "odd")
     probs = np.eye(10, dtype=np.float32)[:4]
     figure = predict.draw([str(folder / photo)] * 4, probs, trained.classes)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
@@ -194,7 +199,9 @@ def test_names_of_any_kind_are_printed_and_drawn(run):
 
 def test_responses_of_a_run_without_checkpoints_are_refused_in_one_line(run):
     shutil.copytree(run[0] / "run", run[0] / "gone", ignore=shutil.ignore_patterns("checkpoints"))
-    ((code, out, err, named),) = answers(run[0], "responses", [(["--run=gone"], "there is no checkpoint in gone")])
+    ((code, out, err, named),) = answers(
+        run[0], "experiments.responses", [(["--run=gone"], "there is no checkpoint in gone")]
+    )
     assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
 
 
@@ -235,9 +242,9 @@ def test_imported_weights_of_imagenet_need_no_data(tmp_path):
     task = tiny_task(data__mean="channel")
     model = type(task.model)(classes=1000, depth=8)
     variables = jax.jit(lambda: model.init(jax.random.key(0), np.zeros((1, 16, 16, 3)), train=False))()
-    safetensors.numpy.save_file(weights.to_torch(variables, model), tmp_path / "net.safetensors")
-    weights.import_file(task.config, tmp_path / "net.safetensors", tmp_path / "run")
-    trained = predict.load(tmp_path / "run")
+    safetensors.numpy.save_file(convert.to_torch(variables, model), tmp_path / "net.safetensors")
+    files.import_file(task.config, tmp_path / "net.safetensors", tmp_path / "run")
+    trained = load_run(tmp_path / "run")
     assert (trained.net.input.mean == statistics.PUBLISHED.channel_mean).all()
     assert trained.classes[:2] == ["n01440764", "n01443537"] and len(trained.classes) == 1000
 
@@ -255,7 +262,7 @@ def saved(tmp_path):
 
 def test_ensembles_are_weighted_means(saved):
     files = [f"{name}/probs.center.npy" for name in "ab"]
-    code, out, err = call(saved, *files, "--weights=3,1", "--out=ensemble", module="ensemble")
+    code, out, err = call(saved, *files, "--weights=3,1", "--out=ensemble", module="evaluation.ensemble")
     assert code == 0, err
     a, b = (np.load(saved / file) for file in files)
     mean = np.load(saved / "ensemble" / "probs.ensemble.npy")
@@ -263,9 +270,9 @@ def test_ensembles_are_weighted_means(saved):
     error = 100 * (mean.argmax(1) != [0, 1, 2, 0]).mean()
     record = json.loads((saved / "ensemble" / "eval.ensemble.json").read_text())
     assert record["top1_error"] == error and f"{error:.2f} %" in out and record["weights"] == [3, 1]
-    code, _, err = call(saved, "a/probs.dense.npy", module="ensemble")
+    code, _, err = call(saved, "a/probs.dense.npy", module="evaluation.ensemble")
     assert code == 2 and "a/probs.dense.npy is missing" in err and len(err.splitlines()) == 1
-    code, _, err = call(saved, *files, "c/probs.center.npy", module="ensemble")
+    code, _, err = call(saved, *files, "c/probs.center.npy", module="evaluation.ensemble")
     assert code == 2 and "c/probs.center.npy and a/probs.center.npy were not computed from the same test images" in err
 
 
@@ -284,7 +291,7 @@ def test_a_run_s_directory_stands_for_its_only_probabilities(saved):
         (["damaged"], "damaged/probs.center.npy is damaged"),
         (["short"], "short/probs.center.npy holds an array of shape (3, 3); 4 rows of 3 probabilities are needed"),
     ]
-    whole, *wrong = answers(saved, "ensemble", wanted)
+    whole, *wrong = answers(saved, "deepconv.evaluation.ensemble", wanted)
     assert whole[0] == 0 and "a/probs.center.npy" in whole[1], whole
     for code, out, err, named in wrong:
         assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
@@ -299,7 +306,7 @@ def test_weights_that_are_none(weights, count):
 def test_responses_by_hand(run):
     """The first layer's standard deviation over all images, places and channels of the test split."""
     folder, task, state, computed = run
-    trained = predict.load(folder / "run")
+    trained = load_run(folder / "run")
     responses.write(trained, task.eval_source, folder / "responses.json")
     content = json.loads((folder / "responses.json").read_text())
     images = task.eval_source.open().images[: task.eval_source.examples]

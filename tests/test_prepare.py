@@ -17,9 +17,13 @@ import tensorflow_datasets as tfds
 from conftest import ROOT, real_data
 from PIL import Image
 
-from deepconv.data import archives as official
-from deepconv.data import decode, pipeline, prepare, sources, statistics
-from deepconv.data.sources import DataError
+from deepconv.data import decode, pipeline, sources, statistics
+from deepconv.data.prepare import image_statistics, pack
+from deepconv.data.prepare import imagenet as imagenet_archives
+from deepconv.data.prepare.cifar10 import CIFAR10_CLASSES, _read_cifar10, cifar10
+from deepconv.data.prepare.imagenet import IMAGENET_TARS, check_counts, imagenet2012
+from deepconv.data.sources import checksums, folders
+from deepconv.data.sources.source import DataError
 
 SYNSETS = Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
 COUNTS = {"train": 2000, "validation": 1000}
@@ -64,20 +68,20 @@ def archives(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def first_thousand(monkeypatch):
     """The archives here have the first thousand validation images only, of 621 classes."""
-    check = official.check_counts
+    check = check_counts
 
     def check_all_but_classes_of_validation(path, found, expected, classes, synsets):
         check(path, found, expected, set(synsets) if "val" in path.name else classes, synsets)
 
-    monkeypatch.setattr(official, "check_counts", check_all_but_classes_of_validation)
+    monkeypatch.setattr(imagenet_archives, "check_counts", check_all_but_classes_of_validation)
 
 
 @pytest.fixture(scope="module")
 def imagenet(archives, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(official, "check_counts", lambda *args: None)
-        target = official.imagenet2012(archives, data_dir, COUNTS)
+        patch.setattr(imagenet_archives, "check_counts", lambda *args: None)
+        target = imagenet2012(archives, data_dir, COUNTS)
     assert target == data_dir / "imagenet2012" / "5.1.0" and not list(target.glob("*.npz"))
     return data_dir
 
@@ -162,41 +166,41 @@ def test_killed_and_started_again(imagenet, archives, tmp_path, monkeypatch):
     monkeypatch.setattr(ShardConfig, "calculate_number_shards", classmethod(lambda *args: 4))
     monkeypatch.setattr(os, "pread", die_at_the_1500th)
     with pytest.raises(Killed):
-        official.imagenet2012(archives, tmp_path, COUNTS)
+        imagenet2012(archives, tmp_path, COUNTS)
     assert not (tmp_path / "imagenet2012" / "5.1.0").exists()
     assert len(list((tmp_path / "imagenet2012" / "5.1.0.unfinished").glob("*-of-00004"))) == 2
-    monkeypatch.setattr(official, "_members", None)  # where the images lie is known already
-    official.imagenet2012(archives, tmp_path, COUNTS)
+    monkeypatch.setattr(imagenet_archives, "_members", None)  # where the images lie is known already
+    imagenet2012(archives, tmp_path, COUNTS)
     assert len(reads) == 1500 + 1000 + 1000
     ours, whole = (
         [tuple(e["file_name"] for e in tfds.data_source("imagenet2012", split=s, data_dir=d)) for s in COUNTS]
         for d in (tmp_path, imagenet)
     )
     assert ours == whole
-    assert official.imagenet2012(archives, tmp_path, COUNTS).exists() and len(reads) == 3500  # nothing is left to do
+    assert imagenet2012(archives, tmp_path, COUNTS).exists() and len(reads) == 3500  # nothing is left to do
 
 
 def test_counts():
     synsets = ["a", "b", "c"]
-    official.check_counts(Path("x.tar"), 9, 9, set(synsets), synsets)
+    check_counts(Path("x.tar"), 9, 9, set(synsets), synsets)
     for found, classes, reason in (
         (8, synsets, "8 images of 3 classes instead of 9 of 3;"),
         (9, "ac", "no images of b"),
     ):
         with pytest.raises(DataError, match=reason):
-            official.check_counts(Path("x.tar"), found, 9, set(classes), synsets)
+            check_counts(Path("x.tar"), found, 9, set(classes), synsets)
 
 
 def test_archives_that_are_not_whole_are_named(archives, tmp_path):
     cut = shutil.copytree(archives, tmp_path / "cut")
     os.truncate(cut / "ILSVRC2012_img_train.tar", 3_000_000)
     with pytest.raises(DataError, match="train.tar has 558 images of 279 classes .* .no images of n01440764.; copy"):
-        official.imagenet2012(cut, tmp_path, COUNTS)
+        imagenet2012(cut, tmp_path, COUNTS)
     with pytest.raises(DataError, match="train.tar has 2,000 images of 1,000 classes instead of 1,281,167 of 1,000"):
-        official.imagenet2012(archives, tmp_path)
+        imagenet2012(archives, tmp_path)
     with pytest.raises(FileNotFoundError, match="img_val.tar is missing"):
         os.remove(cut / "ILSVRC2012_img_val.tar")
-        official.imagenet2012(cut, tmp_path, COUNTS)
+        imagenet2012(cut, tmp_path, COUNTS)
 
 
 @pytest.mark.parametrize(
@@ -209,12 +213,12 @@ def test_paths_inside_an_archive_are_not_followed(tmp_path, name, reason):
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w") as tar:
         add(tar, name, jpeg(0))
-    for archive in official.IMAGENET_TARS.values():
+    for archive in IMAGENET_TARS.values():
         with tarfile.open(folder / archive, "w") as outer:
             add(outer, "/n01440764.tar", inner.getvalue())
     before = set(tmp_path.rglob("*"))
     with pytest.raises(DataError, match=reason or "has 1 images of 1 classes"):
-        official.imagenet2012(folder, tmp_path / "data", COUNTS)
+        imagenet2012(folder, tmp_path / "data", COUNTS)
     new = {path.name for path in set(tmp_path.rglob("*")) - before if path.is_file()}
     assert new == {"lock"} and not (tmp_path.parent / "etc").exists()
 
@@ -222,13 +226,13 @@ def test_paths_inside_an_archive_are_not_followed(tmp_path, name, reason):
 def test_a_file_that_is_no_image_is_named(tmp_path):
     bad = write_archives(tmp_path / "archives", {"n01440764_2.JPEG": b"<html>not found</html>"})
     with pytest.raises(DataError, match="n01440764_2.JPEG in .*img_train.tar is not an image"):
-        official.imagenet2012(bad, tmp_path, COUNTS)
+        imagenet2012(bad, tmp_path, COUNTS)
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(archives, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 100))
     with pytest.raises(OSError, match="needs 0.0016. GB, and 1e-07 GB are free"):
-        official.imagenet2012(archives, tmp_path, COUNTS)
+        imagenet2012(archives, tmp_path, COUNTS)
     assert not list(tmp_path.rglob("*array_record*"))
 
 
@@ -261,7 +265,7 @@ def write_cifar(folder, kind):
 
 
 def test_cifar10_from_the_authors_archive(tmp_path):
-    official.cifar10(tmp_path, tmp_path, write_cifar(tmp_path, "binary"))
+    cifar10(tmp_path, tmp_path, write_cifar(tmp_path, "binary"))
     for split, offset in (("train", 0), ("test", 50_000)):
         found = tfds.data_source("cifar10", split=split, data_dir=tmp_path)
         assert len(found) == (50_000 if split == "train" else 10_000)
@@ -269,12 +273,12 @@ def test_cifar10_from_the_authors_archive(tmp_path):
             index = offset + int(example["id"].decode().split("_")[1])
             assert (example["image"] == cifar_batch(index // 10_000)[0][index % 10_000]).all()
             assert example["label"] == index % 10
-    assert tfds.builder("cifar10", data_dir=tmp_path).info.features["label"].names == list(official.CIFAR10_CLASSES)
+    assert tfds.builder("cifar10", data_dir=tmp_path).info.features["label"].names == list(CIFAR10_CLASSES)
 
 
 def test_the_archive_for_python_holds_the_same(tmp_path):
     (images, labels), (expected, theirs) = (
-        official._read_cifar10(tmp_path / next(iter(write_cifar(tmp_path, kind)))) for kind in ("python", "binary")
+        _read_cifar10(tmp_path / next(iter(write_cifar(tmp_path, kind)))) for kind in ("python", "binary")
     )
     assert (images == expected).all() and (labels == theirs).all()
 
@@ -282,9 +286,9 @@ def test_the_archive_for_python_holds_the_same(tmp_path):
 def test_an_archive_with_another_sum_is_refused(tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"something else")
     with pytest.raises(DataError, match="MD5 sum .* instead of c32a1d4ab5d03f1284b67883e8d87530"):
-        official.cifar10(tmp_path, tmp_path)
+        cifar10(tmp_path, tmp_path)
     with pytest.raises(FileNotFoundError, match="none of cifar-10-binary.tar.gz, cifar-10-python.tar.gz"):
-        official.cifar10(tmp_path / "nowhere", tmp_path)
+        cifar10(tmp_path / "nowhere", tmp_path)
 
 
 def test_a_pickle_that_calls_is_refused(tmp_path):
@@ -296,7 +300,7 @@ def test_a_pickle_that_calls_is_refused(tmp_path):
     with tarfile.open(path, "w:gz") as tar:
         add(tar, "data_batch_1", pickle.dumps(Evil()))
     with pytest.raises(DataError, match="wants to call posix.system"):
-        official.cifar10(tmp_path, tmp_path, {path.name: hashlib.md5(path.read_bytes()).hexdigest()})
+        cifar10(tmp_path, tmp_path, {path.name: hashlib.md5(path.read_bytes()).hexdigest()})
     assert not (tmp_path / "evil").exists()
 
 
@@ -324,7 +328,7 @@ def squares(name, split, data_dir, size=64):
 
 @pytest.mark.parametrize("kind", ["uint8", "jpeg"])
 def test_packed_images_are_the_central_squares(photos, kind):
-    prepare.pack("photos", photos, ["train", "val"], 64, kind)
+    pack.pack("photos", photos, ["train", "val"], 64, kind)
     for split in ("train", "val"):
         (packed, labels), (whole, expected) = (squares(n, split, photos) for n in (f"photos-64-{kind}", "photos"))
         assert (labels == expected).all()
@@ -333,7 +337,7 @@ def test_packed_images_are_the_central_squares(photos, kind):
 
 @pytest.mark.parametrize("kind", ["uint8", "jpeg"])
 def test_packing_goes_on_after_a_kill(photos, monkeypatch, kind):
-    monkeypatch.setattr(prepare, "BATCH", 8)
+    monkeypatch.setattr(pack, "BATCH", 8)
     ordered, firsts = pipeline.ordered_batches, []
 
     class Killed(BaseException):
@@ -349,11 +353,11 @@ def test_packing_goes_on_after_a_kill(photos, monkeypatch, kind):
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "ordered_batches", die_in_the_third_batch_of_val)
         with pytest.raises(Killed):
-            prepare.pack("photos", photos, ["train", "val"], 64, kind)
+            pack.pack("photos", photos, ["train", "val"], 64, kind)
         if kind == "uint8":
             with (photos / "photos-64-uint8.unfinished" / "val.images.npy").open("ab") as file:
                 file.write(b"half an image")
-        prepare.pack("photos", photos, ["train", "val"], 64, kind)
+        pack.pack("photos", photos, ["train", "val"], 64, kind)
     # a file of JPEGs is written whole or not at all
     assert firsts == ([0, 0, 40, 16] if kind == "uint8" else [0, 0, 0])
     for split in ("train", "val"):
@@ -362,21 +366,21 @@ def test_packing_goes_on_after_a_kill(photos, monkeypatch, kind):
 
 
 def test_packing_asks_for_what_it_needs(photos):
-    prepare.pack("photos", photos, ["train"], 64, "uint8")
+    pack.pack("photos", photos, ["train"], 64, "uint8")
     with pytest.raises(ValueError, match="whole splits are packed"):
-        prepare.pack("photos", photos, ["train[:9]"], 32, "uint8")
+        pack.pack("photos", photos, ["train[:9]"], 32, "uint8")
     (photos / "photos-64-uint8.unfinished").mkdir()
     (photos / "photos-64-uint8").rename(photos / "elsewhere")
     (photos / "photos-64-uint8.unfinished" / "begun.json").write_text("{}")
     with pytest.raises(FileExistsError, match="was begun with other data or splits; remove it"):
-        prepare.pack("photos", photos, ["val"], 64, "uint8")
+        pack.pack("photos", photos, ["val"], 64, "uint8")
     (photos / "photos-64-uint8.unfinished" / "begun.json").write_text("{")
     with pytest.raises(OSError, match="begun.json is damaged: .*; remove .*photos-64-uint8.unfinished, then"):
-        prepare.pack("photos", photos, ["val"], 64, "uint8")
+        pack.pack("photos", photos, ["val"], 64, "uint8")
 
 
 def test_splits_are_added_to_packed_ones(photos, monkeypatch):
-    prepare.pack("photos", photos, ["train"], 64, "uint8")
+    pack.pack("photos", photos, ["train"], 64, "uint8")
     before = sources.find("photos-64-uint8", "train", str(photos), 64).fingerprint
     add, moves = Path.replace, []
 
@@ -392,10 +396,10 @@ def test_splits_are_added_to_packed_ones(photos, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", die_at_the_second_move)
         with pytest.raises(Killed):
-            prepare.pack("photos", photos, ["train", "validation"], 64, "uint8")
-    monkeypatch.setattr(prepare, "_pack_uint8", None)  # only moved
-    whole = prepare.pack("photos", photos, ["train", "validation"], 64, "uint8")
-    assert whole == prepare.pack("photos", photos, ["val", "train"], 64, "uint8") == photos / "photos-64-uint8"
+            pack.pack("photos", photos, ["train", "validation"], 64, "uint8")
+    monkeypatch.setattr(pack, "_pack_uint8", None)  # only moved
+    whole = pack.pack("photos", photos, ["train", "validation"], 64, "uint8")
+    assert whole == pack.pack("photos", photos, ["val", "train"], 64, "uint8") == photos / "photos-64-uint8"
     assert sources.find("photos-64-uint8", "train", str(photos), 64).fingerprint == before
     for split in ("train", "val", "validation"):
         (packed, labels), (expected, same) = squares("photos-64-uint8", split, photos), squares("photos", split, photos)
@@ -404,15 +408,15 @@ def test_splits_are_added_to_packed_ones(photos, monkeypatch):
 
 
 def test_splits_in_tfds_s_files_are_packed_at_once(photos):
-    prepare.pack("photos", photos, ["train"], 64, "jpeg")
+    pack.pack("photos", photos, ["train"], 64, "jpeg")
     with pytest.raises(ValueError, match=r"packed without 'val', .*; remove it, and give all splits .*=train,val"):
-        prepare.pack("photos", photos, ["train", "val"], 64, "jpeg")
+        pack.pack("photos", photos, ["train", "val"], 64, "jpeg")
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_statistics_leave_the_sums_of_a_folder_s_files(photos, monkeypatch, lost):
     """A list that sha256sum checks, whether or not there was a stop between."""
-    monkeypatch.setattr(prepare, "BATCH", 8)
+    monkeypatch.setattr(pack, "BATCH", 8)
     clock, add = iter(range(0, 100_000, 40)), statistics.Sums.add
 
     class Killed(BaseException):
@@ -427,27 +431,27 @@ def test_statistics_leave_the_sums_of_a_folder_s_files(photos, monkeypatch, lost
         patch.setattr("time.monotonic", lambda: next(clock))
         patch.setattr(statistics.Sums, "add", die_at_image_24)
         with pytest.raises(Killed):
-            prepare.compute_statistics("photos", photos, "train", 64)
+            image_statistics.compute_statistics("photos", photos, "train", 64)
     listed = photos / "photos" / "SHA256SUMS.train.txt"
     assert 24 <= len(listed.read_bytes().splitlines())  # more are read ahead
     if lost:
         listed.write_bytes(b"".join(listed.read_bytes().splitlines(keepends=True)[:24]))
-    file = prepare.compute_statistics("photos", photos, "train", 64)
+    file = image_statistics.compute_statistics("photos", photos, "train", 64)
     check = subprocess.run(
         ["sha256sum", "--strict", "-c", listed.name], cwd=listed.parent, capture_output=True, text=True
     )
     assert check.returncode == 0 and check.stdout.count(": OK") == 40
     source = sources.find("photos", "train", str(photos), 64, (64, 64))
-    assert squares("photos", "train", photos)[1].size == sources.verified(source).examples == 40
+    assert squares("photos", "train", photos)[1].size == checksums.verified(source).examples == 40
     before = file.read_bytes()
     listed.unlink()  # as statistics of earlier versions have none
-    prepare.compute_statistics("photos", photos, "train", 64)
+    image_statistics.compute_statistics("photos", photos, "train", 64)
     assert len(listed.read_bytes().splitlines()) == 40 and file.read_bytes() == before
     file.unlink()
     bad = next((photos / "photos" / "train").glob("*/*"))
     bad.write_bytes(bad.read_bytes() + b"\0")  # after its end, where no decoder looks
     with pytest.raises(DataError, match=f"{bad.name} in .* has changed since"):
-        prepare.compute_statistics("photos", photos, "train", 64)
+        image_statistics.compute_statistics("photos", photos, "train", 64)
 
 
 def test_a_damaged_photograph_stops_or_is_replaced(photos):
@@ -455,11 +459,11 @@ def test_a_damaged_photograph_stops_or_is_replaced(photos):
     bad.write_bytes(bad.read_bytes()[:-300])
     for make, listed in (
         (
-            lambda *replace: prepare.pack("photos", photos, ["train"], 64, "uint8", *replace),
+            lambda *replace: pack.pack("photos", photos, ["train"], 64, "uint8", *replace),
             "photos-64-uint8/corrupt.txt",
         ),
         (
-            lambda *replace: prepare.compute_statistics("photos", photos, "train", 64, *replace),
+            lambda *replace: image_statistics.compute_statistics("photos", photos, "train", 64, *replace),
             "photos/statistics.train.64.corrupt.txt",
         ),
     ):
@@ -471,8 +475,8 @@ def test_a_damaged_photograph_stops_or_is_replaced(photos):
 
 
 def test_statistics_of_files_and_of_packed_images_agree(photos):
-    prepare.pack("photos", photos, ["train"], 64, "uint8")
-    files = [prepare.compute_statistics(name, photos, "train", 64) for name in ("photos", "photos-64-uint8")]
+    pack.pack("photos", photos, ["train"], 64, "uint8")
+    files = [image_statistics.compute_statistics(name, photos, "train", 64) for name in ("photos", "photos-64-uint8")]
     assert files[0] == photos / "photos" / "statistics.train.64.npz"
     found = []
     for file, name in zip(files, ("photos", "photos-64-uint8"), strict=True):
@@ -482,14 +486,14 @@ def test_statistics_of_files_and_of_packed_images_agree(photos):
     np.testing.assert_allclose(found[0].pixel_mean, images.mean(0), rtol=1e-6)
     assert all((a == b).all() for a, b in zip(*(vars(each).values() for each in found), strict=True))
     (photos / "photos" / "train" / "bonsai" / "one_more.jpg").write_bytes(jpeg(0))
-    sources._list_folders.cache_clear()
+    folders._list_folders.cache_clear()
     changed = sources.find("photos", "train", str(photos), 64, (64, 64))
     with pytest.raises(OSError, match="was computed from other data"):
         statistics.load(files[0], changed.fingerprint)
 
 
 def test_statistics_go_on_after_a_kill(photos, monkeypatch):
-    monkeypatch.setattr(prepare, "BATCH", 8)
+    monkeypatch.setattr(pack, "BATCH", 8)
     add, clock = statistics.Sums.add, iter(range(0, 100_000, 40))  # every look at the clock is 40 s later
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
 
@@ -504,10 +508,10 @@ def test_statistics_go_on_after_a_kill(photos, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(statistics.Sums, "add", die_at_image_24)
         with pytest.raises(Killed):
-            prepare.compute_statistics("photos", photos, "train", 64)
+            image_statistics.compute_statistics("photos", photos, "train", 64)
     seen = []
     monkeypatch.setattr(statistics.Sums, "add", lambda sums, images: seen.append(sums.examples) or add(sums, images))
-    file = prepare.compute_statistics("photos", photos, "train", 64)
+    file = image_statistics.compute_statistics("photos", photos, "train", 64)
     source = sources.find("photos", "train", str(photos), 64, (64, 64))
     images = squares("photos", "train", photos)[0]
     assert seen[0] == 24 and not list(file.parent.glob("*.unfinished"))

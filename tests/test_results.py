@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from deepconv import config as config_lib
-from deepconv import counts, jobs, results, runlog, tables
-from deepconv.tables import Row, Run, Table
-from experiments import commands, entries, pages
+from deepconv.config import fields, recipes
+from deepconv.run import log as runlog
+from deepconv.run import preemption
+from experiments import collect as collect_lib
+from experiments import commands, counts, entries, entry, jobs, pages, records
 from experiments.alexnet import fig1, fig1_rates, fig3, fig4
+from experiments.entry import Row, Run, Table
 from experiments.resnet import fig7
 from launch import local
 
@@ -59,20 +61,20 @@ def make_run(
 
 
 def collect(table, root, before=None):
-    return results.collect(table, results.directories(root), before or {})
+    return collect_lib.collect(table, collect_lib.directories(root), before or {})
 
 
 def test_a_run_fills_its_cell_with_where_it_comes_from(tmp_path):
     row = Row("net", (8.75,), [CIFAR[0]])
     table = Table("T. t", ERROR, [row])
-    assert tables.state(table, row, {}) == "missing"
+    assert entry.state(table, row, {}) == "missing"
     make_run(tmp_path, CIFAR[0], 9.0)
     found = collect(table, tmp_path)
     (record,) = found["rows"]["net"]
     assert record["departs"] == [] and record["values"]["top1_error"] == 9.0
     assert record["hours"] == pytest.approx((1000 * 128 / 128 + 1000 * 128 / 256) / 3600, abs=1e-3)
     assert (record["steps"], record["seed"], record["trained"]) == (2000, 0, [TRAINED])
-    assert tables.state(table, row, found) == "done"
+    assert entry.state(table, row, found) == "done"
     assert pages.lines(table, found)[1] == ["net", "8.75", "9.00 (+0.25)"]
     assert pages.commands(table, found) == []
 
@@ -92,7 +94,7 @@ def test_what_was_done_otherwise_is_told_and_fills_no_cell(tmp_path, changes, to
     make_run(tmp_path, CIFAR[0], 20.0, changes)
     found = collect(table, tmp_path)
     assert found["rows"]["net"][0]["departs"] == told
-    assert tables.state(table, row, found) == "missing"
+    assert entry.state(table, row, found) == "missing"
     assert pages.lines(table, found)[1] == ["net", "8.75", "–", f"20.00: {', '.join(told)}"]
     assert pages.lines(table, found)[0][-1] == "otherwise than in the paper"
     assert pages.commands(table, found)
@@ -116,8 +118,8 @@ def test_how_often_it_is_logged_does_not_matter(tmp_path):
     row = Row("net", (8.75,), [CIFAR[0]])
     table = Table("T. t", ERROR, [row])
     make_run(tmp_path, CIFAR[0], 9.0, {"log_every_steps": 7, "checkpoint_every_steps": 9}, "under/another/name")
-    found = results.collect(table, results.directories(tmp_path / "under" / "another"), {})
-    assert tables.state(table, row, found) == "done"
+    found = collect_lib.collect(table, collect_lib.directories(tmp_path / "under" / "another"), {})
+    assert entry.state(table, row, found) == "done"
 
 
 def test_seeds_mean_spread_and_best_by_hand(tmp_path):
@@ -127,12 +129,12 @@ def test_seeds_mean_spread_and_best_by_hand(tmp_path):
     for run, error in zip(runs[:2], (6.0, 7.0), strict=True):
         make_run(tmp_path, run, error)
     found = collect(table, tmp_path)
-    assert tables.state(table, mean, found) == "missing"
+    assert entry.state(table, mean, found) == "missing"
     assert pages.lines(table, found)[1][2:] == ["–", "6.00: one of 3, seed=0; 7.00: one of 3, seed=1"]
     make_run(tmp_path, runs[2], 6.5)
     found = collect(table, tmp_path)
-    assert tables.numbers(table, mean, found)["top1_error"] == pytest.approx((6.5, 0.5))
-    assert tables.numbers(table, best, found)["top1_error"] == (6.0, None)
+    assert entry.numbers(table, mean, found)["top1_error"] == pytest.approx((6.5, 0.5))
+    assert entry.numbers(table, best, found)["top1_error"] == (6.0, None)
     assert pages.lines(table, found)[1][2] == "6.50 ± 0.50 (-0.11)"
 
 
@@ -141,15 +143,15 @@ def test_differences_and_ratios_by_hand(tmp_path):
     ratio = Row("ratio", (6,), [CIFAR[1], CIFAR[0]], combine="ratio")
     table = Table("T. t", ERROR, [less, ratio])
     make_run(tmp_path, CIFAR[1], 12.0)
-    assert {tables.state(table, row, collect(table, tmp_path)) for row in table.rows} == {"missing"}
+    assert {entry.state(table, row, collect(table, tmp_path)) for row in table.rows} == {"missing"}
     make_run(tmp_path, CIFAR[0], 10.0)
     found = collect(table, tmp_path)
-    assert tables.numbers(table, less, found)["top1_error"][0] == 2.0
-    assert tables.numbers(table, ratio, found)["top1_error"][0] == 1.2
+    assert entry.numbers(table, less, found)["top1_error"][0] == 2.0
+    assert entry.numbers(table, ratio, found)["top1_error"][0] == 1.2
     found["rows"]["ratio"][0 if found["rows"]["ratio"][0]["run"] == CIFAR[1].name else 1]["values"]["top1_error"] = (
         "more than 40"
     )
-    assert tables.numbers(table, ratio, found)["top1_error"][0] == "more than 4.0"
+    assert entry.numbers(table, ratio, found)["top1_error"][0] == "more than 4.0"
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
@@ -166,7 +168,7 @@ def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
         np.save(tmp_path / CIFAR[seed].name / "labels.npy", labels)
     found = collect(table, tmp_path)
     # the means are largest for classes 0, 1, 2, 0, and the last label is 1
-    assert tables.numbers(table, row, found)["top1_error"][0] == 25.0
+    assert entry.numbers(table, row, found)["top1_error"][0] == 25.0
     members = [(member["directory"], member["test"]) for member in found["rows"]["two"][0]["of"]]
     assert members == [("resnet_cifar,seed=0", "center"), ("resnet_cifar,seed=1", "center")]
     (line,) = [line for line in pages.page({"t": table}, {"t": found}).splitlines() if "+" in line and "steps" in line]
@@ -174,15 +176,15 @@ def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
     # without its runs, it stays; another ensemble of the same runs is shown in its place
     assert collect(table, tmp_path / "none", found) == found
     renamed = Table("T. t", ERROR, [Row("both", (20.0,), [CIFAR[0], CIFAR[1]], combine="ensemble")])
-    assert tables.state(renamed, renamed.rows[0], collect(renamed, tmp_path / "none", found)) == "done"
+    assert entry.state(renamed, renamed.rows[0], collect(renamed, tmp_path / "none", found)) == "done"
     np.save(tmp_path / CIFAR[1].name / "probs.center.npy", first)
-    assert tables.numbers(table, row, collect(table, tmp_path, found))["top1_error"][0] == 50.0
+    assert entry.numbers(table, row, collect(table, tmp_path, found))["top1_error"][0] == 50.0
     # a member that is another experiment now
     config = json.loads((tmp_path / CIFAR[1].name / "config.json").read_text())
     config["optimizer"]["weight_decay"] = 0.5
     (tmp_path / CIFAR[1].name / "config.json").write_text(json.dumps(config))
     after = collect(table, tmp_path, found)
-    assert tables.state(table, row, after) == "missing" and after["unassigned"] == found["rows"]["two"]
+    assert entry.state(table, row, after) == "missing" and after["unassigned"] == found["rows"]["two"]
     assert "top1_error 25.0" in pages.page({"t": table}, {"t": after})
     for name in ("probs.center.npy", "labels.npy"):  # nothing stops where the files are gone
         (tmp_path / CIFAR[0].name / name).unlink()
@@ -256,13 +258,13 @@ def test_results_stay_when_a_row_is_renamed_or_goes(tmp_path):
     other = Table("T. t", ERROR, [Row("deep", (6.97,), [Run("resnet_cifar", {"model.depth": 56})])])
     gone = collect(other, tmp_path / "none", known)
     assert gone["rows"] == {} and gone["unassigned"] == known["rows"]["net"]
-    results.write(tmp_path / "t.json", gone)
-    assert results.read(tmp_path / "t.json") == gone
+    records.write(tmp_path / "t.json", gone)
+    assert records.read(tmp_path / "t.json") == gone
     assert collect(renamed, tmp_path / "none", gone) == after  # and comes back
 
 
 def test_results_stay_when_a_recipe_changes(tmp_path, monkeypatch):
-    monkeypatch.setitem(config_lib.FIELDS["optimizer"], "nesterov", (bool,))
+    monkeypatch.setitem(fields.FIELDS["optimizer"], "nesterov", (bool,))
     row = Row("net", (8.75,), [CIFAR[0]])
     table = Table("T. t", ERROR, [row])
     make_run(tmp_path, CIFAR[0], 9.0)
@@ -286,12 +288,12 @@ def test_results_stay_when_a_recipe_changes(tmp_path, monkeypatch):
         (record,) = collect(table, tmp_path / "none", known)["rows"]["net"]
         assert record["departs"] == ["total_steps=64000"]
     with monkeypatch.context() as patch:  # a field that did not exist yet
-        added = (*config_lib.ADDED, (3, "", "optimizer.nesterov", False))
-        patch.setattr(config_lib, "ADDED", added)
-        patch.setattr(config_lib, "SCHEMA", 3)
-        results.write(tmp_path / "t.json", known)
-        after = collect(table, tmp_path / "none", results.read(tmp_path / "t.json"))
-        assert tables.state(table, row, after) == "done"
+        added = (*recipes.ADDED, (3, "", "optimizer.nesterov", False))
+        patch.setattr(recipes, "ADDED", added)
+        patch.setattr(recipes, "SCHEMA", 3)
+        records.write(tmp_path / "t.json", known)
+        after = collect(table, tmp_path / "none", records.read(tmp_path / "t.json"))
+        assert entry.state(table, row, after) == "done"
         assert after["rows"]["net"][0]["config"]["optimizer"]["nesterov"] is False
 
 
@@ -303,8 +305,8 @@ def test_results_from_before_records_had_configs_are_kept(tmp_path):
     start = {"commit": "abc", "dirty": False, "device": "2 x cpu, CPU cores: 2", "versions": {"jax": "0.10.2"}}
     old = {"title": "T. t", "rows": {"net": [record | {"started": "2026-11-21T00:00:00+00:00"} | start]}}
     (tmp_path / "t.json").write_text(json.dumps(old))
-    found = collect(table, tmp_path / "none", results.read(tmp_path / "t.json"))
-    assert tables.state(table, row, found) == "done" and found["rows"]["net"][0]["trained"] == [TRAINED]
+    found = collect(table, tmp_path / "none", records.read(tmp_path / "t.json"))
+    assert entry.state(table, row, found) == "done" and found["rows"]["net"][0]["trained"] == [TRAINED]
     make_run(tmp_path, CIFAR[0], 9.25)  # the same run, which is at hand again
     (record,) = collect(table, tmp_path, found)["rows"]["net"]
     assert record["values"]["top1_error"] == 9.25 and record["config"]["batch_size"] == 128
@@ -350,9 +352,9 @@ def test_weights_of_an_unfinished_run_are_told(tmp_path):
     make_run(tmp_path, child, 9.0)
     found = collect(table, tmp_path)
     assert found["rows"]["net"][0]["departs"] == [f"training was not finished (step 2000) in {CIFAR[0].name}"]
-    assert tables.state(table, row, found) == "missing"
+    assert entry.state(table, row, found) == "missing"
     runlog.append_metrics(source, {"step": 64_000, "train_loss": 0.1})
-    assert tables.state(table, row, collect(table, tmp_path)) == "done"
+    assert entry.state(table, row, collect(table, tmp_path)) == "done"
 
 
 def test_what_a_run_began_with_stays_known_when_it_is_gone(tmp_path):
@@ -414,14 +416,14 @@ def test_runs_on_other_data_are_not_drawn(tmp_path):
     assert "50.00 / 50.00: name=photos, total_steps=10" in (tmp_path / "page").read_text()  # but it is in the table
     (tmp_path / "sampled").mkdir()
     make_run(tmp_path / "sampled", run, 50.0, short, "few_images", metrics=metrics, examples=(40, 10))
-    assert tables.on_paper_data(collect(table, tmp_path / "sampled")) == {}
+    assert entry.on_paper_data(collect(table, tmp_path / "sampled")) == {}
     make_run(tmp_path / "short", run, 50.0, short, metrics=metrics, examples=whole)
-    assert [*tables.on_paper_data(collect(table, tmp_path / "short"))["rows"]] == ["ResNet-18"]
+    assert [*entry.on_paper_data(collect(table, tmp_path / "short"))["rows"]] == ["ResNet-18"]
 
 
 def test_two_runs_of_one_name_are_an_error():
     with pytest.raises(ValueError, match="two runs are called resnet_cifar,seed=0"):
-        tables.jobs([(CIFAR[0], "center"), (Run("resnet_cifar", {"seed": "0"}), "center")])
+        entry.jobs([(CIFAR[0], "center"), (Run("resnet_cifar", {"seed": "0"}), "center")])
 
 
 def test_replaced_images_and_smaller_sets_are_told(tmp_path):
@@ -444,7 +446,7 @@ def test_packed_squares_are_the_paper_s_images(tmp_path):
     table = Table("T. t", ERROR, [row])
     changes, whole = {"data.name": "imagenet2012-256-uint8"}, (1_281_167, 50_000)
     make_run(tmp_path, run, 41.0, changes, "packed", examples=whole, test="ten_crop")
-    assert tables.state(table, row, collect(table, tmp_path)) == "done"
+    assert entry.state(table, row, collect(table, tmp_path)) == "done"
 
 
 def test_a_shorter_run_of_the_authors_code_is_told(tmp_path):
@@ -473,7 +475,7 @@ def test_of_the_same_run_twice_the_one_under_its_name_is_taken(tmp_path):
 def test_imported_weights_are_no_run(tmp_path):
     folder = make_run(tmp_path, CIFAR[0], 9.0)
     (folder / "environment.json").unlink()
-    assert results.directories(tmp_path) == {}
+    assert collect_lib.directories(tmp_path) == {}
 
 
 def test_what_is_known_stays_when_its_run_is_not_there(tmp_path):
@@ -484,8 +486,8 @@ def test_what_is_known_stays_when_its_run_is_not_there(tmp_path):
     make_run(tmp_path / "there", CIFAR[0], 20.0, {"seed": 5}, "other")
     both = collect(table, tmp_path / "there", known)
     assert [record["values"]["top1_error"] for record in both["rows"]["net"]] == [9.0, 20.0]
-    results.write(tmp_path / "t.json", both)
-    assert results.read(tmp_path / "t.json") == both
+    records.write(tmp_path / "t.json", both)
+    assert records.read(tmp_path / "t.json") == both
     again = collect(table, tmp_path / "here", both)
     assert again == both
 
@@ -499,12 +501,12 @@ def test_curves_are_means_since_the_last_test(tmp_path):
         {"step": 2500, "train_top1_error": 10.0, "images_per_second": 10.0},
     ]
     folder = make_run(tmp_path, CIFAR[0], None, metrics=metrics)
-    values = results.curves(folder, "center")
+    values = records.curves(folder, "center")
     assert values["train"] == [[1000, 35.0], [2000, 20.0]] and values["test"] == [[1000, 33.0], [2000, 25.0]]
     assert (values["train_error"], values["test_error"]) == (20.0, 25.0)
     assert values["departs"] == ["stopped at step 2000"]
     (folder / "eval.center.json").write_text("{}")
-    assert results.curves(folder, "center")["departs"] == []
+    assert records.curves(folder, "center")["departs"] == []
 
 
 def test_epochs_to_a_quarter_by_hand(tmp_path):
@@ -513,9 +515,9 @@ def test_epochs_to_a_quarter_by_hand(tmp_path):
         {"step": int(390 * epoch), "epoch": epoch, "train_top1_error": error, "images_per_second": 10.0}
         for epoch, error in errors.items()
     ]
-    run = fig1.net("18pct", "relu", 0.004)
+    run = fig1_rates.net("18pct", "relu", 0.004)
     folder = make_run(tmp_path, run, None, metrics=metrics)
-    assert fig1.by_epoch(folder) == [[1, 55.0], [2, 35.0], [3, 24.0]]  # the fourth epoch is not whole
+    assert fig1_rates.by_epoch(folder) == [[1, 55.0], [2, 35.0], [3, 24.0]]  # the fourth epoch is not whole
     values = fig1.epochs_to_goal(folder, "center")
     assert values["epochs"] == 3 and values["departs"] == []
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics[:4]))
@@ -531,13 +533,13 @@ def test_a_window_of_steps_belongs_to_the_epoch_of_its_middle(tmp_path):
         {"step": step, "epoch": step / 390.625, "train_top1_error": float(step <= 400), "images_per_second": 1.0}
         for step in range(100, 900, 100)
     ]
-    folder = make_run(tmp_path, fig1.net("18pct", "relu", 0.004), None, metrics=metrics)
-    assert fig1.by_epoch(folder) == [[1, 1.0], [2, 0.0]]
+    folder = make_run(tmp_path, fig1_rates.net("18pct", "relu", 0.004), None, metrics=metrics)
+    assert fig1_rates.by_epoch(folder) == [[1, 1.0], [2, 0.0]]
 
 
 def test_an_epoch_counts_when_its_last_step_was_taken(tmp_path):
     """The seventh epoch of 390.625 steps ends at step 2734."""
-    run = fig1.net("18pct", "relu", 0.004)
+    run = fig1_rates.net("18pct", "relu", 0.004)
 
     def log(last, every):
         steps = [*range(every, last, every), last]
@@ -548,15 +550,15 @@ def test_an_epoch_counts_when_its_last_step_was_taken(tmp_path):
 
     for last, every, whole in ((2700, 100, 6), (2733, 1, 6), (2734, 1, 7), (2800, 100, 7), (15_625, 100, 40)):
         folder = make_run(tmp_path / f"{last}_{every}", run, None, metrics=log(last, every))
-        assert len(fig1.by_epoch(folder)) == whole, (last, every)
+        assert len(fig1_rates.by_epoch(folder)) == whole, (last, every)
     # by single steps, each epoch has its own 390 or 391; by windows, each counts by its steps
     folder = make_run(tmp_path / "exact", run, None, metrics=log(2734, 1))
-    assert fig1.by_epoch(folder)[6] == [7, round((40 * 389 + 10) / 390, 3)]
+    assert fig1_rates.by_epoch(folder)[6] == [7, round((40 * 389 + 10) / 390, 3)]
     uneven = [
         {"step": step, "epoch": step / 100, "train_top1_error": error} for step, error in ((90, 50.0), (100, 0.0))
     ]
     folder = make_run(tmp_path / "uneven", run, None, metrics=uneven)
-    assert fig1.by_epoch(folder) == [[1, 45.0]]
+    assert fig1_rates.by_epoch(folder) == [[1, 45.0]]
 
 
 def test_rates_of_fig_1_are_those_of_its_search():
@@ -578,7 +580,7 @@ def test_rates_of_fig_1_are_those_of_its_search():
     for row in fig1.TABLE.rows[:2]:
         unit = row.label.split(",")[0].lower()
         rows = {rate: row for (net, of, rate), row in fig1_rates.ROWS.items() if (net, of) == ("18pct", unit)}
-        measured = {rate: tables.ours(row, fig1.SEARCH) for rate, row in rows.items()}
+        measured = {rate: entry.ours(row, fig1.SEARCH) for rate, row in rows.items()}
         errors = {rate: records[0]["values"]["error"] for rate, records in measured.items() if records}
         assert row.runs[0].overrides["optimizer.learning_rate"] == min(errors, key=errors.get)
 
@@ -646,7 +648,7 @@ def test_jobs_follow_what_they_need(tmp_path):
     assert sorted(order) == ["bad", "child", "of_elsewhere", "parent", "parent"]
     assert order.index("child") > max(place for place, name in enumerate(order) if name == "parent")
     (tmp_path / "log").unlink()
-    stopped = {"first": jobs.Job([[str(jobs.STOPPED)]]), "second": jobs.Job([["0"]])}
+    stopped = {"first": jobs.Job([[str(preemption.EXIT_CODE)]]), "second": jobs.Job([["0"]])}
     assert jobs.follow(stopped, 1, start) == {"first": 75, "second": 75}
     assert (tmp_path / "log").read_text().split() == ["first"]
 
@@ -670,7 +672,7 @@ def last_name(command):
 @pytest.mark.parametrize("name", entries.names())
 def test_what_was_counted_is_what_the_models_have(name):
     (table,) = entries.load([name]).values()
-    known = results.read(entries.RESULTS / f"{name}.json")
+    known = records.read(entries.RESULTS / f"{name}.json")
     assert set(known.get("counted", {})) == ({row.label for row in table.rows if row.runs} if table.counts else set())
     for label, of_row in known.get("counted", {}).items():
         (run,) = [row.runs[0] for row in table.rows if row.label == label]
@@ -764,7 +766,8 @@ def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, argum
 def test_a_launcher_that_is_stopped_stops_its_run_and_begins_no_other(tmp_path, number):
     (tmp_path / "slow.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
     code = """
-from deepconv import jobs, preemption
+from deepconv.run import preemption
+from experiments import jobs
 preemption.install()
 from launch import local
 print(local.follow({name: jobs.Job([["slow"]]) for name in ("a", "b")}), flush=True)
@@ -806,7 +809,7 @@ def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, capsys, name, te
 def test_damaged_results_are_named(tmp_path):
     (tmp_path / "table1.json").write_text('{"title": "Table 1"')
     with pytest.raises(OSError, match="table1.json is damaged: .*; restore it from git"):
-        results.read(tmp_path / "table1.json")
+        records.read(tmp_path / "table1.json")
 
 
 def test_a_run_that_has_lost_steps_does_not_replace_its_result(tmp_path):

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepconv import curves, metrics, runlog
+from deepconv import objective
+from deepconv.evaluation import probabilities
+from deepconv.run import curves
+from deepconv.run import log as runlog
+from deepconv.run.directory import lock, printable, read_eval, read_json, record_start
 
 
 def test_metrics_read_back_merged_by_step_without_a_torn_line(tmp_path):
@@ -42,9 +46,9 @@ def test_lines_that_are_no_records_are_left_out(tmp_path):
 
 
 def test_what_is_not_printable_is_escaped_and_letters_of_any_script_are_not():
-    assert runlog.printable("Käse 犬 ok $x_{") == "Käse 犬 ok $x_{"
+    assert printable("Käse 犬 ok $x_{") == "Käse 犬 ok $x_{"
     odd = "a\nb\r\x1b[31m\t\x7f\x9b\u2028\u202e" + os.fsdecode(b"\xff")
-    assert runlog.printable(odd) == r"a\x0ab\x0d\x1b[31m\x09\x7f\x9b\u2028\u202e\udcff"
+    assert printable(odd) == r"a\x0ab\x0d\x1b[31m\x09\x7f\x9b\u2028\u202e\udcff"
 
 
 def test_a_newline_in_a_name_does_not_add_to_the_list_of_replaced_images(tmp_path, capsys):
@@ -58,51 +62,51 @@ def test_damaged_json_is_named_with_what_to_do(tmp_path):
     for text in ("", "{", "3", "{}", "\0", "[" * 100_000):
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(OSError, match=r"a\.json is damaged: .*; remove it"):
-            runlog.read_json(tmp_path / "a.json", dict, "step")
+            read_json(tmp_path / "a.json", dict, "step")
     for text in ("[]", "[3]", '[{"time": 1}]'):
         (tmp_path / "environment.json").write_text(text)
         with pytest.raises(OSError, match=r"environment\.json is damaged: .*; restore it"):
-            runlog.record_start(tmp_path)
+            record_start(tmp_path)
 
 
 def test_lock_refuses_a_second_process_and_dies_with_the_first(tmp_path):
     code = f"""
 from pathlib import Path
-from deepconv import runlog
-with runlog.lock(Path({str(tmp_path)!r})):
+from deepconv.run.directory import lock
+with lock(Path({str(tmp_path)!r})):
     print("held", flush=True)
     input()
 """
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(BlockingIOError, match=f"process {holder.pid}"), runlog.lock(tmp_path):
+        with pytest.raises(BlockingIOError, match=f"process {holder.pid}"), lock(tmp_path):
             pass
         holder.kill()
-    with runlog.lock(tmp_path):
+    with lock(tmp_path):
         pass
 
 
 def test_a_lock_that_is_a_link_is_refused(tmp_path):
     (tmp_path / "other").write_text("mine")
     (tmp_path / "lock").symlink_to("other")
-    with pytest.raises(OSError, match="lock is a symbolic link"), runlog.lock(tmp_path):
+    with pytest.raises(OSError, match="lock is a symbolic link"), lock(tmp_path):
         pass
     assert (tmp_path / "other").read_text() == "mine"
 
 
 def test_a_directory_that_was_removed_while_it_was_used_is_noticed(tmp_path):
-    with pytest.raises(FileNotFoundError, match="was removed or replaced"), runlog.lock(tmp_path / "run"):
+    with pytest.raises(FileNotFoundError, match="was removed or replaced"), lock(tmp_path / "run"):
         shutil.rmtree(tmp_path / "run")
-    with pytest.raises(FileNotFoundError, match="was removed or replaced"), runlog.lock(tmp_path / "run"):
+    with pytest.raises(FileNotFoundError, match="was removed or replaced"), lock(tmp_path / "run"):
         shutil.rmtree(tmp_path / "run")
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "lock").touch()
 
 
 def test_starts_are_recorded_and_differences_told(tmp_path, monkeypatch):
-    assert runlog.record_start(tmp_path) == [] and runlog.record_start(tmp_path) == []
+    assert record_start(tmp_path) == [] and record_start(tmp_path) == []
     monkeypatch.setenv("XLA_FLAGS", "--other")
-    (difference,) = runlog.record_start(tmp_path)
+    (difference,) = record_start(tmp_path)
     assert "xla_flags" in difference and "--other" in difference
     starts = json.loads((tmp_path / "environment.json").read_text())
     assert len(starts) == 3 and starts[0]["devices"] == 2 and starts[0]["versions"]["jax"]
@@ -127,16 +131,16 @@ def test_curves_are_drawn(tmp_path, capsys):
 def test_top_k_error_by_hand():
     probs = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.4, 0.2], [0.1, 0.6, 0.3]])
     labels = np.array([0, 1, 1, 0])
-    assert metrics.top_k_error(probs, labels, 1) == 75.0  # the third is a tie, which the lower class wins
-    assert metrics.top_k_error(probs, labels, 2) == 25.0
-    assert metrics.top_k_error(probs, labels, 5) == 0.0
-    assert float(metrics.top1_error(probs, labels)) == 75.0
+    assert probabilities.top_k_error(probs, labels, 1) == 75.0  # the third is a tie, which the lower class wins
+    assert probabilities.top_k_error(probs, labels, 2) == 25.0
+    assert probabilities.top_k_error(probs, labels, 5) == 0.0
+    assert float(objective.top1_error(probs, labels)) == 75.0
 
 
 def test_cross_entropy_by_hand():
     logits = np.array([[2.0, 0.0], [0.0, 0.0]], np.float32)
     expected = (np.log(1 + np.exp(-2.0)) + np.log(2.0)) / 2
-    assert float(metrics.cross_entropy(logits, np.array([0, 1]))) == pytest.approx(expected, rel=1e-6)
+    assert float(objective.cross_entropy(logits, np.array([0, 1]))) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("value", ["null", '"9"', "true"])
@@ -144,4 +148,4 @@ def test_an_error_that_is_no_number_is_named(value, tmp_path):
     file = tmp_path / "eval.center.json"
     file.write_text(f'{{"top1_error": {value}, "top5_error": 1.0, "examples": 10}}')
     with pytest.raises(OSError, match="eval.center.json is damaged: top1_error is .*, not a number; remove it"):
-        runlog.read_eval(file)
+        read_eval(file)

@@ -13,9 +13,10 @@ import pytest
 from conftest import real_data
 from PIL import Image
 
-from deepconv.data import pipeline, shapes, sources
+from deepconv.data import decode, pipeline, sources
 from deepconv.data.decode import Geometry
-from deepconv.data.sources import DataError
+from deepconv.data.sources import checksums, folders, shapes, tfds
+from deepconv.data.sources.source import DataError, parse_split
 
 SQUARE = Geometry((32, 32), 24, square=True, random=False)
 CROPS = Geometry((32, 48), 24, square=False, random=True)
@@ -65,14 +66,14 @@ def pets(tmp_path):
     ],
 )
 def test_splits(split, expected):
-    whole, *bounds = sources.parse_split(split, {"train": 50_000, "test": 10_000})
+    whole, *bounds = parse_split(split, {"train": 50_000, "test": 10_000})
     assert whole == split.split("[")[0] and tuple(bounds) == expected
 
 
 @pytest.mark.parametrize("split", ["val", "train[", "train[5:5]", "train[a:]", "", "train[50000:]"])
 def test_wrong_splits_are_named(split):
     with pytest.raises(ValueError, match="split"):
-        sources.parse_split(split, {"train": 50_000, "test": 10_000})
+        parse_split(split, {"train": 50_000, "test": 10_000})
 
 
 def test_a_data_set_that_is_not_there_says_where_and_how(tmp_path):
@@ -166,10 +167,10 @@ def test_folders(pets):
     for split in ("val", "validation"):
         assert sorted(decoded(find("pets", split, pets.parent))[1]) == [0, 0, 1]
     shutil.rmtree(pets / "val" / "cat")
-    sources._list_folders.cache_clear()
+    folders._list_folders.cache_clear()
     assert decoded(find("pets", "val", pets.parent))[1].tolist() == [1]  # a test may lack a class
     (pets / "train" / "cat" / "0.JPEG").rename(pets / "train" / "dog" / "9.JPEG")
-    sources._list_folders.cache_clear()
+    folders._list_folders.cache_clear()
     assert find("pets", "train", pets.parent).fingerprint != source.fingerprint
 
 
@@ -182,14 +183,14 @@ def test_a_flat_folder_with_a_list_of_classes(pets):
         find("pets", "val", pets.parent)
     for text in ("dog\ncat\ncat\n", "dog_2.png cat\ncat_0.png dog\ncat_1.png cat\n"):
         (pets / "val.txt").write_text(text)
-        sources._list_folders.cache_clear()
+        folders._list_folders.cache_clear()
         images, labels = decoded(find("pets", "val", pets.parent))
         assert dict(zip((images[:, 5, 5, 1] + 5) // 20, labels, strict=True)) == {0: 1, 1: 0, 2: 0}
     mistakes = {"cat\n": "3 images are in .*val, and the list has 1", "cow\ncat\ncat\n": "'cow', which has no folder"}
     mistakes["cat_0.png cat\n" * 3] = "does not name cat_1.png"
     for text, reason in mistakes.items():
         (pets / "val.txt").write_text(text)
-        sources._list_folders.cache_clear()
+        folders._list_folders.cache_clear()
         with pytest.raises(DataError, match=reason):
             find("pets", "val", pets.parent)
 
@@ -198,7 +199,7 @@ def test_imagenet_s_validation_labels_are_known(tmp_path, monkeypatch):
     names = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2, 3)]
     images = {f"val/{name}": (0, 60 * i, 0) for i, name in enumerate(names)}
     fill(tmp_path / "flat", images | {f"train/{name}/0.jpg": 0 for name in ("n01440764", "n01443537")})
-    monkeypatch.setattr(sources, "imagenet_validation_labels", lambda: ["n01443537", "n01440764", "n01443537"])
+    monkeypatch.setattr(folders, "imagenet_validation_labels", lambda: ["n01443537", "n01440764", "n01443537"])
     images, labels = decoded(find("flat", "val", tmp_path))
     assert dict(zip((images[:, 5, 5, 1] + 5) // 60, labels, strict=True)) == {0: 1, 1: 0, 2: 1}
 
@@ -214,21 +215,21 @@ def test_the_newest_version_is_taken(tmp_path, cifar_dir):
 
 
 def test_an_image_of_one_size_that_is_damaged_is_named(tmp_path, cifar_dir, monkeypatch):
-    whole, calls = sources.decode.decode, []
+    whole, calls = decode.decode, []
 
     def damaged(data):
         calls.append(data)
         return whole(data[:-100] if len(calls) == 5 else data)
 
-    monkeypatch.setattr(sources.decode, "decode", damaged)
+    monkeypatch.setattr(decode, "decode", damaged)
     with pytest.raises(DataError, match=r"record 4 \(test_\d+ of cifar10 test .* cannot be decoded"):
         find("cifar10", "test[:9]", cifar_dir).open()
 
 
 def test_many_images_of_one_size_are_not_kept_in_memory(cifar_dir, monkeypatch):
-    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 60_000 * 32 * 32 * 3)
+    monkeypatch.setattr(tfds, "IN_MEMORY_BYTES", 60_000 * 32 * 32 * 3)
     assert find("cifar10", "train", cifar_dir).size is find("cifar10", "test[:9]", cifar_dir).size is None
-    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 60_000 * 32 * 32 * 3 + 1)
+    monkeypatch.setattr(tfds, "IN_MEMORY_BYTES", 60_000 * 32 * 32 * 3 + 1)
     assert find("cifar10", "test[:9]", cifar_dir).size == (32, 32)
 
 
@@ -245,7 +246,7 @@ def test_names_of_any_kind(tmp_path):
     batches(source, 1, report=corrupt.extend)
     assert corrupt and all(r"\udcff.png" in message and message.encode() for message in corrupt)
     (tmp_path / "odd" / names[1]).rename(tmp_path / "odd" / "train" / os.fsdecode(b"caf\xe9") / "a\nb\x1b.png")
-    sources._list_folders.cache_clear()
+    folders._list_folders.cache_clear()
     with pytest.raises(DataError, match=r"caf\\udce9/a\\x0ab\\x1b\.png in .*odd\) cannot be decoded"):
         decoded(find("odd", "train", tmp_path))
 
@@ -317,12 +318,12 @@ def test_a_file_that_has_vanished_is_named(pets):
 def test_val_and_validation_are_the_same_split():
     for known in ("val", "validation"):
         for asked in ("val", "validation"):
-            assert sources.parse_split(f"{asked}[1:]", {"train": 5, known: 3}) == (known, 1, 3)
+            assert parse_split(f"{asked}[1:]", {"train": 5, known: 3}) == (known, 1, 3)
     both = {"val": 3, "validation": 4}
-    assert sources.parse_split("val", both) == ("val", 0, 3)
-    assert sources.parse_split("validation", both) == ("validation", 0, 4)
+    assert parse_split("val", both) == ("val", 0, 3)
+    assert parse_split("validation", both) == ("validation", 0, 4)
     with pytest.raises(ValueError, match=r"no split 'val'; choose one of \['test', 'train'\]"):
-        sources.parse_split("val", {"train": 5, "test": 3})
+        parse_split("val", {"train": 5, "test": 3})
 
 
 def test_files_that_are_not_read_are_counted_and_named(pets, capsys):
@@ -331,7 +332,7 @@ def test_files_that_are_not_read_are_counted_and_named(pets, capsys):
     for name in ("cat/a.heic", "cat/b.HEIC", "dog/notes\x1b.txt", "dog/.hidden", "readme", "a.jpg"):
         (pets / "train" / name).write_bytes(b"x")
     (pets / "train" / "dog" / "more").mkdir()
-    sources._list_folders.cache_clear()
+    folders._list_folders.cache_clear()
     assert find("pets", "train", pets.parent).examples == 12
     (line,) = capsys.readouterr().out.splitlines()
     start, rest = line.split(": ")
@@ -343,7 +344,7 @@ def test_files_that_are_not_read_are_counted_and_named(pets, capsys):
     assert not capsys.readouterr().out  # once is enough
     shutil.rmtree(pets / "train" / "cat")
     fill(pets, {"train/cat/a.avif": 0})
-    sources._list_folders.cache_clear()
+    folders._list_folders.cache_clear()
     with pytest.raises(DataError, match=r"train/cat holds no images .*; it holds 1 \.avif; fill it"):
         find("pets", "train", pets.parent)
 
@@ -380,43 +381,43 @@ def test_every_record_that_is_read_is_held_against_its_sum(pets, workers):
         FileNotFoundError,
         match=f"SHA256SUMS.train.txt is missing.*prepare statistics pets --data_dir={pets.parent} --split=train$",
     ):
-        sources.verified(source)
+        checksums.verified(source)
     with_sums(pets)
     name = os.fsdecode(source.open().files[7])
-    verified = sources.verified(source)
+    verified = checksums.verified(source)
     assert (decoded(verified)[0] == decoded(source)[0]).all() and verified.fingerprint == source.fingerprint
     data = bytearray((pets / name).read_bytes())
     data[data.find(b"\xff\xdb") + 5] ^= 8  # by which the pixels are multiplied
     (pets / name).write_bytes(data)
     decoded(source)  # nobody notices
     with pytest.raises(DataError, match=f"{name} in .*pets has changed since its sum was written to .*SHA256SUMS"):
-        batches(sources.verified(source), 2, workers=workers, geometry=SQUARE)
+        batches(checksums.verified(source), 2, workers=workers, geometry=SQUARE)
     fill(pets, {"train/cat/new.jpg": 0})
-    sources._list_folders.cache_clear()
+    folders._list_folders.cache_clear()
     with pytest.raises(
         DataError, match=r"1 files are not in .*SHA256SUMS.train.txt, such as train/cat/new.jpg; to add"
     ):
-        sources.verified(find("pets", "train", pets.parent))
+        checksums.verified(find("pets", "train", pets.parent))
     (pets / "SHA256SUMS.train.txt").write_text("what is this\n")
     with pytest.raises(DataError, match="SHA256SUMS.train.txt is damaged in line 1"):
-        sources.verified(source)
+        checksums.verified(source)
     with pytest.raises(ValueError, match="--verify_data is for folders of photographs, and shapes is none"):
-        sources.verified(sources.find("shapes", "train", None, 24))
+        checksums.verified(sources.find("shapes", "train", None, 24))
 
 
 def test_sums_are_those_of_sha256sum_whatever_the_names(tmp_path):
     odd = ("back\\slash.png", "new\nline.png", "return\r.png", "two  spaces.png", os.fsdecode(b"\xff.png"), r"\n.png")
     fill(tmp_path / "odd", {f"train/cat/{name}": (i, 9, 9) for i, name in enumerate(odd)})
     source = find("odd", "train", tmp_path)
-    summed = sources.summed(source)
+    summed = checksums.summed(source)
     assert not summed.sums.any()
     summed(range(len(odd)))
-    sources.write_sums(summed)
+    checksums.write_sums(summed)
     ours = (tmp_path / "odd" / "SHA256SUMS.train.txt").read_bytes()
     subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS.train.txt"], cwd=tmp_path / "odd", check=True)
     with_sums(tmp_path / "odd")
-    assert (sources.summed(source).sums == summed.sums).all()
-    sources.write_sums(summed)
+    assert (checksums.summed(source).sums == summed.sums).all()
+    checksums.write_sums(summed)
     assert (tmp_path / "odd" / "SHA256SUMS.train.txt").read_bytes() == ours
 
 

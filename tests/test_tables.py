@@ -11,13 +11,13 @@ import sys
 import pytest
 from conftest import ROOT
 
-from deepconv import config as config_lib
-from deepconv import counts, protocols, results, tables
-from experiments import entries
+from deepconv.config import durations, fields
+from deepconv.evaluation import protocols
+from experiments import counts, entries, entry, records
 from experiments.smoke import shrunk
 
 TABLES = entries.load()
-RUNS = {name: run for table in TABLES.values() for name, (run, _) in tables.jobs(tables.missing(table, {})).items()}
+RUNS = {name: run for table in TABLES.values() for name, (run, _) in entry.jobs(entry.missing(table, {})).items()}
 
 
 def rows():
@@ -53,7 +53,7 @@ def test_rows_have_a_cell_a_column_and_either_runs_or_a_reason():
 def test_what_is_out_of_reach_can_only_shrink():
     needs = collections.Counter(row.needs for _, _, row in rows() if row.needs)
     assert needs == {"localisation": 14, "detection": 18, "transfer": 5, "test server": 1}
-    withheld = [name for name, table in TABLES.items() if tables.WITHHELD in table.columns.values()]
+    withheld = [name for name, table in TABLES.items() if entry.WITHHELD in table.columns.values()]
     assert withheld == ["alexnet/table2", "vgg/table6", "vgg/table7", "vgg/table9", "vgg/table10"]
 
 
@@ -91,9 +91,9 @@ def test_mean_precision_is_the_mean_of_the_classes(name):
 def test_every_run_can_be_begun(name):
     run = RUNS[name]
     assert len(name) < 256 and name == run.name  # of a directory
-    config, data = run.load(), tables.DATA[run.load().data.name]
-    config_lib.check_fields(config)
-    config_lib.check_together(config, data.train, 8)
+    config, data = run.load(), entry.DATA[run.load().data.name]
+    fields.check_fields(config)
+    fields.check_together(config, data.train, 8)
     model, shapes = counts.net(run)
     assert {*config.optimizer.get("layers", {})} <= {*shapes["params"]}
     if run.init_from:
@@ -104,9 +104,7 @@ def test_every_run_can_be_begun(name):
                 k: v.shape for k, v in shapes["params"][layer].items()
             }
     size = (32, 32) if config.data.name == "cifar10" else None
-    tests = {
-        test for table in TABLES.values() for test in tables.jobs(tables.missing(table, {})).get(name, (run, []))[1]
-    }
+    tests = {test for table in TABLES.values() for test in entry.jobs(entry.missing(table, {})).get(name, (run, []))[1]}
     for test in tests:
         assert protocols.parts(test, config.data, size, model, "batch_stats" in shapes)
 
@@ -115,14 +113,14 @@ def test_every_run_can_be_shrunk():
     runs = {
         name: run
         for table in TABLES.values()
-        for name, (run, _) in tables.jobs(tables.missing(shrunk(table), {})).items()
+        for name, (run, _) in entry.jobs(entry.missing(shrunk(table), {})).items()
     }
     for run in runs.values():
         config = run.load()
-        config_lib.check_fields(config)
-        config_lib.check_together(config, 32 if "total_steps" in config else 160, 1)
+        fields.check_fields(config)
+        fields.check_together(config, 32 if "total_steps" in config else 160, 1)
         assert config.data.name == "shapes" and config.data.image_size <= 64
-        assert config_lib.steps(config, "total", 160, config.batch_size) <= 30
+        assert durations.steps(config, "total", 160, config.batch_size) <= 30
 
     def nets(runs):
         return {str(run.load().model.to_dict() | {"bn_group": "any"}) for run in runs}
@@ -136,8 +134,8 @@ def chain(run):
 
 def steps_of(run):
     config = run.load()
-    examples = tables.DATA[config.data.name].train
-    return config_lib.steps(config, "total", examples, config.batch_size)
+    examples = entry.DATA[config.data.name].train
+    return durations.steps(config, "total", examples, config.batch_size)
 
 
 def test_vgg_begins_as_in_3_1():
@@ -216,7 +214,7 @@ def test_schedules_are_those_of_the_papers():
 def test_a_run_comes_after_the_one_it_begins_with():
     for table in TABLES.values():
         seen = []
-        for name, (run, _) in tables.jobs(tables.missing(table, {})).items():
+        for name, (run, _) in entry.jobs(entry.missing(table, {})).items():
             assert run.init_from is None or run.init_from.name in seen
             seen.append(name)
 
@@ -224,7 +222,7 @@ def test_a_run_comes_after_the_one_it_begins_with():
 @pytest.mark.parametrize("name", ["vgg/table1", "vgg/table2", "resnet/table1", "resnet/table6"])
 def test_counts_are_those_of_the_paper(name):
     """That they are those of the models is in test_results.py."""
-    table, counted = TABLES[name], results.read(entries.RESULTS / f"{name}.json")["counted"]
+    table, counted = TABLES[name], records.read(entries.RESULTS / f"{name}.json")["counted"]
     for row in (row for row in table.rows if row.runs):
         for column, cell in zip(table.columns.values(), row.paper, strict=True):
             if column in table.counts:
@@ -237,14 +235,14 @@ def test_counts_are_those_of_the_paper(name):
 def test_tests_are_named_with_scales():
     """So that the smoke test can shrink them."""
     for table in TABLES.values():
-        for _, tests in tables.jobs(tables.missing(table, {})).values():
+        for _, tests in entry.jobs(entry.missing(table, {})).values():
             for test in tests:
                 assert re.search(r"_q\d", test) or test in ("center", "ten_crop", "ten_crop_precise_batch_stats"), test
     assert (
-        tables.shrink_test("multi_crop_dense_q256_384_512_posteriors", 224, 32)
+        entry.shrink_test("multi_crop_dense_q256_384_512_posteriors", 224, 32)
         == "multi_crop_dense_q36_54_73_posteriors"
     )
-    assert tables.shrink_test("ten_crop", 224, 32) == "ten_crop"
+    assert entry.shrink_test("ten_crop", 224, 32) == "ten_crop"
 
 
 def test_status_needs_no_jax_and_fits_a_terminal():

@@ -9,10 +9,18 @@ import pytest
 from conftest import CONFIGS, ROOT, STATISTICS, TINY, tiny_task
 from ml_collections import ConfigDict
 
-from deepconv import checkpoint, evaluate, models, preemption, runlog, sharding, train, weights
-from deepconv import config as config_lib
+from deepconv import distributed, models, train
 from deepconv import state as state_lib
-from deepconv.data import decode, pipeline, prepare, shapes, sources, statistics
+from deepconv import task as task_lib
+from deepconv.config import fields, recipes
+from deepconv.data import decode, pipeline, statistics
+from deepconv.data.prepare import image_statistics
+from deepconv.data.sources import shapes
+from deepconv.data.sources.source import DataError
+from deepconv.evaluation import run as evaluate
+from deepconv.ops import counting
+from deepconv.run import checkpoint, preemption
+from deepconv.run import log as runlog
 
 
 def leaves(state):
@@ -51,7 +59,7 @@ def test_golden_losses(uninterrupted):
 
 def test_one_device_gives_the_same_within_rounding(uninterrupted, tmp_path, monkeypatch):
     one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("data",))
-    monkeypatch.setattr(sharding, "make_mesh", lambda: one)
+    monkeypatch.setattr(distributed, "make_mesh", lambda: one)
     state, _ = train.train(tiny_task(), tmp_path)
     for a, b in zip(leaves(state), leaves(uninterrupted[0]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
@@ -177,8 +185,8 @@ def test_a_speed_is_logged_only_where_steps_were_timed(tmp_path):
 def test_tests_follow_epochs_that_are_no_whole_number_of_steps(tmp_path):
     """160 examples in batches of 48: 3 1/3 steps an epoch."""
     changes = {"batch_size": 48, "total_epochs": 3, "data.image_size": 16, "optimizer.drop_at_epochs": ()}
-    config = config_lib.load(ROOT / "configs" / "quickstart.py", changes, smoke=True)
-    train.train(train.prepare(config, None), tmp_path)
+    config = recipes.load(ROOT / "configs" / "quickstart.py", changes, smoke=True)
+    train.train(task_lib.prepare(config, None), tmp_path)
     tested = [record["step"] for record in runlog.read_metrics(tmp_path) if "test_top1_error" in record]
     assert tested == [3, 7, 10]
 
@@ -214,14 +222,14 @@ def test_a_directory_that_was_removed_is_not_made_again(tmp_path, monkeypatch):
 
 
 def test_a_signal_stops_evaluation(tmp_path, signals, monkeypatch):
-    put = sharding.put_batch
+    put = distributed.put_batch
 
     def put_with_a_signal(batch, mesh):
         if "label" not in batch:  # a batch of the evaluation
             os.kill(os.getpid(), signal.SIGUSR1)
         return put(batch, mesh)
 
-    monkeypatch.setattr(sharding, "put_batch", put_with_a_signal)
+    monkeypatch.setattr(distributed, "put_batch", put_with_a_signal)
     with pytest.raises(preemption.Preempted, match="SIGUSR1"):
         train.train(tiny_task(), tmp_path)
     assert (tmp_path / "checkpoints" / "3").is_dir()
@@ -256,13 +264,13 @@ PARAMETERS |= dict(
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_takes_a_step_by_shape(path):
-    whole = config_lib.load(path)
-    config_lib.check_fields(whole)
+    whole = recipes.load(path)
+    fields.check_fields(whole)
     classes = 1000 if whole.data.name == "imagenet2012" else 10
-    params = weights.shapes_of(models.create(whole.model, classes), whole.data.image_size)["params"]
-    assert round(state_lib.count_parameters(params) / 1e6, 2) == PARAMETERS[path.stem]
+    params = state_lib.shapes_of(models.create(whole.model, classes), whole.data.image_size)["params"]
+    assert round(counting.count_parameters(params) / 1e6, 2) == PARAMETERS[path.stem]
 
-    task = train.prepare(config_lib.load(path, smoke=True), None)
+    task = task_lib.prepare(recipes.load(path, smoke=True), None)
     size, count = (
         task.geometry.size if task.geometry else task.config.data.image_size,
         task.config.batch_size,
@@ -279,7 +287,7 @@ def test_every_shipped_config_takes_a_step_by_shape(path):
 
 def test_a_shipped_config_shrunk_runs(tmp_path):
     path = ROOT / "configs" / "quickstart.py"
-    task = train.prepare(config_lib.load(path, smoke=True), None)
+    task = task_lib.prepare(recipes.load(path, smoke=True), None)
     state, _ = train.train(task, tmp_path)
     records = runlog.read_metrics(tmp_path)
     assert int(state.step) == task.total_steps == records[-1]["step"]
@@ -331,16 +339,16 @@ def photos(tmp_path):
 
 def photo_task(photos, evals=(), untrained=False, **overrides):
     """Six small steps on them, by a recipe that rescales as those of ImageNet do."""
-    config = config_lib.load(ROOT / "configs" / "resnet_cifar.py", TINY, smoke=True).unlock()
+    config = recipes.load(ROOT / "configs" / "resnet_cifar.py", TINY, smoke=True).unlock()
     config.data = ConfigDict(dict(name="photos", train_split="train", eval_split="val", image_size=32, mean="channel"))
     config.data.update(train_scale=(32, 48), test_scale=32, central_square=False, augment="crop_flip")
     config.data.update(lighting="eigenvalue", on_corrupt="fail")
     config.update_from_flattened_dict(overrides)
-    return train.prepare(config.lock(), str(photos), evals=evals, untrained=untrained)
+    return task_lib.prepare(config.lock(), str(photos), evals=evals, untrained=untrained)
 
 
 def store_statistics(photos):
-    prepare.compute_statistics("photos", photos, "train", 32, replace=True)
+    image_statistics.compute_statistics("photos", photos, "train", 32, replace=True)
 
 
 def test_statistics_that_are_missing_are_named_with_the_command(photos):
@@ -379,7 +387,7 @@ def test_all_mistakes_are_told_at_once_a_line_each(photos):
 def test_an_image_that_cannot_be_decoded_stops_with_the_state_saved(photos):
     store_statistics(photos)
     with pytest.raises(
-        sources.DataError, match=r"record \d+ \(train/(odd|even)/7.jpg in .*\) cannot be decoded.*on_corrupt=replace"
+        DataError, match=r"record \d+ \(train/(odd|even)/7.jpg in .*\) cannot be decoded.*on_corrupt=replace"
     ):
         train.train(photo_task(photos), photos / "run")
     saved = checkpoint.steps(photos / "run" / "checkpoints")
@@ -415,7 +423,7 @@ DATA |= dict(alexnet_code=(256, 256, 256, True, "pixel", "standard_deviation"))
 
 @pytest.mark.parametrize("recipe", DATA)
 def test_recipes_look_at_images_as_the_papers_do(recipe):
-    data = config_lib.load(ROOT / "configs" / f"{recipe}.py").data
+    data = recipes.load(ROOT / "configs" / f"{recipe}.py").data
     low, high, test, square, mean, lighting = DATA[recipe]
     assert pipeline.geometry(data, None) == decode.Geometry((low, high), 224, square, random=not square)
     assert (data.test_scale, data.central_square) == (test, square)
@@ -428,7 +436,7 @@ def test_what_is_larger_than_the_memory_is_refused(monkeypatch):
         x.size for x in jax.tree.leaves(train.initial_state(tiny_task())().params)
     )
     sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": needed}
-    monkeypatch.setattr(train.os, "sysconf", sizes.get)
+    monkeypatch.setattr(task_lib.os, "sysconf", sizes.get)
     tiny_task()
     sizes["SC_PHYS_PAGES"] = needed - 1
     with pytest.raises(

@@ -12,10 +12,13 @@ from conftest import ROOT, STATISTICS
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from deepconv import checkpoint, conventions, models, sharding, train, weights
-from deepconv import config as config_lib
+from deepconv import distributed, models, train
+from deepconv import state as state_lib
+from deepconv.config import recipes
 from deepconv.data import statistics
+from deepconv.run import checkpoint
 from deepconv.state import TrainState
+from deepconv.weights import convert, files, inputs
 
 CACHE = jax.config.jax_compilation_cache_dir
 
@@ -27,9 +30,9 @@ def create(name, classes=10, **fields):
 def random_tensors(model, image_size, seed=0):
     """A file's content for a model, made up."""
     rng = np.random.default_rng(seed)
-    shapes = weights.shapes_of(model, image_size)
+    shapes = state_lib.shapes_of(model, image_size)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
-    like = weights.to_torch(zeros, model)
+    like = convert.to_torch(zeros, model)
     return {name: rng.normal(size=tensor.shape).astype(np.float32) for name, tensor in like.items()}
 
 
@@ -50,12 +53,12 @@ NETS = {
 def test_there_and_back_is_bit_exact(name):
     model, image_size = NETS[name]
     tensors = random_tensors(model, image_size)
-    variables = weights.from_torch(tensors, model, image_size)
-    shapes = flatten_dict(weights.shapes_of(model, image_size))
+    variables = convert.from_torch(tensors, model, image_size)
+    shapes = flatten_dict(state_lib.shapes_of(model, image_size))
     assert {path: leaf.shape for path, leaf in flatten_dict(variables).items()} == {
         path: leaf.shape for path, leaf in shapes.items()
     }
-    back = weights.to_torch(variables, model)
+    back = convert.to_torch(variables, model)
     assert back.keys() == tensors.keys()
     assert all(back[part].tobytes() == tensors[part].tobytes() for part in tensors)
 
@@ -113,7 +116,7 @@ def plain_names(features, classifier):
     ids=["resnet18", "resnet50", "vgg16", "vgg11", "alexnet"],
 )
 def test_names_and_shapes_are_torchvisions(model, names, shapes):
-    entries = {entry.name: entry for entry in weights._entries(model, weights.shapes_of(model, 224))}
+    entries = {entry.name: entry for entry in convert.entries_of(model, state_lib.shapes_of(model, 224))}
     assert set(entries) == names
     for name, shape in shapes.items():
         assert entries[name].to_torch(np.empty(entries[name].shape, np.bool_)).shape == shape
@@ -123,12 +126,12 @@ def test_where_the_numbers_go():
     """By hand: out, in, row, column -> row, column, in, out; a fully connected layer's inputs are in, row, column."""
     model = create("alexnet", variant="owt")
     tensors = random_tensors(model, 95)  # a map of 2x2 pixels before fc6
-    params = weights.from_torch(tensors, model, 95)["params"]
+    params = convert.from_torch(tensors, model, 95)["params"]
     assert params["conv2"]["kernel"][1, 4, 7, 100] == tensors["features.3.weight"][100, 7, 1, 4]
     assert params["fc6"]["kernel"][1, 0, 200, 3] == tensors["classifier.1.weight"][3, 200 * 4 + 1 * 2 + 0]
     model = create("resnet_cifar", depth=20)
     tensors = random_tensors(model, 32)
-    params = weights.from_torch(tensors, model, 32)["params"]
+    params = convert.from_torch(tensors, model, 32)["params"]
     assert params["stage2_rest"]["conv1"]["kernel"][1, 0, 2, 5, 6] == tensors["layer2.2.conv1.weight"][6, 5, 0, 2]
     assert params["fc"]["kernel"][60, 3] == tensors["fc.weight"][3, 60]
 
@@ -144,11 +147,11 @@ def test_timms_names_of_vgg_and_counts_of_batches():
         if leaf == "weight" and side:
             tensor = tensor.reshape(4096, -1, side, side)
         timm[f"{renamed.get(module, module)}.{leaf}"] = tensor
-    a, b = weights.from_torch(tensors, model, 64), weights.from_torch(timm, model, 64)
+    a, b = convert.from_torch(tensors, model, 64), convert.from_torch(timm, model, 64)
     assert all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
     model = create("resnet_cifar", depth=8)
     tensors = random_tensors(model, 32) | {"bn1.num_batches_tracked": np.array(7)}
-    weights.from_torch(tensors, model, 32)
+    convert.from_torch(tensors, model, 32)
 
 
 @pytest.mark.parametrize(
@@ -167,21 +170,21 @@ def test_a_tensor_that_does_not_fit_is_named(change, named):
     model = create("resnet_cifar", depth=8)
     tensors = random_tensors(model, 32)
     change(tensors)
-    with pytest.raises(weights.WeightsError, match=named):
-        weights.from_torch(tensors, model, 32)
+    with pytest.raises(convert.WeightsError, match=named):
+        convert.from_torch(tensors, model, 32)
 
 
 def test_only_safetensors_of_numbers_are_read(tmp_path):
     (tmp_path / "pickle").write_bytes(b"\x80\x04\x95" + bytes(50))
-    with pytest.raises(weights.WeightsError, match="not a safetensors file"):
-        weights.load_file(tmp_path / "pickle")
+    with pytest.raises(convert.WeightsError, match="not a safetensors file"):
+        files.load_file(tmp_path / "pickle")
     whole = safetensors.numpy.save({"a": np.zeros(100, np.float32)})
     (tmp_path / "cut").write_bytes(whole[:-8])
-    with pytest.raises(weights.WeightsError, match="not a whole one"):
-        weights.load_file(tmp_path / "cut")
+    with pytest.raises(convert.WeightsError, match="not a whole one"):
+        files.load_file(tmp_path / "cut")
     safetensors.numpy.save_file({"a": np.zeros(3, bool)}, tmp_path / "bool")
-    with pytest.raises(weights.WeightsError, match="a is BOOL, has to be one of F16, F32, F64"):
-        weights.load_file(tmp_path / "bool")
+    with pytest.raises(convert.WeightsError, match="a is BOOL, has to be one of F16, F32, F64"):
+        files.load_file(tmp_path / "bool")
 
 
 def command(*arguments, module="weights", cwd):
@@ -204,7 +207,7 @@ def test_import_start_and_export(tmp_path):
     code, out, err = command("import", recipe, "--config.model.depth=8", f"--from={file}", "--out=imported", **where)
     assert code == 0 and "--init_from=imported" in out
     assert "in.safetensors does not say how its net is built" in err and "config.model.shortcut=A" in err
-    weights.export_run(tmp_path / "imported", tmp_path / "out.safetensors")
+    files.export_run(tmp_path / "imported", tmp_path / "out.safetensors")
     back = safetensors.numpy.load_file(tmp_path / "out.safetensors")
     assert back.keys() == tensors.keys() and all((back[name] == tensors[name]).all() for name in tensors)
 
@@ -228,17 +231,17 @@ def test_import_start_and_export(tmp_path):
 
 
 def test_nothing_is_written_over_and_nothing_from_nowhere(tmp_path):
-    config = config_lib.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 14})
+    config = recipes.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 14})
     safetensors.numpy.save_file(random_tensors(create("resnet_cifar", depth=8), 32), tmp_path / "a")
-    with pytest.raises(weights.WeightsError, match="missing, such as layer1.1"):
-        weights.import_file(config, tmp_path / "a", tmp_path / "out")
+    with pytest.raises(convert.WeightsError, match="missing, such as layer1.1"):
+        files.import_file(config, tmp_path / "a", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     safetensors.numpy.save_file(random_tensors(create("resnet_cifar", depth=14), 32), tmp_path / "b")
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError, match="out exists"):
-        weights.import_file(config, tmp_path / "b", tmp_path / "out")
+        files.import_file(config, tmp_path / "b", tmp_path / "out")
     with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in"):
-        weights.export_run(tmp_path / "nowhere", tmp_path / "c")
+        files.export_run(tmp_path / "nowhere", tmp_path / "c")
 
 
 VGG_B = create("vgg", configuration="B")
@@ -248,13 +251,13 @@ FROM_A = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"]
 def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
     """3.1: "the first four convolutional layers and the last three fully-connected layers" of net A."""
     tensors = random_tensors(create("vgg", configuration="A"), 32)
-    config = config_lib.load(ROOT / "configs" / "vgg11.py", {"data.image_size": 32})
+    config = recipes.load(ROOT / "configs" / "vgg11.py", {"data.image_size": 32})
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
-    weights.import_file(config, tmp_path / "a.safetensors", tmp_path / "a")
-    start = weights.take(tmp_path / "a", VGG_B, 32, FROM_A)
-    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), weights.shapes_of(VGG_B, 32)["params"])
+    files.import_file(config, tmp_path / "a.safetensors", tmp_path / "a")
+    start = files.take(tmp_path / "a", VGG_B, 32, FROM_A)
+    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), state_lib.shapes_of(VGG_B, 32)["params"])
     before = TrainState(0, params, {}, {})
-    state = train.start_from(before, start, sharding.make_mesh())
+    state = train.start_from(before, start, distributed.make_mesh())
     taken = {"conv1_1": 0, "conv2_1": 3, "conv3_1": 6, "conv3_2": 8}
     for layer, place in taken.items():
         assert (state.params[layer]["kernel"] == tensors[f"features.{place}.weight"].transpose(2, 3, 1, 0)).all()
@@ -265,14 +268,14 @@ def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
     assert others == {"conv1_2", "conv2_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2"}
     assert all((state.params[layer]["kernel"] == before.params[layer]["kernel"]).all() for layer in others)
 
-    with pytest.raises(weights.WeightsError, match="4 tensors are missing, such as conv1_2.bias, .*--init_layers"):
-        weights.take(tmp_path / "a", VGG_B, 32, [])
-    with pytest.raises(weights.WeightsError, match="2 tensors are missing, such as conv1_2.bias"):
-        weights.take(tmp_path / "a", VGG_B, 32, ["conv1_1", "conv1_2"])
-    with pytest.raises(weights.WeightsError, match="conv9 is not a layer of this net; choose from conv1_1"):
-        weights.take(tmp_path / "a", VGG_B, 32, ["conv9"])
+    with pytest.raises(convert.WeightsError, match="4 tensors are missing, such as conv1_2.bias, .*--init_layers"):
+        files.take(tmp_path / "a", VGG_B, 32, [])
+    with pytest.raises(convert.WeightsError, match="2 tensors are missing, such as conv1_2.bias"):
+        files.take(tmp_path / "a", VGG_B, 32, ["conv1_1", "conv1_2"])
+    with pytest.raises(convert.WeightsError, match="conv9 is not a layer of this net; choose from conv1_1"):
+        files.take(tmp_path / "a", VGG_B, 32, ["conv9"])
     with pytest.raises(OSError):
-        weights.take(tmp_path / "nowhere.safetensors", VGG_B, 32, [])
+        files.take(tmp_path / "nowhere.safetensors", VGG_B, 32, [])
 
 
 def test_a_file_for_other_classes_gives_all_but_the_last_layer(tmp_path):
@@ -280,10 +283,10 @@ def test_a_file_for_other_classes_gives_all_but_the_last_layer(tmp_path):
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
     model = create("resnet_cifar", depth=8)
     with pytest.raises(
-        weights.WeightsError, match=r"fc.bias has shape \[100\], the net needs \[10\].*--init_layers=all_but_head"
+        convert.WeightsError, match=r"fc.bias has shape \[100\], the net needs \[10\].*--init_layers=all_but_head"
     ):
-        weights.take(tmp_path / "a.safetensors", model, 32, [])
-    found = weights.take(tmp_path / "a.safetensors", model, 32, ["conv1", "bn1"])
+        files.take(tmp_path / "a.safetensors", model, 32, [])
+    found = files.take(tmp_path / "a.safetensors", model, 32, ["conv1", "bn1"])
     assert found.keys() == {"params", "batch_stats"} and found["params"].keys() == {"conv1", "bn1"}
     assert (found["batch_stats"]["bn1"]["mean"] == tensors["bn1.running_mean"]).all()
 
@@ -291,7 +294,7 @@ def test_a_file_for_other_classes_gives_all_but_the_last_layer(tmp_path):
 def test_all_but_the_head_start_a_net_of_other_classes(tmp_path):
     tensors = random_tensors(create("resnet_cifar", 100, depth=8), 32)
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
-    found = weights.take(tmp_path / "a.safetensors", create("resnet_cifar", 12, depth=8), 32, ["all_but_head"])
+    found = files.take(tmp_path / "a.safetensors", create("resnet_cifar", 12, depth=8), 32, ["all_but_head"])
     assert "fc" not in found["params"] and len(found["params"]) == 5  # conv1, bn1, three blocks
     assert (found["params"]["conv1"]["kernel"] == tensors["conv1.weight"].transpose(2, 3, 1, 0)).all()
 
@@ -307,8 +310,8 @@ def test_all_but_the_head_start_a_net_of_other_classes(tmp_path):
 )
 def test_the_remedy_is_named_and_only_what_is_missing(model, other, remedy, tmp_path):
     safetensors.numpy.save_file(random_tensors(other, 64), tmp_path / "a.safetensors")
-    with pytest.raises(weights.WeightsError, match=remedy) as caught:
-        weights.take(tmp_path / "a.safetensors", model, 64, [])
+    with pytest.raises(convert.WeightsError, match=remedy) as caught:
+        files.take(tmp_path / "a.safetensors", model, 64, [])
     assert "fc.weight" not in str(caught.value) and str(tmp_path / "a.safetensors") in str(caught.value)
 
 
@@ -319,10 +322,10 @@ def test_a_file_of_torch_is_answered_with_the_line_that_converts_it(tmp_path):
     names = {name.replace("fc.", "linear."): name for name in tensors}  # as a well-known repository has them
     state = {f"module.{theirs}": torch.tensor(tensors[ours]) for theirs, ours in names.items()}
     torch.save({"state_dict": state, "best_prec1": 91.7}, tmp_path / "net.th")
-    with pytest.raises(weights.WeightsError, match="net.th: not a safetensors file") as caught:
-        weights.take(tmp_path / "net.th", model, 32, [])
+    with pytest.raises(convert.WeightsError, match="net.th: not a safetensors file") as caught:
+        files.take(tmp_path / "net.th", model, 32, [])
     subprocess.run(str(caught.value).partition("torch: ")[2], shell=True, check=True)
-    back = weights.to_torch(weights.take(tmp_path / "net.safetensors", model, 32, []), model)
+    back = convert.to_torch(files.take(tmp_path / "net.safetensors", model, 32, []), model)
     assert all((back[name] == tensors[name]).all() for name in tensors)
 
 
@@ -333,10 +336,10 @@ def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
     safetensors.numpy.save_file(tensors, tmp_path / "good")
     tensors["layer2.0.conv1.weight"][3, 1, 2, 0] = value
     safetensors.numpy.save_file(tensors, tmp_path / "bad")
-    config = config_lib.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 8})
-    with pytest.raises(weights.WeightsError, match="layer2.0.conv1.weight holds 1 of 4608 values that are not finite"):
-        weights.import_file(config, tmp_path / "bad", tmp_path / "run")
-    weights.import_file(config, tmp_path / "good", tmp_path / "run")
+    config = recipes.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 8})
+    with pytest.raises(convert.WeightsError, match="layer2.0.conv1.weight holds 1 of 4608 values that are not finite"):
+        files.import_file(config, tmp_path / "bad", tmp_path / "run")
+    files.import_file(config, tmp_path / "good", tmp_path / "run")
     manager = checkpoint.open_manager(tmp_path / "run" / "checkpoints", 9)
     state = checkpoint.read(tmp_path / "run" / "checkpoints")
     state["params"]["stage2_first"]["conv1"]["kernel"][0, 0, 0, 0] = value
@@ -345,7 +348,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
     checkpoint.wait(manager)
     named = "params.stage2_first.conv1.kernel holds 1 of 4608 values"
     with pytest.raises(checkpoint.CheckpointError, match=named):
-        weights.take(tmp_path / "run", model, 32, [])
+        files.take(tmp_path / "run", model, 32, [])
     with pytest.raises(checkpoint.CheckpointError, match=named):
         checkpoint.restore(manager, bad)
 
@@ -353,23 +356,23 @@ def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
 def test_numbers_too_large_for_float32_and_what_is_no_file_are_refused(tmp_path):
     model = create("resnet_cifar", depth=8)
     tensors = random_tensors(model, 32) | {"fc.bias": np.full(10, 1e300)}
-    with pytest.raises(weights.WeightsError, match="params.fc.bias holds 10 of 10 values that are not finite"):
-        weights.from_torch(tensors, model, 32)
+    with pytest.raises(convert.WeightsError, match="params.fc.bias holds 10 of 10 values that are not finite"):
+        convert.from_torch(tensors, model, 32)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(weights.WeightsError, match="pipe: not a file"):
-        weights.take(tmp_path / "pipe", model, 32, [])
+    with pytest.raises(convert.WeightsError, match="pipe: not a file"):
+        files.take(tmp_path / "pipe", model, 32, [])
 
 
 def test_what_a_library_s_net_is_and_takes():
     def fields(recipe, library="", given="", **overrides):
-        return conventions.of_file(config_lib.load(ROOT / "configs" / f"{recipe}.py", overrides), library, given)
+        return inputs.of_file(recipes.load(ROOT / "configs" / f"{recipe}.py", overrides), library, given)
 
     images = {"data.mean": "123.675,116.28,103.53", "data.std": "58.395,57.12,57.375"}
     net = {"residual": True, "shortcut": "B", "stride_on": "3x3", "pool1": "symmetric"}
     for recipe, library in (("resnet18", "torchvision"), ("resnet152", "timm")):
         assert fields(recipe, library) == images | {f"model.{name}": value for name, value in net.items()}
     assert fields("vgg16", "timm") == images
-    owt = config_lib.load(ROOT / "configs" / "alexnet.py", fields("alexnet", "torchvision"))
+    owt = recipes.load(ROOT / "configs" / "alexnet.py", fields("alexnet", "torchvision"))
     assert (owt.model.variant, owt.model.lrn, owt.data.central_square) == ("owt", False, False)
     assert fields("resnet50", given="caffe") == {"data.mean": "123.68,116.779,103.939", "data.std": "none"}
     assert fields("resnet50", given="1,2,3/4,5,6") == {"data.mean": "1,2,3", "data.std": "4,5,6"}
@@ -389,20 +392,20 @@ def test_the_library_of_an_export_has_to_have_the_net(tmp_path):
         ("ours", {"data.mean": "channel"}),
         ("mean", {"data.mean": "pixel", "model.stride_on": "3x3", "model.pool1": "symmetric"}),
     ):
-        config = config_lib.load(ROOT / "configs" / "resnet18.py", {"model.shortcut": "B"} | changes)
-        weights.import_file(config, tmp_path / "a", tmp_path / name)
+        config = recipes.load(ROOT / "configs" / "resnet18.py", {"model.shortcut": "B"} | changes)
+        files.import_file(config, tmp_path / "a", tmp_path / name)
         statistics.save(tmp_path / name / "statistics.npz", STATISTICS, "")
     with pytest.raises(ValueError, match="the net is not timm's: config.model.stride_on=1x1, there 3x3"):
-        weights.export_run(tmp_path / "ours", tmp_path / "b", "timm")
+        files.export_run(tmp_path / "ours", tmp_path / "b", "timm")
     with pytest.raises(ValueError, match="takes images less a mean image, not less the colour 123.675"):
-        weights.export_run(tmp_path / "mean", tmp_path / "b", "timm")
+        files.export_run(tmp_path / "mean", tmp_path / "b", "timm")
     with pytest.raises(ValueError, match="takes images less the colour 123.68,116.779,103.939, not less the colour"):
-        weights.export_run(tmp_path / "ours", tmp_path / "b", given="torchvision")
+        files.export_run(tmp_path / "ours", tmp_path / "b", given="torchvision")
     assert not (tmp_path / "b").exists()
 
 
 def test_an_equal_net_gives_all_its_layers(tmp_path):
     tensors = random_tensors(VGG_B, 32)
     safetensors.numpy.save_file(tensors, tmp_path / "b.safetensors")
-    back = weights.to_torch(weights.take(tmp_path / "b.safetensors", VGG_B, 32, []), VGG_B)
+    back = convert.to_torch(files.take(tmp_path / "b.safetensors", VGG_B, 32, []), VGG_B)
     assert all((back[name] == tensors[name]).all() for name in tensors)

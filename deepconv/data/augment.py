@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from deepconv.data import statistics as statistics_lib
+from deepconv.data import statistics
 from deepconv.data.statistics import Input, Statistics
 
 Prepare = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # key, step, uint8 images -> float32 images
@@ -17,10 +17,10 @@ AUGMENTATIONS = ("crop_flip", "none", "pad_crop_flip")
 LIGHTINGS = ("eigenvalue", "none", "standard_deviation")
 
 
-def for_training(data: ConfigDict, statistics: Statistics, lit_steps: int | None) -> Prepare:
+def for_training(data: ConfigDict, computed: Statistics, lit_steps: int | None) -> Prepare:
     """What config.data asks for. Colours are shifted in the first lit_steps steps; None: always."""
-    mean, std = statistics_lib.input_of(data, statistics)
-    shifts = color_directions(statistics, data.get("lighting", "none"))
+    mean, std = statistics.input_of(data, computed)
+    shifts = color_directions(computed, data.get("lighting", "none"))
 
     def prepare(key: jax.Array, step: jax.Array, images: jax.Array) -> jax.Array:
         geometry_key, color_key = jax.random.split(key)

@@ -13,10 +13,10 @@ import grain
 import numpy as np
 from ml_collections import ConfigDict
 
-from deepconv import preemption
 from deepconv.data import decode
 from deepconv.data.decode import Geometry
-from deepconv.data.sources import Arrays, DataError, Records
+from deepconv.data.sources.source import Arrays, DataError, Records
+from deepconv.run import preemption
 
 Batch = dict[str, np.ndarray]
 Report = Callable[[list[str]], None]  # takes what could not be decoded and was replaced

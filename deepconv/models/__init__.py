@@ -3,7 +3,8 @@
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from deepconv.models.alexnet import AlexNet, CudaConvnet
+from deepconv.models.alexnet import AlexNet
+from deepconv.models.cuda_convnet import CudaConvnet
 from deepconv.models.resnet import CifarResNet, ResNet
 from deepconv.models.vgg import VGG
 

@@ -1,6 +1,5 @@
-"""Networks of Krizhevsky et al. 2012: for ImageNet, and cuda-convnet's for CIFAR-10."""
+"""AlexNet: the network of Krizhevsky et al. 2012 for ImageNet, and its variants."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -8,17 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import (
-    CEIL,
-    Conv,
-    FullyConnected,
-    LocallyConnected,
-    Padding,
-    average_pool,
-    channel_norm,
-    max_pool,
-    response_norm,
-)
+from deepconv.models.layers import Conv, FullyConnected
+from deepconv.ops.padding import CEIL, Padding
+from deepconv.ops.pooling import max_pool
+from deepconv.ops.response_norm import channel_norm, response_norm
 
 Steps = dict[str, Callable[[jax.Array], jax.Array]]  # what may follow a convolution, by name
 
@@ -154,59 +146,6 @@ class AlexNet(nn.Module):
                 x = dropout(x, self.dropout, self.make_rng("dropout") if train else None)
         scores = FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x).astype(jnp.float32)
         return jnp.squeeze(scores, (1, 2))
-
-
-CONV5x5 = Layer(64, 5, 1, 2, 1, 0.01, 0.0, "act lrn pool")
-TWO_CONVOLUTIONS = {"conv1": replace(CONV5x5, std=1e-4, then="act pool lrn"), "conv2": CONV5x5}
-THREE_CONVOLUTIONS = {
-    "conv1": replace(CONV5x5, filters=32, std=1e-4, then="pool act lrn"),
-    "conv2": replace(CONV5x5, filters=32, then="act average lrn"),
-    "conv3": replace(CONV5x5, then="act average"),
-}
-# cuda-convnet's nets for CIFAR-10 by the test error they reach: convolutions, then filters of locally connected layers
-CIFAR = {
-    "13pct": (TWO_CONVOLUTIONS, {"local3": 32, "local4": 32}),
-    "11pct": (TWO_CONVOLUTIONS, {"local3": 64, "local4": 32}),
-    "18pct": (THREE_CONVOLUTIONS, {}),
-}
-
-
-class CudaConvnet(nn.Module):
-    """Nets of cuda-convnet: "13pct" and "11pct" are behind the errors of section 3.3; Fig. 1 is "13pct" or "18pct".
-
-    lrn: in the released files, "13pct" has none, "11pct" normalises over channels and "18pct" over pixels.
-    """
-
-    classes: int
-    variant: str = "13pct"
-    activation: str = "relu"
-    lrn: bool = False
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field, known in (("variant", CIFAR), ("activation", ACTIVATIONS)):
-            if (value := getattr(self, field)) not in known:
-                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(known)}")
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        dtype, normal = jnp.dtype(self.dtype), nn.initializers.normal
-        over_pixels = functools.partial(response_norm, axes=(1, 2), size=3, k=1.0, alpha=5e-5 / 9)
-        over_channels = functools.partial(channel_norm, size=9, k=1.0, alpha=0.001 / 9)
-        norm = over_pixels if self.variant == "18pct" else over_channels
-        then: Steps = {
-            "act": ACTIVATIONS[self.activation],
-            "pool": lambda x: max_pool(x, 3, 2),
-            "average": lambda x: average_pool(x, 3, 2),
-            "lrn": norm if self.lrn else lambda x: x,
-        }
-        convolutions, local = CIFAR[self.variant]
-        x = convolve(x, convolutions, then, dtype)
-        for name, filters in local.items():
-            x = then["act"](LocallyConnected(filters, normal(0.04), dtype=dtype, name=name)(x))
-        scores = FullyConnected(self.classes, normal(0.01), dtype=dtype, name="fc10")(x)
-        return jnp.squeeze(scores, (1, 2)).astype(jnp.float32)
 
 
 def convolve(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtype) -> jax.Array:

@@ -6,25 +6,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import (
-    CEIL,
-    BatchNorm,
-    Conv,
-    Dense,
-    average_pool,
-    he_normal,
-    max_pool,
-    shortcut_a,
-    windows,
-)
+from deepconv.models.layers import BatchNorm, Conv, he_normal, shortcut_a
+from deepconv.ops.extent import Dense
+from deepconv.ops.padding import CEIL, windows
+from deepconv.ops.pooling import average_pool, max_pool
+from deepconv.ops.repeat import repeat
 
 # Table 1: the number of blocks in conv2_x, conv3_x, conv4_x, conv5_x
 BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 FILTERS = (64, 128, 256, 512)  # on maps of 56, 28, 14, 7 pixels; a bottleneck block gives four times as many
-
 CIFAR_FILTERS = (16, 32, 64)  # on maps of 32, 16, 8 pixels (4.2)
-
 SHORTCUTS = ("A", "a_both_sides", "B", "C")
 POOL1_PADDING = {"ceil": CEIL, "symmetric": 1}
 
@@ -179,12 +171,6 @@ def stage(
         extent = windows(extent, 1, stride, 0)
         x, _ = repeat(block, count - 1)(filters, 1, **shared, name=f"{name}_rest")(x, extent)
     return x
-
-
-def repeat(block: type[nn.Module], times: int) -> type[nn.Module]:
-    """`times` equal blocks, one after the other, as a scan."""
-    axes = {"params": 0, "batch_stats": 0, "intermediates": 0}
-    return nn.scan(block, variable_axes=axes, split_rngs={"params": True}, in_axes=nn.broadcast, length=times)
 
 
 def head(x: jax.Array, classes: int, view: int | None = None) -> jax.Array:

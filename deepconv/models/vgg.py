@@ -4,7 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import CEIL, Conv, Dense, FullyConnected, channel_norm, max_pool, windows
+from deepconv.models.layers import Conv, FullyConnected
+from deepconv.ops.extent import Dense
+from deepconv.ops.padding import CEIL, windows
+from deepconv.ops.pooling import max_pool
+from deepconv.ops.response_norm import channel_norm
 
 # Table 1: convolutions of k pixels and c filters as "k-c", a line the map's size; max pooling after each line.
 CONFIGURATIONS = {

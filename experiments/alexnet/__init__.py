@@ -4,7 +4,7 @@ What the text leaves open is taken from the logs of the code that the authors re
 which were made by hand, and the way to the nets that were trained on all of ImageNet first.
 """
 
-from deepconv.tables import Run
+from experiments.entry import Run
 
 TEXT = Run("alexnet")  # as the text has it, on ILSVRC-2012
 CODE = Run("alexnet_code")  # as the authors' code had it

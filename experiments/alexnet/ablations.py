@@ -1,7 +1,7 @@
 """What the text says that single parts of the net are worth: sections 3.2, 3.3, 3.4, 4.1, 4.2, 6 and 7."""
 
-from deepconv.tables import Row, Run, Table
 from experiments.alexnet import ON_2010, TEXT, TEXT_2010
+from experiments.entry import Row, Run, Table
 
 
 def changed(**changes: object) -> Run:

@@ -1,6 +1,6 @@
 """Section 3.3: the test error of a net of four layers on CIFAR-10 without and with response normalisation."""
 
-from deepconv.tables import Row, Run, Table
+from experiments.entry import Row, Run, Table
 
 FIRST = {"data.train_split": "train[:40000]", "total_epochs": 350, "optimizer.drop_at_epochs": ()}
 LAST = {"total_epochs": 170, "optimizer.drop_at_epochs": (150, 160)}

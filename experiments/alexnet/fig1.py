@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepconv import results as results_lib
-from deepconv.tables import Row, Table, Values
-from experiments import drawing, entries
+from experiments import drawing, entries, records
 from experiments.alexnet import fig1_rates
 from experiments.alexnet.fig1_rates import NAMES, by_epoch, net
+from experiments.entry import Row, Table, Values
 
 GOAL = 25.0  # training error in percent, at which the paper's curves end
-SEARCH = results_lib.read(entries.RESULTS / "alexnet" / "fig1_rates.json")
+SEARCH = records.read(entries.RESULTS / "alexnet" / "fig1_rates.json")
 
 
 def epochs_to_goal(workdir: Path, test: str) -> Values | None:

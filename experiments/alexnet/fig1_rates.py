@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from deepconv import runlog, tables
-from deepconv.tables import Row, Run, Table, Values
+from deepconv.run import log as runlog
+from experiments import entry
+from experiments.entry import Row, Run, Table, Values
 
 NAMES = {"relu": "ReLU", "tanh": "tanh"}
 TRIED = {
@@ -63,7 +64,7 @@ TABLE = Table(
 
 def fastest(variant: str, unit: str, results: Values) -> tuple[float, str]:
     """The learning rate with the lowest error in epoch 2, by the results of TABLE, and what there is to say of it."""
-    found = {rate: tables.ours(ROWS[variant, unit, rate], results) for rate in TRIED[variant, unit]}
+    found = {rate: entry.ours(ROWS[variant, unit, rate], results) for rate in TRIED[variant, unit]}
     errors = {rate: records[0]["values"]["error"] for rate, records in found.items() if records}
     if not errors:
         return UNTRIED, f"learning rate {UNTRIED}, cuda-convnet's own; others were not tried yet"

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from deepconv.tables import Row, Table, Values
 from experiments.alexnet import CODE_2010, TEXT, TEXT_2010
+from experiments.entry import Row, Table, Values
 
 PER_ROW = 16  # as in the authors' shownet.py, with a pixel between kernels
 
 
 def kernels(workdir: Path, test: str) -> Values | None:
     """The kernels, and how coloured those of each tower are."""
-    from deepconv import checkpoint  # with JAX
+    from deepconv.run import checkpoint  # with JAX
 
     if not (workdir / f"eval.{test}.json").exists():
         return None

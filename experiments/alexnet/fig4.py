@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from deepconv import runlog
-from deepconv.tables import Row, Table, Values
+from deepconv.run.directory import read_json
 from experiments.alexnet import TEXT, TEXT_2010
+from experiments.entry import Row, Table, Values
 
 BARS, QUERIES, NEAREST = 8, 5, 6
 IMAGES = {
@@ -37,7 +37,7 @@ def likeliest(workdir: Path, test: str) -> Values | None:
         return None
     probs, features, others = (np.load(file, mmap_mode="r") for file in files)
     labels, known = np.load(workdir / "labels.npy"), np.load(workdir / "fc7.train.labels.npy")
-    names = runlog.read_json(workdir / "classes.json", list)
+    names = read_json(workdir / "classes.json", list)
     shown = np.unique(labels, return_index=True)[1][:BARS]
     bars = []
     for image in shown:

@@ -1,7 +1,7 @@
 """Table 1: results on the test set of ILSVRC-2010."""
 
-from deepconv.tables import ERRORS, QUOTED, Row, Table
 from experiments.alexnet import CODE_2010, TEXT_2010
+from experiments.entry import ERRORS, QUOTED, Row, Table
 
 TABLE = Table(
     "Table 1. ILSVRC-2010, test set",

@@ -1,7 +1,7 @@
 """Table 2: results on ILSVRC-2012."""
 
-from deepconv.tables import ERRORS, QUOTED, WITHHELD, Row, Table
 from experiments.alexnet import CODE, FINETUNED, FIVE, TEXT
+from experiments.entry import ERRORS, QUOTED, WITHHELD, Row, Table
 
 TEN_CROP = ["ten_crop"]
 TABLE = Table(

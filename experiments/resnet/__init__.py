@@ -1,6 +1,6 @@
 """He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015: the runs behind its tables and figures."""
 
-from deepconv.tables import Run
+from experiments.entry import Run
 
 PLAIN = {depth: Run(f"resnet{depth}", {"model.residual": False}) for depth in (18, 34)}
 SHORTCUT_A = {18: Run("resnet18"), 34: Run("resnet34")}

@@ -3,9 +3,8 @@
 import functools
 from pathlib import Path
 
-from deepconv import results
-from deepconv.tables import Row, Table
-from experiments import drawing
+from experiments import drawing, records
+from experiments.entry import Row, Table
 from experiments.resnet import LAST_ERRORS, PLAIN, SHORTCUT_A
 
 NAMES = {"plain-18": "plain-18", "plain-34": "plain-34", "ResNet-18": "resnet-18A", "ResNet-34": "resnet-34A"}
@@ -18,7 +17,7 @@ TABLE = Table(
         Row("ResNet-18", (30.0, 31.1), [SHORTCUT_A[18]]),
         Row("ResNet-34", (25.0, 28.3), [SHORTCUT_A[34]]),
     ],
-    measure=results.curves,
+    measure=records.curves,
     draw=functools.partial(
         drawing.errors,
         file=Path(__file__).with_suffix(".csv"),

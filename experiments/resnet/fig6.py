@@ -3,9 +3,8 @@
 import functools
 from pathlib import Path
 
-from deepconv import results
-from deepconv.tables import Row, Table
-from experiments import drawing
+from experiments import drawing, records
+from experiments.entry import Row, Table
 from experiments.resnet import CIFAR, CIFAR_PLAIN, LAST_ERRORS
 
 PLAIN = {20: (1.4, 9.7), 32: (1.2, 10.1), 44: (3.2, 11.4), 56: (5.9, 13.2), 110: (None, "over 60")}
@@ -17,7 +16,7 @@ TABLE = Table(
         *(Row(f"plain-{depth}", errors, [CIFAR_PLAIN[depth]]) for depth, errors in PLAIN.items()),
         *(Row(f"ResNet-{depth}", errors, [CIFAR[depth]]) for depth, errors in RESIDUAL.items()),
     ],
-    measure=results.curves,
+    measure=records.curves,
     draw=functools.partial(
         drawing.errors,
         file=Path(__file__).with_suffix(".csv"),

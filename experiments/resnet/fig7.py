@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepconv import results, runlog
-from deepconv.tables import Row, Table, Values
-from experiments import drawing
+from deepconv.run.directory import read_json
+from experiments import drawing, records
+from experiments.entry import Row, Table, Values
 from experiments.resnet import CIFAR, CIFAR_PLAIN
 
 PLAIN = {20: (2.06, 2.32, 1.85), 56: (3.03, 1.66, 1.54)}
@@ -16,18 +16,16 @@ RESIDUAL = {20: (1.71, 2.50, 1.54), 56: (2.98, 1.53, 1.08), 110: (3.41, 1.68, 0.
 
 
 def responses(workdir: Path, test: str) -> Values | None:
-    """What deepconv.responses has left in a run's directory."""
+    """What experiments.responses has left in a run's directory."""
     files = workdir / "responses.json", workdir / f"eval.{test}.json"
     if not all(file.exists() for file in files):
         return None
-    found, tested = (
-        runlog.read_json(file, dict, "step", *keys) for file, keys in zip(files, (["std"], []), strict=True)
-    )
+    found, tested = (read_json(file, dict, "step", *keys) for file, keys in zip(files, (["std"], []), strict=True))
     if found["step"] != tested["step"]:  # of the net before it was trained to the end
         return None
     std = [round(value, 4) for value in found["std"]]
     values = {"first": std[0], "last": std[-1], "median": statistics.median(std), "std": std}
-    return values | {"tested": results.environment(found)}
+    return values | {"tested": records.environment(found)}
 
 
 def draw(results: Mapping[str, Any]) -> Any:
@@ -57,6 +55,6 @@ TABLE = Table(
     ],
     measure=responses,
     draw=draw,
-    after=("deepconv.responses --run={run}",),
+    after=("experiments.responses --run={run}",),
     note="After BatchNorm, before the rectifier or the sum. The paper's numbers are read from the figure, within 0.03.",
 )

@@ -2,8 +2,8 @@
 
 import functools
 
-from deepconv.counts import multiply_adds, net
-from deepconv.tables import Row, Run, Table
+from experiments.counts import multiply_adds, net
+from experiments.entry import Row, Run, Table
 from experiments.resnet import SHORTCUT_A, SHORTCUT_B
 
 STAGES = {f"conv{number}_x": f"conv{number}" for number in (2, 3, 4, 5)}

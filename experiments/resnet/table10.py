@@ -1,6 +1,6 @@
 """Table 10: detection on the PASCAL VOC 2007 test set, by class."""
 
-from deepconv.tables import Row, Table
+from experiments.entry import Row, Table
 
 CLASSES = ("aero", "bike", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow")
 CLASSES += ("table", "dog", "horse", "mbike", "person", "plant", "sheep", "sofa", "train", "tv")

@@ -1,6 +1,6 @@
 """Table 11: detection on the PASCAL VOC 2012 test set, by class."""
 
-from deepconv.tables import Row, Table
+from experiments.entry import Row, Table
 from experiments.resnet.table10 import COLUMNS, SYSTEMS
 
 SERVER = "VOC12 test is on a test server"

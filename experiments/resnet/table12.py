@@ -1,6 +1,6 @@
 """Table 12: detection of ImageNet's 200 classes (DET)."""
 
-from deepconv.tables import QUOTED, Row, Table
+from experiments.entry import QUOTED, Row, Table
 
 SERVER = "DET test is on a test server"
 TABLE = Table(

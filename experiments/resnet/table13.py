@@ -1,6 +1,6 @@
 """Table 13: localisation on ImageNet, step by step."""
 
-from deepconv.tables import QUOTED, Row, Table
+from experiments.entry import QUOTED, Row, Table
 
 TABLE = Table(
     "Table 13. ImageNet validation, localisation",

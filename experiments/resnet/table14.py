@@ -1,6 +1,6 @@
 """Table 14: comparison with the state of the art in localisation on ImageNet."""
 
-from deepconv.tables import QUOTED, Row, Table
+from experiments.entry import QUOTED, Row, Table
 
 TABLE = Table(
     "Table 14. ImageNet localisation, comparison with others",

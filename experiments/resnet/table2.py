@@ -1,6 +1,6 @@
 """Table 2: plain and residual nets of 18 and 34 layers on ImageNet."""
 
-from deepconv.tables import Row, Table
+from experiments.entry import Row, Table
 from experiments.resnet import PLAIN, SHORTCUT_A, TEN_CROP
 
 TABLE = Table(

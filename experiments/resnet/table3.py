@@ -1,6 +1,6 @@
 """Table 3: single nets on ImageNet, tested with ten crops."""
 
-from deepconv.tables import ERRORS, QUOTED, Row, Table
+from experiments.entry import ERRORS, QUOTED, Row, Table
 from experiments.resnet import PLAIN, SHORTCUT_A, SHORTCUT_B, SHORTCUT_C, TEN_CROP
 from experiments.vgg import D_JITTERED
 

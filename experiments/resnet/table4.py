@@ -1,6 +1,6 @@
 """Table 4: single nets on ImageNet, tested fully convolutionally at five scales."""
 
-from deepconv.tables import ERRORS, QUOTED, Row, Table
+from experiments.entry import ERRORS, QUOTED, Row, Table
 from experiments.resnet import FIVE_SCALES, SHORTCUT_B, SHORTCUT_C
 
 TABLE = Table(

@@ -1,6 +1,6 @@
 """Table 5: several nets together on ImageNet's test set."""
 
-from deepconv.tables import QUOTED, Row, Table
+from experiments.entry import QUOTED, Row, Table
 
 SIX = "six models of different depths, only two of 152 layers, the others not named"
 TABLE = Table(

@@ -1,7 +1,7 @@
 """Table 6: classification error on the CIFAR-10 test set, all with data augmentation."""
 
-from deepconv.counts import parameters
-from deepconv.tables import QUOTED, Row, Table
+from experiments.counts import parameters
+from experiments.entry import QUOTED, Row, Table
 from experiments.resnet import CIFAR, FIVE_110
 
 TABLE = Table(

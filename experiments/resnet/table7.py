@@ -1,6 +1,6 @@
 """Table 7: the baseline Faster R-CNN on PASCAL VOC."""
 
-from deepconv.tables import Row, Table
+from experiments.entry import Row, Table
 
 SERVER = "VOC12 test is on a test server"
 TABLE = Table(

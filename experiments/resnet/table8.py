@@ -1,6 +1,6 @@
 """Table 8: the baseline Faster R-CNN on COCO."""
 
-from deepconv.tables import Row, Table
+from experiments.entry import Row, Table
 
 TABLE = Table(
     "Table 8. COCO validation, baseline Faster R-CNN: ResNet-101 detects better than VGG-16",

@@ -1,6 +1,6 @@
 """Table 9: what improves Faster R-CNN on COCO."""
 
-from deepconv.tables import Row, Table
+from experiments.entry import Row, Table
 
 SERVER = "COCO test-dev is on a test server"
 TABLE = Table(

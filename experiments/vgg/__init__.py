@@ -3,7 +3,7 @@
 Net A at random -> four convolutions and the last three layers of B, C, D, E at S=256 -> S=384 -> S from 256 to 512.
 """
 
-from deepconv.tables import Run
+from experiments.entry import Run
 
 FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 A = Run("vgg11")

@@ -1,6 +1,6 @@
 """Section 4: net B against the shallow net, each pair of whose 3x3 convolutions is one of 5x5."""
 
-from deepconv.tables import Row, Table
+from experiments.entry import Row, Table
 from experiments.vgg import SHALLOW, B
 
 TABLE = Table(

@@ -2,8 +2,8 @@
 
 import functools
 
-from deepconv.counts import net
-from deepconv.tables import Row, Run, Table
+from experiments.counts import net
+from experiments.entry import Row, Run, Table
 from experiments.vgg import A_LRN, A, B, C, D, E
 
 BLOCKS = [f"conv{number}" for number in (1, 2, 3, 4, 5)]

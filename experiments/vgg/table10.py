@@ -1,6 +1,6 @@
 """Table 10: comparison with the state of the art in ILSVRC localisation."""
 
-from deepconv.tables import QUOTED, WITHHELD, Row, Table
+from experiments.entry import QUOTED, WITHHELD, Row, Table
 
 TABLE = Table(
     "Table 10. ILSVRC localisation, comparison",

@@ -1,6 +1,6 @@
 """Table 11: the nets' features, not trained further, with a linear SVM on other data sets."""
 
-from deepconv.tables import QUOTED, Row, Table
+from experiments.entry import QUOTED, Row, Table
 
 TABLE = Table(
     "Table 11. Image classification on other data sets: features and a linear support vector machine",

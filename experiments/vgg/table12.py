@@ -1,6 +1,6 @@
 """Table 12: actions in still images of VOC-2012."""
 
-from deepconv.tables import QUOTED, Row, Table
+from experiments.entry import QUOTED, Row, Table
 
 TABLE = Table(
     "Table 12. VOC-2012, actions in still images",

@@ -1,7 +1,7 @@
 """Table 2: the number of parameters."""
 
-from deepconv.counts import parameters
-from deepconv.tables import Row, Table
+from experiments.counts import parameters
+from experiments.entry import Row, Table
 from experiments.vgg import A_LRN, A, B, C, D, E
 
 TABLE = Table(

@@ -1,6 +1,6 @@
 """Table 3: one net at one test scale."""
 
-from deepconv.tables import ERRORS, Row, Table
+from experiments.entry import ERRORS, Row, Table
 from experiments.vgg import A_LRN, C_384, C_JITTERED, D_384, D_JITTERED, E_384, E_JITTERED, READINGS, A, B, C, D, E
 
 AT_256, AT_384 = "dense_q256", "dense_q384"

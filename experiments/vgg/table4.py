@@ -1,6 +1,6 @@
 """Table 4: one net at three test scales."""
 
-from deepconv.tables import ERRORS, Row, Table
+from experiments.entry import ERRORS, Row, Table
 from experiments.vgg import (
     AROUND_256,
     AROUND_384,

@@ -1,6 +1,6 @@
 """Table 5: dense and multi-crop tests, and both together."""
 
-from deepconv.tables import ERRORS, Row, Table
+from experiments.entry import ERRORS, Row, Table
 from experiments.vgg import BOTH, D_JITTERED, DENSE, E_JITTERED, MULTI_CROP, READINGS
 
 TABLE = Table(

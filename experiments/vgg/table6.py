@@ -1,6 +1,6 @@
 """Table 6: means of several nets' probabilities."""
 
-from deepconv.tables import ERRORS, WITHHELD, Row, Table
+from experiments.entry import ERRORS, WITHHELD, Row, Table
 from experiments.vgg import (
     AROUND_256,
     AROUND_384,

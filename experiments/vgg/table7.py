@@ -1,6 +1,6 @@
 """Table 7: comparison with the state of the art in ILSVRC classification."""
 
-from deepconv.tables import ERRORS, QUOTED, WITHHELD, Row, Table
+from experiments.entry import ERRORS, QUOTED, WITHHELD, Row, Table
 from experiments.vgg import BOTH, D_JITTERED, E_JITTERED, READINGS
 from experiments.vgg.table6 import SUBMISSION
 

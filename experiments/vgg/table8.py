@@ -1,6 +1,6 @@
 """Table 8: localisation with the true class given."""
 
-from deepconv.tables import Row, Table
+from experiments.entry import Row, Table
 
 LOCALISATION = "localisation"
 TABLE = Table(

@@ -1,6 +1,6 @@
 """Table 9: localisation, the whole procedure."""
 
-from deepconv.tables import WITHHELD, Row, Table
+from experiments.entry import WITHHELD, Row, Table
 
 LOCALISATION = "localisation"
 TABLE = Table(

@@ -11,8 +11,13 @@ import signal
 import sys
 import warnings
 
-LIBRARIES = ("deepconv.batch_stats", "deepconv.curves", "deepconv.data.prepare", "deepconv.evaluate")
-LIBRARIES += ("deepconv.preemption", "deepconv.train", "matplotlib.pyplot", "PIL.Image", "rich.progress")
+LIBRARIES = (
+    "deepconv.evaluation.batch_stats",
+    "deepconv.run.curves",
+    "deepconv.data.prepare",
+    "deepconv.evaluation.run",
+)
+LIBRARIES += ("deepconv.run.preemption", "deepconv.train", "matplotlib.pyplot", "PIL.Image", "rich.progress")
 
 
 def serve() -> None:

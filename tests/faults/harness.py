@@ -54,7 +54,10 @@ train.jit_step = jit_step
 """
 AT_CALL = """
 import os, pathlib, shutil, signal, subprocess, time
-from deepconv import batch_stats, checkpoint, curves, evaluate, train
+from deepconv import task, train
+from deepconv.evaluation import batch_stats
+from deepconv.evaluation import run as evaluate
+from deepconv.run import checkpoint, curves
 
 def faulty(*arguments, original={module}.{function}, calls=[], **keywords):
     calls.append(0)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepconv import checkpoint, train
-from deepconv import config as config_lib
+from deepconv import task as task_lib
+from deepconv import train
+from deepconv.config import recipes
+from deepconv.run import checkpoint
 from faults.harness import CHANGES, QUICK, RECIPE, RUN, assert_same, at_step, copy, outcome, send
 
 FLIPS = 100
@@ -27,7 +29,7 @@ def stopped(shell, tmp_path_factory):
 @pytest.fixture(scope="module")
 def restore(stopped):
     """Restores the newest whole checkpoint of a directory: the bits that come back, and what is said."""
-    like = train.initial_state(train.prepare(config_lib.load(RECIPE, CHANGES, smoke=True), None))()
+    like = train.initial_state(task_lib.prepare(recipes.load(RECIPE, CHANGES, smoke=True), None))()
 
     def restore(workdir):
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -181,7 +183,7 @@ def test_arrays(shell, tested, tally, tmp_path, name):
                 answer = shell.run(arguments, tmp_path)
             else:
                 files = ["run/probs.center.npy", "whole/probs.center.npy"]
-                answer = shell.run(files, tmp_path, module="deepconv.ensemble")
+                answer = shell.run(files, tmp_path, module="deepconv.evaluation.ensemble")
             if answer.ends(0, 1, 2).code:
                 answer.says(name)
             else:

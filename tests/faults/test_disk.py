@@ -17,7 +17,7 @@ with open("full/filler", "ab", buffering=0) as filler:
 """
 # What cannot be written once the disk is full
 FULL = {
-    "config.json": at_call("train.prepare", FILL),
+    "config.json": at_call("task.prepare", FILL),
     "metrics": at_step(2, FILL),
     "a checkpoint": at_step(9, FILL),
     "the checkpoint of a stop": at_step(14, f"{FILL}\n{send('SIGTERM')}"),

@@ -175,7 +175,7 @@ def test_pickles(shell, tested, photos, tally, tmp_path):
             run = copy(tested, tmp_path / "run")
             np.save(run / name, evil, allow_pickle=True)
             files = ["run/probs.center.npy", f"{tested}/probs.center.npy"]
-            shell.run(files, tmp_path, module="deepconv.ensemble").ends(1, 2).says(name)
+            shell.run(files, tmp_path, module="deepconv.evaluation.ensemble").ends(1, 2).says(name)
     with tally.attempt("nothing was unpickled"):
         assert not marker.exists()
 

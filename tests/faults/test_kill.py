@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from deepconv import checkpoint
+from deepconv.run import checkpoint
 from faults.harness import RUN, assert_same, newest, outcome, reached
 
 LONG = [*RUN, "--config.total_steps=200", "--config.optimizer.drop_at_steps=100,150"]

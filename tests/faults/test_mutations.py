@@ -10,8 +10,9 @@ import pytest
 from conftest import CONFIGS
 from ml_collections import ConfigDict
 
-from deepconv import config as config_lib
-from deepconv import train, weights
+from deepconv import state as state_lib
+from deepconv import task as task_lib
+from deepconv.config import recipes
 from faults.harness import SEED
 
 MUTATIONS, COMMANDS = 200, 24
@@ -74,7 +75,7 @@ def mutation(rng, names):
 @pytest.fixture
 def quick_shapes(monkeypatch):
     """Nets are built in the abstract once each: most mutations leave the model alone."""
-    monkeypatch.setattr(weights, "shapes_of", functools.cache(weights.shapes_of))
+    monkeypatch.setattr(state_lib, "shapes_of", functools.cache(state_lib.shapes_of))
 
 
 def hang(number, frame):
@@ -85,7 +86,7 @@ def hang(number, frame):
 def test_recipe(quick_shapes, tally, tmp_path, recipe):
     """200 random mutations of every shipped recipe: a field is removed, or of another type or size"""
     rng = random.Random(f"{SEED} {recipe.stem}")
-    names = fields(config_lib.load(recipe))
+    names = fields(recipes.load(recipe))
     shutil.copytree(recipe.parent, tmp_path / "configs")  # a recipe may import those beside it
     before = signal.signal(signal.SIGALRM, hang)
     for number in range(MUTATIONS):
@@ -97,7 +98,7 @@ def test_recipe(quick_shapes, tally, tmp_path, recipe):
                 path.write_text(MUTANT.format(base=recipe.stem, field=field, value=value))
             signal.alarm(60)
             try:
-                train.prepare(config_lib.load(path, changes, smoke=True), None)
+                task_lib.prepare(recipes.load(path, changes, smoke=True), None)
             except (ValueError, OSError) as error:
                 lines = str(error).splitlines()
                 assert lines and all(line.isprintable() and 0 < len(line) < 1000 for line in lines), repr(str(error))
@@ -110,7 +111,7 @@ def test_recipe(quick_shapes, tally, tmp_path, recipe):
 def test_command(shell, tally, tmp_path, name):
     """24 random mutations of quickstart and resnet_cifar by the command: it runs, or is refused with exit code 2"""
     shutil.copytree(CONFIGS[0].parent, tmp_path / "configs")
-    names, rng = fields(config_lib.load(tmp_path / "configs" / f"{name}.py")), random.Random(f"{SEED} {name} command")
+    names, rng = fields(recipes.load(tmp_path / "configs" / f"{name}.py")), random.Random(f"{SEED} {name} command")
     for number in range(COMMANDS):
         field, value, _ = mutation(rng, names)
         with tally.attempt(f"{name}, {number}: {field}={value!r:.50}"):

@@ -7,7 +7,7 @@ import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 
-from deepconv import checkpoint
+from deepconv.run import checkpoint
 from faults.harness import QUICK, RUN, all_finite, assert_same, at_step, copy, newest, read_checkpoint
 
 WEIGHTS = """
@@ -26,12 +26,12 @@ augment.for_training = for_training
 """
 GRADIENT = """
 import jax
-from deepconv import metrics
+from deepconv import objective
 
-def cross_entropy(logits, labels, original=metrics.cross_entropy):
+def cross_entropy(logits, labels, original=objective.cross_entropy):
     return original(logits, labels) + jax.numpy.sqrt(0 * logits).sum()  # 0, whose gradient is not finite
 
-metrics.cross_entropy = cross_entropy
+objective.cross_entropy = cross_entropy
 """
 PLACES = {
     "images of step 14": IMAGES,

@@ -89,6 +89,14 @@ def test_wheel(shell, wanted, tally, tmp_path):
         elsewhere.mkdir()
         shell.run_fresh(ARGUMENTS, elsewhere, PYTHONPATH=str(target)).ends(0)
         assert_same(elsewhere / "run", wanted)
-    for module in ("benchmark", "curves", "ensemble", "evaluate", "predict", "weights", "data.prepare", "main"):
+    for module in (
+        "benchmark.__main__",
+        "cli",
+        "data.prepare.__main__",
+        "evaluation.run",
+        "predict",
+        "weights.__main__",
+        "main",
+    ):
         with tally.attempt(f"{module} is in it"):
             assert (target / "deepconv" / f"{module.replace('.', '/')}.py").exists()

@@ -1,0 +1,1 @@
+"""How fast training, input and tests are here."""

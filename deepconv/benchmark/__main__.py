@@ -1,0 +1,55 @@
+"""How fast a recipe runs here: python -m deepconv.benchmark --config=configs/resnet_cifar.py --data_dir=DIR
+
+Four measurements: start to first step, the input pipeline alone, the step alone, and both together as in training.
+
+    python -m deepconv.benchmark --input --config=configs/resnet50.py --data_dir=DIR
+
+measures the input pipeline only, beside what it could reach at best and, where torch is installed, beside torch's
+DataLoader with Pillow doing the same work; the three take turns.
+
+    python -m deepconv.benchmark --dense=256 --config=configs/resnet50.py --smoke --config.data.image_size=224
+
+measures dense tests of images of many shapes with that shorter side, beside central crops, as parts of their pixels.
+"""
+
+import time
+
+from deepconv.run import preemption
+
+START = time.perf_counter()  # before the imports, which are part of what a user waits for
+if __name__ == "__main__":
+    preemption.install()
+
+from absl import flags
+
+from deepconv import cli
+from deepconv import task as task_lib
+from deepconv.benchmark.dense import show_dense
+from deepconv.benchmark.input import show_input
+from deepconv.benchmark.step import show_training
+
+_INPUT = flags.DEFINE_bool("input", False, "Measure the input pipeline only, beside others.")
+_DENSE = flags.DEFINE_integer("dense", None, "Measure dense tests at this scale only, beside central crops.")
+_STEPS = flags.DEFINE_integer("steps", 30, "Steps a measurement; the first five are not counted.", lower_bound=10)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print."""
+    try:
+        config, _ = cli.load_config(arguments)
+        evals = [f"dense_q{_DENSE.value}"] if _DENSE.value else ["center"]  # raises where the net has no dense form
+        task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, evals)
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+    try:
+        if _INPUT.value:
+            return show_input(task, _STEPS.value)
+        return (
+            show_dense(task, _DENSE.value, _STEPS.value) if _DENSE.value else show_training(task, _STEPS.value, START)
+        )
+    except OSError as error:  # such as an image that cannot be decoded
+        return cli.refuse(str(error))
+
+
+if __name__ == "__main__":
+    cli.run(main)

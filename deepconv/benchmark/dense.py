@@ -1,0 +1,49 @@
+"""Dense tests beside central crops."""
+
+import functools
+import itertools
+import statistics
+import time
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from deepconv import distributed, train
+from deepconv import task as task_lib
+from deepconv.evaluation import protocols
+from deepconv.evaluation import run as evaluate
+from deepconv.evaluation.dense import bucket, room, together
+
+
+def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
+    """Seconds for the pixels of a central crop, in crops and in whole images of some shapes, in turns; medians."""
+    size, scale, rng = task.config.data.image_size, scale, np.random.default_rng(0)
+    net = task_lib.net_for(task, train.statistics_for(task, task.train_source.open()))
+    state = train.initial_state(task)()
+    crops = evaluate.jit(net, protocols.Protocol("center", "center", None, posteriors=False, precise=False))
+    dense = evaluate.jit(net, protocols.Protocol("dense", "dense", scale, posteriors=False, precise=False))
+    batch = distributed.put_batch(
+        {"image": rng.integers(0, 256, (net.batch_size, 1, size, size, 3), np.uint8)}, net.mesh
+    )
+    ways, parts = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
+    for ratio in (1, 1.01, 4 / 3, 1.5, 1.78):
+        shape = scale, round(scale * ratio)
+        images = [(0, 0, rng.integers(0, 256, (*shape, 3), np.uint8))] * room(net, bucket(*shape))
+        _, _, whole = together(images, bucket(*shape), len(images))
+        name = f"{len(images)} x [{shape[0]}, {shape[1]}]"
+        ways[name] = functools.partial(dense, state, distributed.put_batch(whole, net.mesh))
+        parts[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images
+    seconds = {name: [] for name in ways}
+    for turn, (name, way) in itertools.product(range(steps // 5 + 1), ways.items()):
+        start = time.perf_counter()
+        jax.block_until_ready(way())
+        if turn:  # the first compiles
+            seconds[name].append((time.perf_counter() - start) / parts[name])
+    best = statistics.median(seconds["central crops"])
+    table = Table("", "ms for the pixels of a crop", "times central crops")
+    for name, values in seconds.items():
+        table.add_row(name, f"{1000 * statistics.median(values):.1f}", f"{statistics.median(values) / best:.2f}")
+    Console().print(table)
+    return 0

@@ -1,0 +1,90 @@
+"""The input pipeline beside others."""
+
+import io
+import itertools
+import random
+import statistics
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from deepconv import task as task_lib
+from deepconv.benchmark.timing import timed
+from deepconv.data import decode, pipeline
+from deepconv.data.sources.source import Arrays, Records
+from deepconv.run.directory import environment
+
+
+def host_batches(task: task_lib.Task, data: Arrays | Records) -> Iterator[pipeline.Batch]:
+    """The input pipeline of training, without the transfer to the devices."""
+    settings = dict(batch_size=task.config.batch_size, seed=0, geometry=task.geometry, workers=task.workers)
+    return pipeline.train_batches(data, task.train_source.examples, **settings)
+
+
+class ByPillow:
+    """The work of the pipeline as a data set for torch: Pillow decodes, the whole image is rescaled, then cut."""
+
+    def __init__(self, records: Records, examples: int, geometry: decode.Geometry) -> None:
+        self.records, self.examples, self.geometry = records, examples, geometry
+
+    def __len__(self) -> int:
+        return self.examples
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        record, size = self.records([index])[0], self.geometry.size
+        image = Image.open(io.BytesIO(record.data)).convert("RGB")
+        scale = random.randint(*self.geometry.scale) / min(image.size)
+        width, height = round(scale * image.width), round(scale * image.height)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        top, left = random.randint(0, height - size), random.randint(0, width - size)
+        return np.array(image.crop((left, top, left + size, top + size))), record.label
+
+
+def show_input(task: task_lib.Task, steps: int) -> int:
+    """Images a second of the pipeline and of others, in turns; medians."""
+    data, geometry, batch_size = task.train_source.open(), task.geometry, task.config.batch_size
+    examples, encoded = task.train_source.examples, geometry is not None
+    threads = task.workers or pipeline.THREADS
+    mine = host_batches(task, data)
+    in_memory = not encoded and isinstance(data.images, np.ndarray)
+    helpers = f"{task.workers} processes" if task.workers else "one thread" if in_memory else f"{threads} threads"
+    ours = f"deepconv, {helpers}"
+    ways: dict[str, Callable[[], object]] = {ours: lambda: next(mine)}
+    if encoded:
+        sample = [record.data for record in data(range(min(examples, batch_size)))]
+        rng = np.random.default_rng(0)
+        ways["decode + rescale, one core"] = lambda: [
+            decode.view(decode.decode(image), geometry, rng)
+            for image in itertools.islice(itertools.cycle(sample), batch_size)
+        ]
+        try:
+            from torch.utils.data import DataLoader, RandomSampler
+        except ImportError:
+            print("torch is not installed (pip install -e '.[parity]'), so there is no comparison with its DataLoader")
+        else:
+            images = ByPillow(data, examples, geometry)
+            endless = RandomSampler(images, replacement=True, num_samples=2**40)
+            options = dict(batch_size=batch_size, num_workers=threads, multiprocessing_context="spawn")
+            with warnings.catch_warnings(action="ignore"):  # it thinks that a worker a core is enough
+                theirs = iter(DataLoader(images, sampler=endless, **options))
+            ways[f"torch DataLoader + Pillow, {threads} processes"] = lambda: next(theirs)
+    rates = {name: [] for name in ways}
+    for _ in range(5):
+        for name, take in ways.items():
+            for _ in range(4 * threads):  # what was fetched ahead, and the others' fetching
+                take()
+            seconds = timed(take, steps)
+            rates[name].append(batch_size * len(seconds) / sum(seconds))
+    theirs = None  # its processes end, while there is still an interpreter
+    here = environment()
+    print(f"{task.train_source.name} {task.train_source.split}, batches of {batch_size}, {here['cpus']} CPU cores")
+    table = Table("", "images/s", "deepconv has ... times that")
+    best = statistics.median(rates[ours])
+    for name, values in rates.items():
+        table.add_row(name, f"{statistics.median(values):,.0f}", f"{best / statistics.median(values):.2f}")
+    Console().print(table)
+    return 0

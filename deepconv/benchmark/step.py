@@ -1,0 +1,47 @@
+"""Training steps beside the same steps without input."""
+
+import time
+
+import jax
+
+from deepconv import task as task_lib
+from deepconv import train
+from deepconv.benchmark.input import host_batches
+from deepconv.benchmark.timing import show, timed
+from deepconv.data.sources.source import Arrays
+
+
+def show_training(task: task_lib.Task, steps: int, start: float) -> int:
+    """Start to first step, the input pipeline alone, the step alone, and both together.
+
+    start is the reading of time.perf_counter when the process began.
+    """
+    data = task.train_source.open()
+    step_fn = train.jit_step(task, train.statistics_for(task, data))
+    state = train.initial_state(task)()
+    loader = train.batches(task, data, 0)
+    state, metrics = step_fn(state, next(loader))
+    jax.block_until_ready(metrics)
+    to_first_step = time.perf_counter() - start
+
+    host = host_batches(task, data)
+    input_times = timed(lambda: next(host), (10 if isinstance(data, Arrays) else 1) * steps)
+
+    waits, batch = [], next(loader)
+
+    def step() -> None:
+        nonlocal state
+        state, metrics = step_fn(state, batch)
+        jax.block_until_ready(metrics)
+
+    def wait_and_step() -> None:
+        nonlocal batch
+        before = time.perf_counter()
+        batch = next(loader)
+        waits.append(time.perf_counter() - before)
+        step()
+
+    step_times = timed(step, steps)
+    loop_times = timed(wait_and_step, steps)
+    show(task.config.batch_size, to_first_step, input_times, step_times, loop_times, waits[5:])
+    return 0

@@ -1,0 +1,1 @@
+"""Recipes: their fields, their durations, and how they are changed."""

@@ -1,0 +1,211 @@
+"""The fields of recipes, and which values can work."""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from deepconv.config.durations import steps, unit_of
+from deepconv.config.mistakes import raise_all
+
+# The fields that every recipe has, by part; "" is the recipe itself
+EVERY_RECIPE = {
+    "": ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer"),
+    "model": ("name",),
+    "data": ("name", "train_split", "eval_split", "image_size", "mean", "augment"),
+    "optimizer": ("learning_rate", "drop_factor", "momentum", "weight_decay"),
+}
+STEPS = (int, 1, 2**31 - 1)  # a step is an int32
+EPOCHS = (float, 1, 1e6)
+SIDE = (int, 1, 8192)  # pixels; larger images are not decoded
+RATE = (float, 0, 1e6)  # far above what trains, far below the largest float32
+# What the optimiser has, and its biases and each of its layers may have of their own
+SCHEDULE = {
+    "learning_rate": RATE,
+    "weight_decay": RATE,
+    "drop_at_steps": STEPS,
+    "drop_at_epochs": (float, 0, 1e6),
+}
+FREEZE = {"freeze_at_steps": (int, 0, 2**31 - 1), "freeze_at_epochs": (float, 0, 1e6)}
+# The type of each field or, of those in TUPLES, of each of its values, and the lowest and highest value of a number.
+# Limits without a reason beside them are far from what the papers have and from what a machine can do.
+FIELDS = {
+    "": {
+        "schema": (int, 1, 10_000),  # `complete` refuses those that are not known
+        "seed": (int, 0, 2**63 - 1),
+        "batch_size": (int, 1, 2**20),
+        "total_steps": STEPS,
+        "total_epochs": EPOCHS,
+        "eval_every_steps": STEPS,
+        "eval_every_epochs": EPOCHS,
+        "log_every_steps": STEPS,
+        "checkpoint_every_steps": STEPS,
+        "model": (ConfigDict,),
+        "data": (ConfigDict,),
+        "optimizer": (ConfigDict,),
+    },
+    "model": dict.fromkeys(
+        ("name", "variant", "activation", "without", "configuration", "initialization", "shortcut", "stride_on")
+        + ("pool1", "dtype"),
+        (str,),
+    )
+    | dict.fromkeys(
+        ("half", "grouped", "communication", "overlapping_pooling", "lrn", "lrn_in_towers", "conv6", "residual"),
+        (bool,),
+    )
+    | {
+        "depth": (int, 1, 10_000),  # the paper's deepest has 1202
+        "bn_group": (int, 0, 2**20),
+        "dropout": (float, 0, 0.99),  # of 1, nothing would be left
+        "lrn_k": (float, 1e-6, 1e6),  # of 0, black pixels would be divided by 0
+        "lrn_alpha": RATE,
+    },
+    "data": dict.fromkeys(
+        ("name", "train_split", "eval_split", "mean", "augment", "lighting", "on_corrupt"),
+        (str,),
+    )
+    | {
+        "std": (str,),
+        "image_size": SIDE,
+        "train_scale": SIDE,
+        "test_scale": SIDE,
+        "central_square": (bool,),
+        "lighting_until_steps": STEPS,
+        "lighting_until_epochs": (float, 0, 1e6),
+    },
+    "optimizer": SCHEDULE
+    | {
+        "drop_factor": (float, 1e-6, 1),
+        "momentum": (float, 0, 0.99999),  # of 1, no step would ever be forgotten
+        "warm_up_at_depth": (int, 0, 10_000),
+        "warm_up_learning_rate": RATE,
+        "warm_up_until_error": (float, 0, 100),
+        "bias": (ConfigDict,),
+        "layers": (ConfigDict,),
+    },
+}
+DROPS = {"drop_at_steps", "drop_at_epochs"}
+FREEZES = {*FREEZE}
+TUPLES = {"train_scale", *DROPS}
+KINDS = {bool: "True or False", str: "text", ConfigDict: "a ConfigDict"}
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Raises ValueError with a line for each field that is missing or unknown, or has a value that cannot work."""
+    check_parts(config)
+    wrong: list[str] = []
+    for part, fields in FIELDS.items():
+        wrong += _wrong_values(f"config.{part}".rstrip("."), config[part] if part else config, fields)
+    raise_all(wrong)
+    for what in ("total", "eval_every"):
+        unit_of(config, what)
+    if config.model.get("dtype", "float32") not in ("float32", "bfloat16"):
+        raise ValueError(f"config.model.dtype={config.model.dtype!r}; choose float32 or bfloat16")
+    _check_optimizer(config.optimizer)
+
+
+def check_together(config: ConfigDict, examples: int, devices: int) -> None:
+    """Raises ValueError for values that cannot work together, or not with this data set or these devices."""
+    batch_size = config.batch_size
+    if batch_size > examples:
+        raise ValueError(
+            f"config.batch_size={batch_size} is more than the {examples} training examples; take {examples} at most"
+        )
+    if batch_size % devices:
+        raise ValueError(
+            f"config.batch_size={batch_size} cannot be divided among {devices} devices; take a multiple of {devices}"
+        )
+    group = config.model.get("bn_group", 0)
+    if group < 0 or (group and batch_size % group):
+        raise ValueError(
+            f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the batch"
+        )
+    total, last = unit_of(config, "total"), steps(config, "total", examples, batch_size)
+    if last > STEPS[2]:
+        raise ValueError(f"config.{total}={config[total]} are {last} steps; at most {STEPS[2]} can be counted")
+    for field in {"lighting_until_steps", "lighting_until_epochs"} & {*config.data}:
+        if not 0 < steps(config.data, "lighting_until", examples, batch_size) <= last:
+            raise ValueError(
+                f"config.data.{field}={config.data[field]} is not between the start and the end "
+                f"(config.{total}={config[total]})"
+            )
+    for name, node in schedules(config.optimizer):
+        for field in DROPS & {*node}:
+            drops = steps(node, "drop_at", examples, batch_size)
+            if sorted({*drops} - {0}) != list(drops):
+                raise ValueError(f"{name}.{field}={node[field]} is at steps {drops}, has to rise from 1 or more")
+            if late := [drop for drop in drops if drop >= last]:
+                raise ValueError(
+                    f"{name}.{field}={node[field]}: a drop comes at step {late[0]}, not before the end at step {last} "
+                    f"(config.{total}={config[total]}); change both, as in '--{name}.{field}=()'"
+                )
+        for field in FREEZES & {*node}:
+            if steps(node, "freeze_at", examples, batch_size) >= last:
+                raise ValueError(f"{name}.{field}={node[field]} is not before the end (config.{total}={config[total]})")
+
+
+def schedules(optimizer: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+    """The nodes that may have learning rates, drops and decay of their own, with their names for messages."""
+    yield "config.optimizer", optimizer
+    if "bias" in optimizer:
+        yield "config.optimizer.bias", optimizer.bias
+    for layer, node in optimizer.get("layers", {}).items():
+        yield f"config.optimizer.layers.{layer}", node
+
+
+def check_parts(config: ConfigDict | dict[str, Any]) -> None:
+    """Raises ValueError for a part or a field that every recipe has, and this one has not."""
+    for part, fields in EVERY_RECIPE.items():
+        node = config[part] if part else config
+        if not isinstance(node, ConfigDict | dict):
+            raise ValueError(
+                f"config.{part}={node!r}, has to be a ConfigDict; see configs/resnet_cifar.py for its fields"
+            )
+        for field in fields:
+            if field not in node:
+                name = f"{part}.{field}".lstrip(".")
+                raise ValueError(f"config.{name} is missing; every recipe has {', '.join(fields)} there")
+
+
+def _wrong_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
+    """A line for each value of a part of a config that does not fit its row of FIELDS."""
+    for field, value in node.items():
+        if field not in fields:
+            near = "".join(f"; did you mean {known}?" for known in difflib.get_close_matches(field, fields, 1))
+            yield f"{name}.{field} is not a field of any recipe{near or f': {sorted(fields)}'}"
+            continue
+        kind, *limits = fields[field]
+        values = value if field in TUPLES else (value,)
+        if not isinstance(values, tuple) or not all(_fits(each, kind, *limits) for each in values):
+            number = "whole number" if kind is int else "number"
+            wanted = KINDS.get(kind) or f"a {number} from {limits[0]} to {limits[1]}"
+            if field in TUPLES:
+                wanted = f"numbers such as 32000,48000, each {wanted}"
+            yield f"{name}.{field}={value!r}, has to be {wanted}"
+
+
+def _fits(value: Any, kind: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    if kind in (int, float):  # True and False are numbers for isinstance
+        return type(value) in (int, kind) and low <= value <= high
+    return isinstance(value, kind)
+
+
+def _check_optimizer(optimizer: ConfigDict) -> None:
+    unit_of(optimizer, "drop_at")
+    if "warm_up_at_depth" in optimizer and "warm_up_learning_rate" not in optimizer:
+        raise ValueError("config.optimizer.warm_up_learning_rate is missing, and there is warm_up_at_depth")
+    for layer, node in optimizer.get("layers", {}).items():
+        if not isinstance(node, ConfigDict):
+            raise ValueError(f"config.optimizer.layers.{layer}={node!r}, has to be a ConfigDict")
+    for name, node in schedules(optimizer):
+        if node is not optimizer:
+            raise_all([*_wrong_values(name, node, SCHEDULE | (FREEZE if ".layers." in name else {}))])
+        for what in ("drop_at", "freeze_at"):
+            if {f"{what}_steps", f"{what}_epochs"} & {*node}:
+                unit_of(node, what)
+        for field in DROPS & {*node}:
+            drops = node[field]
+            if sorted(set(drops)) != list(drops) or any(drop <= 0 for drop in drops):
+                raise ValueError(f"{name}.{field}={drops}, has to rise, from above 0")

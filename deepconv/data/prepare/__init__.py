@@ -1,0 +1,1 @@
+"""From official archives and folders to data sets on disk."""

@@ -1,0 +1,79 @@
+"""Official archives -> TFDS's files, without TensorFlow; packed images; statistics.
+
+    python -m deepconv.data.prepare imagenet2012 --archives=DIR --data_dir=DIR
+    python -m deepconv.data.prepare cifar10 --archives=DIR --data_dir=DIR
+    python -m deepconv.data.prepare pack NAME --data_dir=DIR --split=train,validation --format=uint8
+    python -m deepconv.data.prepare statistics NAME --data_dir=DIR --split=train
+
+imagenet2012 wants ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in --archives; cifar10 wants
+cifar-10-binary.tar.gz or cifar-10-python.tar.gz. What they make is what `tfds.data_source` reads, in TFDS's order.
+pack and statistics take any data set that training takes. pack makes the shorter side --size and keeps the central
+square: as uint8 in one file that is read in place (ImageNet: 252 GB), or as jpeg in TFDS's files (about 37 GB).
+statistics also writes the SHA-256 sums of a folder's files to SHA256SUMS.<split>.txt, for `sha256sum -c` and
+main's --verify_data.
+The same command goes on where it was stopped.
+"""
+
+if __name__ == "__main__":
+    from deepconv.run import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
+from absl import flags
+
+from deepconv import cli
+from deepconv.data.prepare.cifar10 import cifar10
+from deepconv.data.prepare.image_statistics import compute_statistics
+from deepconv.data.prepare.imagenet import imagenet2012
+from deepconv.data.prepare.pack import pack
+from deepconv.data.sources.source import data_root
+from deepconv.run.directory import expanded
+
+
+def define_flags() -> None:
+    """The flags of this command alone; --data_dir comes from cli."""
+    flags.DEFINE_string("archives", None, "imagenet2012, cifar10: where the official archives are.")
+    flags.DEFINE_list("split", ["train"], "pack, statistics: splits, such as train,validation.")
+    flags.DEFINE_integer("size", 256, "pack, statistics: side of the central squares in pixels.", lower_bound=1)
+    flags.DEFINE_enum("format", "uint8", ["uint8", "jpeg"], "pack: as pixels, or as JPEG of quality 90.")
+    flags.DEFINE_enum(
+        "on_corrupt",
+        "fail",
+        ["fail", "replace"],
+        "pack, statistics: stop at an image that is damaged, or take the next.",
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """One of the four commands."""
+    given, command, names = flags.FLAGS, " ".join(arguments[1:2]), arguments[2:]
+    replace = given["on_corrupt"].value == "replace"
+    try:
+        data_dir = data_root(cli.DATA_DIR.value)
+        if command in ("imagenet2012", "cifar10") and not names:
+            if not given["archives"].present:
+                raise ValueError(
+                    f"{command} needs --archives=DIR, and --data_dir=DIR for another place than {data_dir}"
+                )
+            make = imagenet2012 if command == "imagenet2012" else cifar10
+            results = [make(expanded(given["archives"].value), data_dir)]
+        elif command == "pack" and len(names) == 1:
+            if not given["split"].present:
+                raise ValueError("pack needs all splits that are wanted, such as --split=train,validation")
+            results = [
+                pack(names[0], data_dir, given["split"].value, given["size"].value, given["format"].value, replace)
+            ]
+        elif command == "statistics" and len(names) == 1:
+            size, splits = given["size"].value, given["split"].value
+            results = [compute_statistics(names[0], data_dir, split, size, replace) for split in splits]
+        else:
+            raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2 if isinstance(error, ValueError | FileNotFoundError) else 1)
+    print("\n".join(f"{result} is whole" for result in results))
+    return 0
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,147 @@
+"""Pack a data set: every image as a square of one size."""
+
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from deepconv.data import decode, pipeline, sources
+from deepconv.data.prepare import tfds_writer
+from deepconv.data.sources.source import Arrays, DataError, Records, Source
+from deepconv.run import log as runlog
+from deepconv.run.directory import read_json
+
+BATCH = 100  # images between two looks at the clock
+
+
+def pack(
+    name: str,
+    data_dir: Path,
+    splits: Sequence[str],
+    size: int,
+    kind: str,
+    replace: bool = False,
+) -> Path:
+    """Central squares of size x size of any data set -> DIR/NAME-SIZE-KIND, as "uint8" or as "jpeg" of quality 90.
+
+    An image that cannot be decoded raises DataError, or is replaced by the next, and listed in corrupt.txt.
+    """
+    packed = f"{name.replace('/', '-')}-{size}-{kind}"
+    whole = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
+    target = whole
+    if whole.exists():
+        if not (splits := [split for split in splits if not _is_packed(packed, split, data_dir, size)]):
+            return whole
+        if kind == "jpeg":
+            raise ValueError(
+                f"{whole} was packed without {splits[0]!r}, and TFDS's files cannot be added to; remove it, and give "
+                f"all splits at once, such as --split=train,{splits[0]}"
+            )
+        target = whole.with_name(f"{packed}+{'+'.join(splits)}")
+    if parts := [split for split in splits if "[" in split]:
+        raise ValueError(f"--split={parts[0]}: whole splits are packed; training can take a part of one")
+    found = {split: sources.find(name, split, str(data_dir), size, (size, size)) for split in splits}
+    for source in found.values():
+        check_size(source, size)
+    if not target.exists():
+        with tfds_writer.building(target, {split: source.fingerprint for split, source in found.items()}) as folder:
+            report = runlog.corrupt_list(folder / "corrupt.txt") if replace else None
+            (_pack_jpeg if kind == "jpeg" else _pack_uint8)(folder, target, found, size, report)
+    if target != whole:
+        _add(target, whole, "+".join(splits))
+    return whole
+
+
+def _is_packed(packed: str, split: str, data_dir: Path, size: int) -> bool:
+    try:
+        sources.find(packed, split, str(data_dir), size)
+    except ValueError:  # no such split
+        return False
+    return True
+
+
+def _add(added: Path, whole: Path, splits: str) -> None:
+    """Moves packed splits to those that were packed before; goes on where it was stopped."""
+    old, new = (read_json(folder / "packed.json", dict, "classes")["classes"] for folder in (whole, added))
+    if old != new:
+        raise DataError(f"{added} has {len(new)} classes, not the {len(old)} of {whole}; remove one of them")
+    for file in [*added.glob("*.npy"), *added.glob("corrupt.txt")]:
+        file.replace(whole / (file.name if file.suffix == ".npy" else f"corrupt.{splits}.txt"))
+    (added / "packed.json").replace(whole / f"packed.{splits}.json")  # last: now they are found
+    added.rmdir()
+
+
+def check_size(source: Source, size: int) -> None:
+    """Raises ValueError for a size that is not that of the source's images."""
+    if source.size and source.size != (size, size):
+        height, width = source.size
+        raise ValueError(
+            f"the images of {source.name} have {height} x {width} pixels; they can be used with that as --size"
+        )
+
+
+def squares(
+    source: Source,
+    data: Arrays | Records,
+    size: int,
+    report: pipeline.Report | None,
+    first: int = 0,
+) -> Iterator[pipeline.Batch]:
+    """Central squares of a source's images, uint8 [N, size, size, 3], in batches."""
+    geometry = None if source.size else decode.central_square(size)
+    return pipeline.ordered_batches(data, source.examples, BATCH, geometry, first, report)
+
+
+def _pack_jpeg(
+    folder: Path, target: Path, found: Mapping[str, Source], size: int, report: pipeline.Report | None
+) -> None:
+    import tensorflow_datasets as tfds
+
+    def split_of(source: Source) -> tfds_writer.Split:
+        def examples_from(first: int) -> Iterator[tfds_writer.Example]:
+            for batch in squares(source, source.open(), size, report, first):
+                for image, label in zip(batch["image"], batch["label"], strict=True):
+                    yield {"image": decode.as_jpeg(image, quality=90), "label": int(label)}
+
+        return tfds_writer.Split(source.examples, source.examples * size**2 * 29_000 // 256**2, examples_from)
+
+    classes = next(iter(found.values())).classes
+    features = {"image": tfds.features.Image(encoding_format="jpeg"), "label": tfds.features.ClassLabel(names=classes)}
+    tfds_writer.write_tfds(folder, target, features, {split: split_of(source) for split, source in found.items()})
+
+
+def _pack_uint8(
+    folder: Path, target: Path, found: Mapping[str, Source], size: int, report: pipeline.Report | None
+) -> None:
+    tfds_writer.need_space(folder, sum(source.examples for source in found.values()) * size * size * 3)
+    for split, source in found.items():
+        images = _open_rows(folder / f"{split}.images.npy", "|u1", (source.examples, size, size, 3))
+        labels = _open_rows(folder / f"{split}.labels.npy", "<i4", (source.examples,))
+        done = min((file.tell() - header) // row for file, header, row in (images, labels))
+        for file, header, row in (images, labels):
+            file.truncate(header + done * row)  # a kill may have cut an image in two
+        with images[0], labels[0], tfds_writer.progress(f"{target.name} {split}", source.examples, done) as show:
+            for batch in squares(source, source.open(), size, report, done):
+                images[0].write(batch["image"].tobytes())
+                labels[0].write(batch["label"].astype("<i4").tobytes())
+                done += len(batch["label"])
+                show(done)
+    info = {"size": size, "splits": {split: source.examples for split, source in found.items()}}
+    info |= {"classes": next(iter(found.values())).classes}
+    info |= {"of": {split: source.fingerprint for split, source in found.items()}}
+    (folder / "packed.json").write_text(json.dumps(info, indent=2))
+
+
+def _open_rows(path: Path, kind: str, shape: tuple[int, ...]) -> tuple[BinaryIO, int, int]:
+    """A .npy file with some of its rows, to append to; and the sizes in bytes of its header and of a row."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
+    file = path.open("ab")
+    if file.tell() < header.tell():
+        file.truncate(0)
+        file.write(header.getvalue())
+    return file, header.tell(), np.dtype(kind).itemsize * math.prod(shape[1:])

@@ -1,0 +1,158 @@
+"""Folders of images: <split>/<class>/*.jpg."""
+
+import functools
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deepconv.data.sources.source import DataError, Record, Source, parse_split, split_name
+from deepconv.run.directory import printable
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class FolderRecords:
+    """Reads the files of one split."""
+
+    folder: str
+    files: np.ndarray  # bytes [N], relative to the folder
+    labels: np.ndarray  # int32 [N]
+
+    def __call__(self, indices: Sequence[int]) -> list[Record]:
+        return [self._read(os.fsdecode(self.files[i]), int(self.labels[i])) for i in indices]
+
+    def _read(self, file: str, label: int) -> Record:
+        name = printable(file)  # names are bytes, of any encoding
+        try:
+            return Record(Path(self.folder, file).read_bytes(), label, f"{name} in {self.folder}")
+        except OSError as error:
+            raise DataError(f"{name} in {self.folder} cannot be read: {error.strerror}") from None
+
+
+def find_folders(folder: Path, name: str, split: str) -> Source:
+    """train/<class>/*.jpg and val/<class>/*.jpg, or val/*.jpg with val.txt; classes are those of train, by name."""
+    splits = _folders(folder)
+    whole = split.split("[")[0]
+    chosen = split_name(whole, splits)
+    if chosen not in splits:
+        raise ValueError(f"no split {split!r} in {folder}; choose one of {splits}, or a part of one")
+    classes = _folders(folder / "train")
+    if not classes:
+        raise DataError(f"{folder / 'train'} has no folders; it has to hold one for each class, with its images")
+    files, labels = _list_folders(str(folder), chosen, tuple(classes))
+    _, first, last = parse_split(split, {whole: len(files)})
+    records = FolderRecords(str(folder), files[first:last], labels[first:last])
+    digest = hashlib.sha256(b"\n".join(records.files.tolist()) + records.labels.tobytes()).hexdigest()
+    return Source(name, split, last - first, tuple(classes), None, lambda: records, folder, digest)
+
+
+@functools.cache  # a million files take seconds, and several parts of a split may be asked for
+def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Files and labels, in an order that does not depend on classes, so that a part of a split is a fair sample."""
+    root = Path(folder, split)
+    found, unread = _folders(root), []
+    if found == ["images"] and "images" not in classes:
+        found = []  # the layout of Tiny ImageNet
+    if unknown := sorted(set(found) - set(classes)):
+        raise DataError(f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}; classes are named there")
+    files, labels = [], []
+    if found:
+        numbers = {name: number for number, name in enumerate(classes)}
+        for name in found:  # a test may lack a class
+            images = _images(root / name, unread)
+            if not images:
+                there = f"; it holds {_kinds(others)}" if (others := [at for at in unread if name in at.parts]) else ""
+                raise DataError(
+                    f"{root / printable(name)} holds no images ({', '.join(SUFFIXES)}){there}; fill it, or "
+                    f"remove the class everywhere"
+                )
+            files += [f"{split}/{name}/{image}" for image in images]
+            labels += [numbers[name]] * len(images)
+        unread += [root / entry.name for entry in _visible(root) if not entry.is_dir()]
+    else:
+        images = sorted(_images(root, unread))
+        if not images:
+            raise DataError(f"{root} holds no images ({', '.join(SUFFIXES)}) and no folders with images")
+        files = [f"{split}/{image}" for image in images]
+        listing = Path(folder, f"{split}.txt")
+        if not listing.exists() and (annotations := root / f"{split}_annotations.txt") in unread:  # Tiny ImageNet's
+            listing = annotations
+            unread.remove(listing)
+        labels = _listed_labels(listing, images, classes)
+    if unread:
+        example = printable(str(unread[0].relative_to(root)))
+        print(f"{len(unread)} files in {root} are not read: {_kinds(unread)} (for example {example})", flush=True)
+    names = np.array([os.fsencode(file) for file in files])
+    order = np.argsort(np.array([hashlib.blake2b(name, digest_size=8).digest() for name in names]), kind="stable")
+    return names[order], np.array(labels, np.int32)[order]
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+
+
+def _images(folder: Path, unread: list[Path]) -> list[str]:
+    """The images in a folder or, as in Tiny ImageNet, in its folder images; what else is there is added to unread."""
+    entries = _visible(folder)
+    images = [entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
+    known = {*images}
+    if not images and any(entry.name == "images" and entry.is_dir() for entry in entries):
+        images, known = [f"images/{name}" for name in _images(folder / "images", unread)], {"images"}
+    unread += [folder / entry.name for entry in entries if entry.name not in known]
+    return images
+
+
+def _kinds(paths: Sequence[Path]) -> str:
+    """ "10 .heic, 2 folders": how many there are of each kind."""
+    kinds = Counter("folders" if at.is_dir() else at.suffix.lower() or "without a suffix" for at in paths)
+    return ", ".join(f"{count} {printable(kind)}" for kind, count in kinds.most_common(9))
+
+
+def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -> list[int]:
+    """Labels of a flat folder: a class a line, in the order of the images' names, or an image's name and its class."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    if listing.exists():
+        text = listing.read_text("utf-8-sig", errors="surrogateescape")  # names are bytes, of any encoding
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        lines = [[line] if line in numbers else line.split(maxsplit=1) for line in lines]
+        lines = [[part.split("\t")[0] for part in line] for line in lines]  # Tiny ImageNet's go on with boxes
+    elif images[0] == "ILSVRC2012_val_00000001.JPEG":
+        lines = [[synset] for synset in imagenet_validation_labels()]
+    else:
+        raise DataError(f"{listing} is missing: {len(images)} lines, the class of each image in the order of names")
+    if len(lines) != len(images):
+        raise DataError(f"{len(images)} images are in {listing.with_suffix('')}, and the list has {len(lines)} classes")
+    if any(len(line) > 1 for line in lines):
+        named = {line[0]: line[-1] for line in lines}
+        names = [image.removeprefix("images/") for image in images]
+        if missing := [name for name in names if name not in named]:
+            raise DataError(f"{listing} does not name {printable(missing[0])}")
+        lines = [[named[name]] for name in names]
+    if unknown := [line[0] for line in lines if line[0] not in numbers]:
+        raise DataError(f"{listing} names the class {unknown[0]!r}, which has no folder in train/")
+    return [numbers[line[0]] for line in lines]
+
+
+def imagenet_validation_labels() -> list[str]:
+    """The synset of each of ILSVRC-2012's 50,000 validation images, in the order of their names."""
+    import tensorflow_datasets as tfds
+
+    path = Path(tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt"))
+    return path.read_text().split()
+
+
+def imagenet_synsets() -> list[str]:
+    """The names of ILSVRC-2012's classes, in the order of their numbers."""
+    import tensorflow_datasets as tfds
+
+    return Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()

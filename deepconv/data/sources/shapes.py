@@ -1,0 +1,126 @@
+"""The built-in data set: coloured shapes over textured backgrounds, drawn from (seed, index); nothing to download."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from deepconv.data.sources.source import Arrays, Record, Source, parse_split
+from deepconv.data.sources.tfds import IN_MEMORY_BYTES
+
+CLASSES = ("circle", "ring", "square", "frame", "triangle", "cross", "star", "crescent", "half disc", "bar")
+SPLITS = {"train": 10_000, "test": 2_000}
+OFFSETS = {"train": 0, "test": 1_000_000_000}  # index of a split's first image
+Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right are one past the last
+
+
+def draw(index: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, int, Box]:
+    """Image uint8 [height, width, 3], its class, and the box around the shape."""
+    rng = np.random.default_rng((seed, index))
+    label = int(rng.integers(len(CLASSES)))
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    side = min(height, width)
+    radius = side * rng.uniform(0.26, 0.42)
+    top, left = rng.uniform(radius, height - radius), rng.uniform(radius, width - radius)
+    angle = rng.uniform(0, 2 * np.pi)
+    u = ((x + 0.5 - left) * np.cos(angle) + (y + 0.5 - top) * np.sin(angle)) / radius
+    v = ((y + 0.5 - top) * np.cos(angle) - (x + 0.5 - left) * np.sin(angle)) / radius
+    cover = np.clip(0.5 - _distance(CLASSES[label], u, v) * radius, 0, 1)[..., None]  # one pixel of soft edge
+
+    ground = rng.uniform(40, 215, 3)
+    colour = ground + rng.choice([-1, 1], 3) * rng.uniform(60, 110, 3)
+    image = (1 - cover) * _texture(rng, ground, x / side, y / side) + cover * _texture(rng, colour, x / side, y / side)
+    image = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).round().astype(np.uint8)
+
+    rows, columns = np.nonzero(cover[..., 0].max(1) > 0.5)[0], np.nonzero(cover[..., 0].max(0) > 0.5)[0]
+    return image, label, (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def draw_many(first: int, last: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images first to last - 1, uint8 [N, size, size, 3], and their classes, int32 [N]."""
+    images, labels, _ = zip(*(draw(index, size, size, seed) for index in range(first, last)), strict=True)
+    return np.stack(images), np.array(labels, np.int32)
+
+
+def draw_jpeg(index: int, sides: tuple[int, int], seed: int = 0) -> tuple[bytes, int, Box]:
+    """The same as a JPEG file whose height and width are drawn from sides = (smallest, largest)."""
+    height, width = np.random.default_rng((seed, index, 1)).integers(sides[0], sides[1] + 1, 2)
+    image, label, box = draw(index, int(height), int(width), seed)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=90)
+    return file.getvalue(), label, box
+
+
+def _texture(rng: np.random.Generator, colour: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Two waves across a colour, [H, W, 3]."""
+    waves = np.zeros((*x.shape, 3), np.float32)
+    for _ in range(2):
+        direction, phase, frequency = rng.uniform(0, 2 * np.pi, 3) * (1, 1, 4)
+        wave = np.sin(frequency * (x * np.cos(direction) + y * np.sin(direction)) + phase)
+        waves += wave[..., None] * rng.uniform(-18, 18, 3)
+    return colour + waves
+
+
+def _distance(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """About the distance to the shape's edge, negative inside; the shape fills the unit circle."""
+    r = np.hypot(u, v)
+    square = np.maximum(abs(u), abs(v)) - 0.75
+    match name:
+        case "circle":
+            return r - 0.9
+        case "ring":
+            return abs(r - 0.75) - 0.2
+        case "square":
+            return square
+        case "frame":
+            return np.maximum(square, 0.35 - np.maximum(abs(u), abs(v)))
+        case "triangle":
+            return np.maximum(-v - 0.5, abs(u) * 0.866 + v * 0.5 - 0.5)
+        case "cross":
+            return np.maximum(np.minimum(abs(u), abs(v)) - 0.25, np.maximum(abs(u), abs(v)) - 0.9)
+        case "star":
+            turn = abs((np.arctan2(u, v) / (2 * np.pi) * 5) % 1 - 0.5) * 2  # 1 at a point, 0 between two
+            return (r - (0.35 + 0.65 * turn**1.5)) * 0.6
+        case "crescent":
+            return np.maximum(r - 0.9, 0.75 - np.hypot(u - 0.5, v))
+        case "half disc":
+            return np.maximum(r - 0.95, -v)
+        case "bar":
+            return np.maximum(abs(u) - 0.95, abs(v) - 0.25)
+    raise ValueError(f"{name!r} is not a shape; choose one of {CLASSES}")
+
+
+SHAPES_SIDE = 1024  # pixels of the built-in shapes; the papers' largest scale is 640
+
+
+@dataclass(frozen=True)
+class _ShapeRecords:
+    first: int
+    sides: tuple[int, int]
+
+    def __call__(self, indices: Sequence[int]) -> list[Record]:
+        drawn = ((i, *draw_jpeg(self.first + int(i), self.sides)) for i in indices)
+        return [Record(data, label, f"shape {i}") for i, data, label, _ in drawn]
+
+
+def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> Source:
+    """The built-in data set."""
+    if image_size < 8:
+        raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
+    if (largest := max((image_size, *(scale or ())))) > SHAPES_SIDE:
+        raise ValueError(f"shapes of {largest} pixels are not drawn; {SHAPES_SIDE} is the largest size")
+    whole, first, last = parse_split(split, SPLITS)
+    if not scale and (size_bytes := (last - first) * image_size**2 * 3) > IN_MEMORY_BYTES:
+        raise ValueError(
+            f"{last - first} shapes of config.data.image_size={image_size} pixels need {size_bytes / 1e9:.3g} GB of "
+            f"memory, and {IN_MEMORY_BYTES / 1e9:.3g} GB are allowed; take smaller ones, or a part, as in train[:100]"
+        )
+    first, last = first + OFFSETS[whole], last + OFFSETS[whole]
+    common = dict(name="shapes", split=split, examples=last - first, classes=CLASSES)
+    if scale:
+        records = _ShapeRecords(first, (scale[0], scale[1] * 3 // 2))
+        return Source(**common, size=None, open=lambda: records)
+    size = (image_size, image_size)
+    return Source(**common, size=size, open=lambda: Arrays(*draw_many(first, last, image_size)))

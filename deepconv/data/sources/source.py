@@ -1,0 +1,83 @@
+"""What a data set on disk is to the rest of the program, and how splits are written."""
+
+import os
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepconv.run.directory import expanded
+
+PREPARED = ("cifar10", "imagenet2012")  # what deepconv.data.prepare makes from the official archives
+
+
+class DataError(OSError):
+    """Data that is damaged, or is not what it says it is."""
+
+
+class Arrays(NamedTuple):
+    """Images of one size."""
+
+    images: Any  # uint8 [N, H, W, 3]; on disk where it is a PackedImages
+    labels: np.ndarray  # int32 [N]
+
+
+class Record(NamedTuple):
+    """One image as it lies in its file."""
+
+    data: bytes
+    label: int
+    name: str  # for messages
+
+
+Records = Callable[[Sequence[int]], list[Record]]  # by index; can be pickled
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split of a data set; open() gives Arrays, or Records where images have to be decoded."""
+
+    name: str
+    split: str
+    examples: int
+    classes: tuple[str, ...]
+    size: tuple[int, int] | None  # height and width of every image; None for Records
+    open: Callable[[], Arrays | Records]
+    folder: Path | None = None  # where statistics are stored; None where they are computed from images in memory
+    fingerprint: str = ""  # of the names of files, or of what describes the data; changes with them
+
+    @property
+    def is_imagenet(self) -> bool:
+        """Whether the classes are a thousand synsets, such as n01440764."""
+        return len(self.classes) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in self.classes)
+
+
+def data_root(data_dir: str | None) -> Path:
+    """Where data sets lie: the flag, else the environment, else where TFDS has them."""
+    return expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
+    """ "train[10%:500]" -> ("train", first, last + 1); ValueError where it is unknown, malformed or empty."""
+    parts = re.fullmatch(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
+    whole = parts and split_name(parts[1], sizes)
+    if not parts or whole not in sizes:
+        raise ValueError(f"no split {split!r}; choose one of {sorted(sizes)}, or a part like train[:90%]")
+    examples = sizes[whole]
+    bounds = [
+        None if text is None else round(int(text[:-1]) * examples / 100) if text.endswith("%") else int(text)
+        for text in parts.groups()[1:]
+    ]
+    first, last, _ = slice(*bounds).indices(examples)
+    if first >= last:
+        raise ValueError(f"split {split!r} is empty: {whole} has {examples} examples")
+    return whole, first, last
+
+
+def split_name(name: str, known: Container[str]) -> str:
+    """The name under which a split is known: val, as folders call it, and validation, as TFDS does, mean the same."""
+    other = {"val": "validation", "validation": "val"}.get(name, name)
+    return other if name not in known and other in known else name

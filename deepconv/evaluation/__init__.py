@@ -1,0 +1,1 @@
+"""Tests: a net and a data set -> class probabilities -> errors."""

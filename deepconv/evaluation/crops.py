@@ -1,0 +1,45 @@
+"""Tests on crops of a fixed size."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepconv.data import augment, decode, pipeline
+from deepconv.data.sources.source import Arrays, Records
+from deepconv.evaluation.net import Net, Step, divisible, variables
+from deepconv.evaluation.protocols import PLACES, Protocol
+from deepconv.state import TrainState
+
+
+def see_crops(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirrored: bool) -> jax.Array:
+    """Class probabilities, float32 [B, classes]: means over crops, uint8 [B, crops, S, S, 3], and their mirrors."""
+    crops = batch["image"]
+    flat = crops.reshape(-1, *crops.shape[2:])
+    probs = []
+    for images in (flat, flat[:, :, ::-1]) if mirrored else (flat,):
+        scores = net.model.apply(variables(state), augment.normalize(images, net.input), train=False)
+        probs.append(jax.nn.softmax(scores.astype(jnp.float32)))
+    return (sum(probs) / len(probs)).reshape(*crops.shape[:2], -1).mean(1)
+
+
+def cut(image: np.ndarray, size: int, kind: str) -> np.ndarray:
+    """A protocol's crops of uint8 [..., H, W, 3]: [..., crops, size, size, 3]. A grid spans the image, edge to edge."""
+    height, width = image.shape[-3:-1]
+    corners = [((height - size) * down // 4, (width - size) * right // 4) for down, right in PLACES[kind]]
+    return np.stack([image[..., top : top + size, left : left + size, :] for top, left in corners], -4)
+
+
+def crop_batches(net: Net, protocol: Protocol, data: Arrays | Records, missing: np.ndarray) -> Iterator[Step]:
+    """Batches of crops of the images whose rows of the table are missing."""
+
+    def look(image: np.ndarray) -> np.ndarray:
+        return cut(decode.rescale(image, protocol.scale, net.square), net.size, protocol.kind)
+
+    count = divisible(net.batch_size // len(PLACES[protocol.kind]), net.mesh)
+    for chunk in pipeline.test_images(data, missing, count, look):
+        images = chunk["image"]
+        crops = np.stack(images) if isinstance(images, list) else cut(images, net.size, protocol.kind)
+        padding = ((0, count - len(crops)), *[(0, 0)] * 4)
+        yield chunk["index"], chunk["label"], {"image": np.pad(crops, padding)}

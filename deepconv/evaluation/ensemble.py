@@ -1,0 +1,111 @@
+"""Means of saved probabilities.
+
+    python -m deepconv.evaluation.ensemble runs/vgg16/probs.dense.npy runs/vgg19/probs.dense.npy
+    python -m deepconv.evaluation.ensemble runs/*/probs.ten_crop.npy --weights=2,1,1 --out=runs/three_nets
+
+Nothing is computed by a net: `python -m deepconv.main --evals=...` has left the files in the directories of runs.
+"""
+
+if __name__ == "__main__":
+    from deepconv.run import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from deepconv import cli
+from deepconv.evaluation import probabilities
+from deepconv.run.directory import printable
+
+
+def main(arguments: list[str]) -> int:
+    """Average and print."""
+    try:
+        files = [_probabilities(Path(argument)) for argument in arguments[1:]]
+        labels = common_labels(files)
+        weights = _numbers(flags.FLAGS.weights, len(files))
+        members = [probabilities.mean([file]) for file in files]
+        for file, probs in zip(files, members, strict=True):
+            if probs.ndim != 2 or probs.shape != (len(labels), members[0].shape[-1]):
+                raise ValueError(
+                    f"{file} holds an array of shape {probs.shape}; {len(labels)} rows of {members[0].shape[-1]} "
+                    f"probabilities are needed"
+                )
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+    whole = probabilities.mean(files, weights)
+    table = Table(Column("probabilities", overflow="fold"), "weight", "top-1 error", "top-5 error")
+    for name, weight, probs in zip(
+        [*(escape(printable(str(file))) for file in files), "mean"],
+        [*weights, sum(weights)],
+        [*members, whole],
+        strict=True,
+    ):
+        errors = (f"{probabilities.top_k_error(probs, labels, k):.2f} %" for k in (1, 5))
+        table.add_row(name, f"{weight:g}", *errors)
+    Console().print(table)
+    if flags.FLAGS.out:
+        out = Path(flags.FLAGS.out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            how = {"mean_of": [str(file.resolve()) for file in files], "weights": weights}
+            probabilities.write(out, "ensemble", whole, labels, None, how)
+        except OSError as error:
+            return cli.refuse(str(error))
+        print(f"written to {out}")
+    return 0
+
+
+def _probabilities(path: Path) -> Path:
+    """The file or, of a run's directory, the only file of probabilities in it. Raises ValueError."""
+    if not path.is_dir():
+        return path
+    found = sorted(file.name for file in path.glob("probs.*.npy") if not file.name.endswith(".partial.npy"))
+    if len(found) != 1:
+        what = f"has {', '.join(found)}; choose one" if found else "has no probs.<protocol>.npy; test its net first"
+        raise ValueError(f"{path} is a directory and {what}, such as {path / (found or ['probs.center.npy'])[0]}")
+    return path / found[0]
+
+
+def common_labels(files: Sequence[Path]) -> np.ndarray:
+    """labels.npy beside the files. Raises ValueError where they are not the same, OSError where there are none."""
+    if not files:
+        raise ValueError("no files; give probs.<protocol>.npy of the directories of runs")
+    for file in files:
+        if missing := [path for path in (file, file.with_name("labels.npy")) if not path.is_file()]:
+            raise FileNotFoundError(
+                f"{missing[0]} is missing; tests leave probs.<protocol>.npy and labels.npy in a run"
+            )
+    labels = [probabilities.read_array(file.with_name("labels.npy")) for file in files]
+    for file, others in zip(files, labels, strict=True):
+        if not np.array_equal(others, labels[0]):
+            raise ValueError(f"{file} and {files[0]} were not computed from the same test images: their labels differ")
+    return labels[0]
+
+
+def _numbers(texts: Sequence[str], count: int) -> list[float]:
+    try:
+        weights = [float(text) for text in texts] or [1.0] * count
+    except ValueError:
+        weights = []
+    if len(weights) != count or not np.isfinite(weights).all() or min(weights, default=1) < 0 or sum(weights) == 0:
+        raise ValueError(f"--weights={','.join(texts)}: {count} numbers of 0 or more are needed, one for each file")
+    return weights
+
+
+def define_flags() -> None:
+    """The flags of this command alone."""
+    flags.DEFINE_list("weights", [], "One number for each file [all the same].")
+    flags.DEFINE_string("out", None, "Write probs.ensemble.npy and eval.ensemble.json to this directory.")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

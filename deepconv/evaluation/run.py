@@ -1,0 +1,105 @@
+"""Runs a test protocol: a net and a data set -> class probabilities."""
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from deepconv import distributed
+from deepconv.data.sources.source import Arrays, Records
+from deepconv.evaluation.crops import crop_batches, see_crops
+from deepconv.evaluation.dense import dense_batches, see_whole
+from deepconv.evaluation.net import Net
+from deepconv.evaluation.probabilities import write
+from deepconv.evaluation.protocols import Protocol
+from deepconv.evaluation.table import new_table
+from deepconv.run import log as runlog
+from deepconv.run import preemption
+from deepconv.state import TrainState
+
+Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
+
+
+def jit(net: Net, protocol: Protocol) -> Predict:
+    """A protocol's view of a batch, compiled for the mesh."""
+    if protocol.kind == "dense":
+        see = functools.partial(see_whole, net=net, posteriors=protocol.posteriors)
+    else:
+        see = functools.partial(see_crops, net=net, mirrored=protocol.kind != "center")
+    whole, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
+    options = distributed.compiler_options()
+    return jax.jit(see, in_shardings=(whole, split), out_shardings=whole, compiler_options=options)
+
+
+def probabilities(
+    net: Net,
+    protocol: Protocol,
+    predict: Predict,
+    state: TrainState,
+    data: Arrays | Records,
+    table: np.ndarray,
+    show: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Fill the rows of a table that are not done, by a jitted predict; gives how many shapes were compiled for."""
+    missing = np.flatnonzero(~table["done"])
+    done = len(table) - len(missing)
+    steps = (dense_batches if protocol.kind == "dense" else crop_batches)(net, protocol, data, missing)
+    shapes, running, clock = set(), deque(), time.perf_counter()
+
+    def finish() -> None:
+        nonlocal done, clock
+        rows, labels, output = running.popleft()
+        table["output"][rows], table["label"][rows] = np.asarray(output)[: len(rows)], labels
+        before, clock = clock, time.perf_counter()
+        table["seconds"][rows] = (clock - before) / len(rows)
+        table["done"][rows] = True  # last: whenever the process ends, a row that is done is whole
+        done += len(rows)
+        show(done)
+
+    while True:
+        with preemption.waiting():
+            step = next(steps, None)
+        if step is None:
+            break
+        rows, labels, batch = step
+        shapes.add(batch["image"].shape)
+        running.append((rows, labels, predict(state, distributed.put_batch(batch, net.mesh))))
+        if len(running) > 1:  # while the device works, the host prepares what comes next
+            finish()
+    while running:
+        finish()
+    if not table["done"].all():
+        raise RuntimeError(f"{(~table['done']).sum()} of {len(table)} images were not tested")
+    return len(shapes)
+
+
+def run(
+    net: Net,
+    protocol: Protocol,
+    state: TrainState,
+    data: Arrays | Records,
+    workdir: Path,
+    *,
+    examples: int,
+    classes: int,
+) -> None:
+    """Test and write, with a progress bar; a test that was stopped goes on, and one that is there is left alone."""
+    file = workdir / f"probs.{protocol.name}.partial.npy"
+    if (workdir / f"eval.{protocol.name}.json").exists():
+        file.unlink(missing_ok=True)
+        return
+    table = new_table(examples, classes, file=file)
+    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # of a machine that failed, any part may be on disk
+    before = int(table["done"].sum())
+    with runlog.progress(protocol.name, examples, before) as show:
+        shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)
+    seconds = float(table["seconds"].sum(dtype=np.float64))  # of all starts
+    print(f"{protocol.name}: {examples - before} images were tested; shapes compiled for: {shapes}", flush=True)
+    how = {"scales": [protocol.scale], "views": protocol.views, "compiled_shapes": shapes, "seconds": seconds}
+    how["images_per_second"] = examples / seconds
+    write(workdir, protocol.name, table["output"], table["label"], int(state.step), how)
+    file.unlink()

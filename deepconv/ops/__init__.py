@@ -1,0 +1,1 @@
+"""How the nets are made fast, each operation beside its plain form."""

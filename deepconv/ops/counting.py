@@ -1,0 +1,38 @@
+"""Parameters and multiply-adds, counted from the model."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+
+def count_parameters(params: Any) -> int:
+    """Learned numbers, BatchNorm's scales and shifts included."""
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def count_multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of convolutions and fully connected layers for one image, those with padding included."""
+
+    def forward(images: jax.Array) -> jax.Array:
+        return model.init_with_output(jax.random.key(0), images, train=False)[0]
+
+    def count(jaxpr: Jaxpr) -> int:
+        total = 0
+        for equation in jaxpr.eqns:
+            kind, times = equation.primitive.name, equation.params.get("length", 1)  # of a scan
+            if kind == "conv_general_dilated":
+                kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
+                total += equation.outvars[0].aval.size * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
+            elif kind == "dot_general":
+                left, (contracted, _) = equation.invars[0].aval.shape, equation.params["dimension_numbers"][0]
+                total += equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+            else:
+                parameters = jax.tree.leaves([*equation.params.values()], is_leaf=lambda x: isinstance(x, ClosedJaxpr))
+                total += times * sum(count(part.jaxpr) for part in parameters if isinstance(part, ClosedJaxpr))
+        return total
+
+    return count(jax.make_jaxpr(forward)(jnp.zeros((1, *image_shape))).jaxpr)

@@ -1,0 +1,24 @@
+"""Padding in pixels, and how many windows it gives."""
+
+from typing import TypeVar
+
+import jax
+
+CEIL = "ceil"  # padding on the right and bottom, so that the last window covers the last pixel: cuda-convnet, Caffe
+Padding = int | str  # pixels on all sides, or CEIL
+Side = TypeVar("Side", int, jax.Array, None)
+
+
+def windows(side: Side, size: int, stride: int, padding: Padding) -> Side:
+    """How many windows lie along a side of so many pixels, or of an extent's; None gives None."""
+    if side is None:
+        return None
+    added = -(side - size) % stride if padding == CEIL else 2 * padding
+    return (side + added - size) // stride + 1
+
+
+def pads(x: jax.Array, size: int, stride: int, padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels to add to (top, bottom), (left, right) of x [B, H, W, C]."""
+    if padding == CEIL:
+        return tuple((0, -(side - size) % stride) for side in x.shape[1:3])
+    return ((padding, padding), (padding, padding))

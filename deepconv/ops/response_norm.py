@@ -1,0 +1,59 @@
+"""Local response normalisation (Krizhevsky et al. 2012, 3.3)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def response_norm(x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float) -> jax.Array:
+    """x / (k + alpha * s)^0.75, s the sum of squares over windows of odd size along the axes; in float32.
+
+    Krizhevsky et al. 2012, 3.3, with axes=(-1,): over neighbouring channels. Windows end at the border.
+    """
+    return _response_norm_forward(x, axes, size, k, alpha)[0]
+
+
+def _response_norm_forward(
+    x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    wide = x.astype(jnp.float32)
+    root = lax.rsqrt(k + alpha * _window_sum(wide * wide, axes, size))
+    return (wide * root * jnp.sqrt(root)).astype(x.dtype), (x, root)
+
+
+def _response_norm_backward(
+    axes: tuple[int, ...],
+    size: int,
+    k: float,
+    alpha: float,
+    saved: tuple[jax.Array, jax.Array],
+    dy: jax.Array,
+) -> tuple[jax.Array]:
+    # written out, since JAX's own keeps and reads again every shifted copy
+    (x, root), dtype = saved, dy.dtype
+    x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
+    factor = root * jnp.sqrt(root)  # (k + alpha s)^-0.75
+    shared = _window_sum(dy * x * factor * root * root, axes, size)
+    return ((dy * factor - 1.5 * alpha * x * shared).astype(dtype),)
+
+
+def _window_sum(x: jax.Array, axes: tuple[int, ...], size: int) -> jax.Array:
+    for axis in axes:
+        side = x.shape[axis]
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (size // 2, size // 2)
+        padded = jnp.pad(x, widths)
+        x = sum(lax.slice_in_dim(padded, start, start + side, axis=axis) for start in range(size))
+    return x
+
+
+response_norm.defvjp(_response_norm_forward, _response_norm_backward)
+
+
+def channel_norm(x: jax.Array, size: int, k: float, alpha: float, towers: int = 1) -> jax.Array:
+    """Local response normalisation over channels, x [B, H, W, C]; windows stay inside each of the towers."""
+    split = x.reshape(*x.shape[:-1], towers, -1)
+    return response_norm(split, (-1,), size, k, alpha).reshape(x.shape)

@@ -1,0 +1,204 @@
+"""Checkpoints: orbax in the background, with SHA-256 sums that are checked before restoring."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from deepconv.run.directory import read_json
+from deepconv.state import TrainState, not_finite
+
+SUMS = "SHA256SUMS.json"
+NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; nothing is restored from it
+STATE, UNLOGGED = "default", "unlogged"  # items of a checkpoint, and folders in it; older ones have the state alone
+HALF_WRITTEN = ".orbax-checkpoint-tmp"  # end of the name of a directory that a save has not completed
+
+StepMetrics = dict[str, float]  # the metrics of one step
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written, or none can be restored."""
+
+
+@dataclass(frozen=True)
+class NewestTwoAndFinal(checkpoint_managers.PreservationPolicy):
+    """Which checkpoints stay on disk."""
+
+    total_steps: int
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer a checkpoint, oldest first."""
+        steps = [info.step for info in checkpoints]
+        newest = [step for step in steps if step != self.total_steps][-2:]
+        return [step in newest or step == self.total_steps for step in steps]
+
+
+def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
+    """For saving and restoring in a directory that no other process writes to; half-written checkpoints are removed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for left_over in directory.glob(f"*{HALF_WRITTEN}"):
+        shutil.rmtree(left_over)
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=NewestTwoAndFinal(total_steps),
+        async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(directory)),
+    )
+    return ocp.CheckpointManager(directory.absolute(), item_names=(STATE, UNLOGGED), options=options)
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[StepMetrics] = ()) -> None:
+    """Start to write the state, and the metrics of the last steps that are not yet logged; returns at once.
+
+    Raises CheckpointError if the save before this one failed.
+    """
+    step = int(state.step)
+    if not Path(manager.directory).is_dir():  # orbax would make it again, alone
+        raise CheckpointError(f"{manager.directory} was removed; the state of step {step} was not saved")
+    if step in manager.all_steps():
+        return
+    # The next step may overwrite ("donate") these arrays at once: orbax has taken what it writes when save returns.
+    try:
+        items = {STATE: ocp.args.StandardSave(state), UNLOGGED: ocp.args.JsonSave([*unlogged])}
+        manager.save(step, args=ocp.args.Composite(**items))
+    except Exception as error:
+        raise _save_failed(manager, error) from error
+
+
+def wait(manager: ocp.CheckpointManager) -> None:
+    """Until all is on disk. Raises CheckpointError if it could not be written."""
+    try:
+        manager.wait_until_finished()
+    except Exception as error:
+        raise _save_failed(manager, error) from error
+
+
+def close(manager: ocp.CheckpointManager) -> None:
+    """Until all is on disk, then let go of the directory. Raises CheckpointError if something could not be written."""
+    try:
+        manager.wait_until_finished()
+        manager.close()
+    except Exception as error:
+        raise _save_failed(manager, error) from error
+
+
+def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, list[StepMetrics]] | None:
+    """The newest whole checkpoint, its state placed like `like` (arrays or shapes with shardings); None without one.
+
+    A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are.
+    """
+    directory = Path(manager.directory)
+    damaged = directory.with_name(directory.name + ".damaged")
+    for step in sorted(manager.all_steps(), reverse=True):
+        if not (reason := damage(directory / str(step))):
+            try:
+                items = {STATE: ocp.args.StandardRestore(like)}
+                if (directory / str(step) / UNLOGGED).exists():
+                    items[UNLOGGED] = ocp.args.JsonRestore()
+                found = manager.restore(step, args=ocp.args.Composite(**items))
+            except Exception as error:
+                raise CheckpointError(
+                    f"{directory / str(step)} is whole but is not a state of this model and optimiser; if the code has "
+                    f"changed since, give another --workdir. {_cause(error)}"
+                ) from error
+            state = found[STATE]
+            if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
+                raise CheckpointError(f"{directory / str(step)} is whole, but {bad}; such a net cannot be used")
+            return state, found.get(UNLOGGED) or []
+        print(
+            f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {damaged / str(step)}",
+            file=sys.stderr,
+            flush=True,
+        )
+        shutil.rmtree(damaged / str(step), ignore_errors=True)
+        damaged.mkdir(exist_ok=True)
+        (directory / str(step)).rename(damaged / str(step))
+        manager.reload()
+    if damaged.exists():
+        raise CheckpointError(
+            f"no checkpoint in {directory} is whole; the damaged ones lie in {damaged}. "
+            "To train again from the start, move that directory away, or give another --workdir"
+        )
+    return None
+
+
+def steps(directory: Path) -> list[int]:
+    """The steps of which there are checkpoints, half-written ones not counted, in order."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """Step, params and batch_stats of a run's newest checkpoint, on the host; nothing is changed in the directory.
+
+    Raises CheckpointError where there is none, or it is damaged.
+    """
+    if not (found := steps(directory)):
+        raise CheckpointError(f"there is no checkpoint in {directory}")
+    newest = directory.absolute() / str(found[-1])
+    if reason := damage(newest):
+        raise CheckpointError(f"{newest} is damaged ({reason})")
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(newest / "default").item_metadata
+        if metadata is None:
+            raise CheckpointError(
+                f"{newest} cannot be read under this name; rename the directory, without any of [ ] * ?"
+            )
+        shapes = dict(metadata.tree)
+        del shapes["opt_state"]
+        to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        args = ocp.args.PyTreeRestore(shapes, restore_args=to_host, partial_restore=True)
+        found = checkpointer.restore(newest / "default", args)
+    if bad := not_finite(found):
+        raise CheckpointError(f"{newest} is whole, but {bad}; such a net cannot be used")
+    return found
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint on disk, or None."""
+    try:
+        expected = read_json(checkpoint / SUMS, dict)
+    except OSError:
+        expected = {}
+    if not expected:
+        return f"{SUMS} is missing or unreadable"
+    actual = _sums(checkpoint)
+    wrong = sorted(name for name in expected if actual.get(name) != expected[name])
+    return f"{wrong[0]} has changed or is gone" if wrong else None
+
+
+def _sums(checkpoint: Path) -> dict[str, str]:
+    sums = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name not in NOT_SUMMED:
+            with path.open("rb") as file:
+                sums[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def _write_sums(directory: Path) -> None:
+    """Called by orbax when all files are written and before the rename that makes them a checkpoint."""
+    for checkpoint in directory.glob(f"*{HALF_WRITTEN}"):
+        (checkpoint / SUMS).write_text(json.dumps(_sums(checkpoint), indent=1))
+
+
+def _cause(error: Exception) -> str:
+    """The system's word for it, which lies somewhere in a page of orbax and tensorstore; else the end of that page."""
+    known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO))
+    return next((word for word in known if word in str(error)), "..." + " ".join(str(error).split())[-200:])
+
+
+def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
+    free = shutil.disk_usage(manager.directory).free
+    return CheckpointError(
+        f"a checkpoint could not be written to {manager.directory} ({free / 1e9:.2f} GB are free there): "
+        f"{_cause(error)}; earlier ones are untouched: make room, then start the same command again"
+    )

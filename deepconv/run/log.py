@@ -1,0 +1,109 @@
+"""What a run writes and shows while it goes on: metrics, TensorBoard, a progress line."""
+
+import contextlib
+import datetime
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from deepconv.run.directory import printable
+
+
+@contextlib.contextmanager
+def tensorboard(workdir: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives write(record); a disk that is full is an OSError there, and not the end of a thread."""
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
+    writer = EventsWriter(str(workdir / "events"))
+
+    def write(record: dict[str, Any]) -> None:
+        for name, value in ((name, value) for name, value in record.items() if name != "step"):
+            event = Event(wall_time=time.time(), step=record["step"], summary=scalar(name, value))
+            writer.write_event(event)
+        writer.flush()
+
+    with contextlib.closing(writer):
+        yield write
+
+
+def append_metrics(workdir: Path, record: dict[str, Any]) -> None:
+    """One line in metrics.jsonl; a line that a crash cut off stays a line of its own."""
+    with (workdir / "metrics.jsonl").open("ab+") as file:
+        if size := file.tell():
+            file.seek(size - 1)
+            torn = file.read() != b"\n"
+            file.write(b"\n" * torn)
+        file.write(json.dumps(record).encode() + b"\n")
+
+
+def corrupt_list(file: Path) -> Callable[[list[str]], None]:
+    """Gives report(messages): says once of each image that it was replaced, and writes it to the file."""
+    known = set(file.read_text("utf-8").splitlines()) if file.exists() else set()
+
+    def report(messages: list[str]) -> None:
+        for message in map(printable, messages):
+            if message not in known:
+                known.add(message)
+                print(f"replaced by the next image: {message}", flush=True)
+                with file.open("a", encoding="utf-8") as out:
+                    out.write(message + "\n")
+
+    return report
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """One record a step, in order; what was written later wins (after a crash, steps are taken and logged again).
+
+    A line that is not such a record, such as one that the crash cut off, is left out.
+    """
+    by_step: dict[int, dict[str, Any]] = {}
+    path = workdir / "metrics.jsonl"
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except (RecursionError, ValueError):
+            continue
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            continue
+        by_step.setdefault(record["step"], {}).update(record)
+    return [by_step[step] for step in sorted(by_step)]
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Gives show(done, text, log): moves a line in a terminal; elsewhere prints a line where log is true.
+
+    Where log is not given, it is so for each tenth of the total.
+    """
+    console, first, start = Console(), done, time.monotonic()
+
+    def time_left(done: int) -> str:
+        seconds = (time.monotonic() - start) * (total - done) / max(done - first, 1)
+        return f"{datetime.timedelta(seconds=round(seconds))} left"
+
+    if not console.is_terminal:
+        shown = 10 * done // max(total, 1)
+
+        def show_plain(done: int, text: str | None = "", log: bool | None = None) -> None:
+            nonlocal shown
+            before, shown = shown, 10 * done // max(total, 1)
+            if shown > before if log is None else log:
+                print(f"{title} {done}/{total}  {text}  {time_left(done)}", flush=True)
+
+        yield show_plain
+        return
+    columns = TextColumn(title), BarColumn(20), TextColumn("{task.completed}/{task.total}  {task.fields[text]}")
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
+        task = bar.add_task(title, total=total, completed=done, text="", left="")
+
+        def show(done: int, text: str | None = None, log: bool | None = None) -> None:
+            bar.update(task, completed=done, left=time_left(done), **({} if text is None else {"text": text}))
+
+        yield show

@@ -1,0 +1,175 @@
+"""A config with its names resolved: data, model, optimiser, mesh, tests."""
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from deepconv import distributed, models, optim
+from deepconv import state as state_lib
+from deepconv.config import durations, fields
+from deepconv.config.mistakes import collecting, raise_all
+from deepconv.data import augment, pipeline, sources, statistics
+from deepconv.data.decode import Geometry
+from deepconv.data.sources.source import Source, data_root
+from deepconv.data.statistics import Statistics
+from deepconv.evaluation import protocols
+from deepconv.evaluation.net import Net
+
+DATA_CHOICES = {"augment": augment.AUGMENTATIONS, "lighting": augment.LIGHTINGS, "on_corrupt": ("fail", "replace")}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A config with its names resolved: everything a run needs but images."""
+
+    config: ConfigDict
+    train_source: Source
+    eval_source: Source
+    geometry: Geometry | None  # of training images; None where they have one size and are not decoded
+    statistics: Statistics | None  # None: computed from the training images when they are opened
+    model: nn.Module
+    tx: optax.GradientTransformationExtraArgs
+    total_steps: int  # 0: the weights are tested as they are given
+    lit_steps: int | None  # as long as colours are shifted; None: always
+    mesh: Mesh
+    workers: int  # loader processes; batches are the same for any number
+    protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # by name: the tests whose mean each is; center is one
+
+
+def prepare(
+    config: ConfigDict,
+    data_dir: str | None,
+    workers: int = 0,
+    evals: Sequence[str] = ("center",),
+    untrained: bool = False,
+    given: Statistics | None = None,
+) -> Task:
+    """Check a config as far as can be without reading data. Raises ValueError with a line for each mistake found.
+
+    evals are the names of test protocols. Untrained nets need a training set for its mean and classes only, and none
+    where the mean is known, as numbers in the config or ImageNet's, published. Statistics that are given are used in
+    place of the training set's.
+    """
+    mistakes: list[str] = []
+    noting = functools.partial(collecting, mistakes)
+    with noting():
+        distributed.check_devices()
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
+            )
+    fields.check_fields(config)
+    data, size = config.data, config.data.image_size
+    for field, values in DATA_CHOICES.items():
+        if data.get(field, values[0]) not in values:
+            mistakes.append(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
+    with noting():
+        statistics.check(data)
+    with noting():
+        find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
+        eval_source = find(data.name, data.eval_split)
+        known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
+        alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
+        train_source = eval_source if alone else find(data.name, data.train_split)
+    raise_all(mistakes)
+
+    steps = functools.partial(durations.steps, examples=train_source.examples, batch_size=config.batch_size)
+    if not alone:
+        with noting():
+            fields.check_together(config, train_source.examples, jax.device_count())
+    with noting():
+        geometry = pipeline.geometry(data, train_source.size)
+    with noting():
+        stored = given or _stored_statistics(data, train_source, data_dir, training=not untrained)
+    with noting():
+        model = models.create(config.model, len(train_source.classes))
+        shapes = _shapes(model, size)
+        if unknown := sorted(set(config.optimizer.get("layers", {})) - set(shapes["params"])):
+            mistakes.append(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(shapes['params'])}")
+        parts = {}
+        for name in ("center", *evals):
+            with noting():
+                batch_norm = "batch_stats" in shapes
+                parts[name] = protocols.parts(name, data, eval_source.size, model, batch_norm)
+    raise_all(mistakes)
+    _check_memory(config, shapes, geometry.size if geometry else min(train_source.size))
+    return Task(
+        config=config,
+        train_source=train_source,
+        eval_source=eval_source,
+        geometry=geometry,
+        statistics=stored,
+        model=model,
+        tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
+        total_steps=0 if untrained else steps(config, "total"),
+        lit_steps=steps(data, "lighting_until")
+        if {"lighting_until_epochs", "lighting_until_steps"} & {*data}
+        else None,
+        mesh=distributed.make_mesh(),
+        workers=workers,
+        protocols=parts,
+    )
+
+
+def _check_memory(config: ConfigDict, shapes: Any, side: int) -> None:
+    """Raises ValueError where what a step needs for certain is more than this machine has.
+
+    It counts a batch in bytes and, on a CPU, the batch in float32, parameters and momentum; side is that of the host's
+    images in pixels.
+    """
+    cpu, size = jax.default_backend() == "cpu", config.data.image_size
+    images = config.batch_size * 3 * (side**2 + 4 * size**2 * cpu)
+    needed = images + 8 * cpu * sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"config.batch_size={config.batch_size} images of config.data.image_size={size} pixels and the net need "
+            f"more than {needed / 1e9:.3g} GB of memory, and this machine has {there / 1e9:.3g}; take fewer or smaller"
+        )
+
+
+def _shapes(model: nn.Module, size: int) -> Any:
+    try:
+        return state_lib.shapes_of(model, size)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"config.model cannot take images of config.data.image_size={size} pixels: {error}") from error
+
+
+def _has_published(data: ConfigDict, source: Source) -> bool:
+    return source.is_imagenet and data.mean != "pixel" and data.get("std", "none") != "channel"
+
+
+def _stored_statistics(data: ConfigDict, source: Source, data_dir: str | None, training: bool) -> Statistics | None:
+    """The published ones where ImageNet's colours are enough, else those beside the data. Raises OSError."""
+    if not statistics.needed(data, training):
+        return statistics.NOT_NEEDED
+    if source.folder is None:
+        return None
+    if _has_published(data, source):
+        return statistics.PUBLISHED
+    size = source.size[0] if source.size else data.train_scale[0]
+    file = statistics.path(source.folder, source.split, size)
+    if not file.exists():
+        helps = source.is_imagenet and data.get("std", "none") != "channel"
+        published = "; or take the published mean colour: --config.data.mean=channel" if helps else ""
+        raise FileNotFoundError(
+            f"{file} is missing; make it by one pass over the images: python -m deepconv.data.prepare statistics "
+            f"{source.name} --data_dir={data_root(data_dir)} --split='{source.split}' --size={size}{published}"
+        )
+    return statistics.load(file, source.fingerprint)
+
+
+def net_for(task: Task, computed: Statistics) -> Net:
+    """What tests need to know of a task."""
+    data = task.config.data
+    given = statistics.input_of(data, computed)
+    square, batch_size = data.get("central_square", False), task.config.batch_size
+    return Net(task.model, given, data.image_size, square, batch_size, task.mesh)

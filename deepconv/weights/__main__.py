@@ -1,0 +1,81 @@
+"""Weights as safetensors files with the names of torchvision and timm, without torch.
+
+    python -m deepconv.weights import --config=configs/vgg16.py --library=torchvision --from=vgg16.safetensors --out=DIR
+    python -m deepconv.weights export --run=DIR --library=torchvision --to=vgg16.safetensors
+
+A file does not say how its net is built and what images it takes. --library says it for the nets of torchvision and
+timm, --input for images alone; what is said is kept with the run. Only arrays are read and written, never code.
+"""
+
+if __name__ == "__main__":
+    from deepconv.run import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from deepconv import distributed
+from deepconv.run import checkpoint
+from deepconv.weights import inputs
+from deepconv.weights.convert import WeightsError
+from deepconv.weights.files import export_run, import_file, written
+
+
+def define_flags() -> None:
+    """The flags of this command alone; --config and its overrides come from cli."""
+    flags.DEFINE_string("from", None, "import: the safetensors file.")
+    flags.DEFINE_string("out", None, "import: the run directory to make.")
+    flags.DEFINE_string("run", None, "export: the run directory.")
+    flags.DEFINE_string("to", None, "export: the safetensors file to write.")
+    flags.DEFINE_enum("library", None, [*inputs.LIBRARIES], inputs.LIBRARY_HELP)
+    flags.DEFINE_string("input", None, inputs.INPUT_HELP)
+
+
+def main(arguments: list[str]) -> int:
+    """`import` or `export`."""
+    from deepconv import cli
+
+    what, given = " ".join(arguments[1:]), flags.FLAGS
+    needed = {"import": ("config", "from", "out"), "export": ("run", "to")}
+    try:
+        if what not in needed:
+            raise ValueError(f"{what or 'nothing'!r} is not a command; it is `import` or `export`, then flags")
+        distributed.check_devices()
+        if missing := [f"--{name}" for name in needed[what] if not given[name].present]:
+            raise ValueError(f"{what} needs {', '.join(missing)}")
+        library, images = given["library"].value or "", given["input"].value or ""
+        if what == "import":
+            config, _ = cli.load_config(
+                arguments[:1], change=lambda config, name: inputs.of_file(config, library, images)
+            )
+            source, out = Path(given["from"].value), Path(given["out"].value)
+            bgr = inputs.in_bgr(library, images)
+            try:
+                import_file(config, source, out, bgr)
+            except WeightsError as error:
+                raise WeightsError(f"{source}: {error}") from None
+            if not (library or images):
+                print(inputs.warning(config, source), file=sys.stderr)
+            print(f"{out} holds the weights; a run can start from them with --init_from={out}")
+        else:
+            run, target = Path(given["run"].value), Path(given["to"].value)
+            step, takes = export_run(run, target, library, images)
+            print(f"{target} holds the weights of {run} at step {step}")
+            if takes:
+                order = "BGR" if inputs.in_bgr(library, images) else "RGB"
+                std = ",".join(f"{value:g}" for value in takes.std.ravel())
+                print(f"its net takes {order} from 0 to 255 less {written(takes.mean)}, divided by {std}")
+    except (ValueError, OSError) as error:
+        at_work = what == "import" and isinstance(error, checkpoint.CheckpointError)  # an export only reads one
+        return cli.refuse(str(error), code=1 if at_work else 2)
+    return 0
+
+
+if __name__ == "__main__":
+    from deepconv import cli
+
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,175 @@
+"""Variables of a net <-> tensors as PyTorch lays them out."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from deepconv.models.alexnet import AlexNet
+from deepconv.models.layers import FIRST_LAYERS, LAST_LAYERS
+from deepconv.models.resnet import ResNet
+from deepconv.run.directory import printable
+from deepconv.state import not_finite, shapes_of
+from deepconv.weights import inputs
+from deepconv.weights.names import BLOCK_NAMES, LEAF_NAMES, known_name, layer_name
+
+Variables = dict[str, Any]  # {"params": {layer: ...}, "batch_stats": {layer: ...}}
+COUNTS = "num_batches_tracked"  # of BatchNorm's steps; torch itself does not use them by default
+
+
+class WeightsError(ValueError):
+    """A file or run does not hold the weights of this net."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor of a file lies in our variables."""
+
+    name: str
+    path: tuple[str, ...]
+    block: int | None  # along the first axis of parameters that a scan stacks
+    shape: tuple[int, ...]  # without that axis
+
+    def to_torch(self, array: np.ndarray) -> np.ndarray:
+        """Ours -> theirs: kernels [h, w, in, out] -> [out, in, h, w], fully connected ones flattened from that."""
+        if self.path[-1] != "kernel":
+            return array
+        if array.ndim == 2:
+            return array.T
+        if array.ndim == 6:  # locally connected: the place in the image first
+            return array.transpose(0, 1, 5, 4, 2, 3)
+        array = array.transpose(3, 2, 0, 1)
+        return array.reshape(len(array), -1) if self.path[-2].startswith("fc") else array
+
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        """Of the tensor in a file."""
+        return self.to_torch(np.empty(self.shape, np.bool_)).shape
+
+    def from_torch(self, tensor: np.ndarray) -> np.ndarray:
+        """Theirs -> ours."""
+        if self.path[-1] != "kernel":
+            return tensor
+        if len(self.shape) == 2:
+            return tensor.T
+        if len(self.shape) == 6:
+            return tensor.transpose(0, 1, 4, 5, 3, 2)
+        height, width, inputs, outputs = self.shape
+        return tensor.reshape(outputs, inputs, height, width).transpose(2, 3, 1, 0)
+
+
+def to_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.ndarray]:
+    """Variables of a model -> tensors by torchvision's names, or by our own for nets that it does not have."""
+    arrays = flatten_dict(dict(variables))
+    tensors = {}
+    for entry in entries_of(model, variables):
+        array = np.asarray(arrays[entry.path])
+        tensors[entry.name] = np.ascontiguousarray(entry.to_torch(array if entry.block is None else array[entry.block]))
+    return tensors
+
+
+def from_torch(
+    tensors: Mapping[str, np.ndarray], model: nn.Module, image_size: int = 224, layers: Sequence[str] = ()
+) -> Variables:
+    """Tensors by torchvision's or timm's names -> variables, float32, of a model for training images of this size.
+
+    If layers are named, of these alone. Raises WeightsError that names tensors which are missing, too many or of
+    another shape.
+    """
+    tensors = {known_name(name, model): tensor for name, tensor in tensors.items() if not name.endswith(COUNTS)}
+    shapes = of_layers(shapes_of(model, image_size), layers)
+    entries = {entry.name: entry for entry in entries_of(model, unflatten_dict(shapes))}
+    wanted = {name: entry.torch_shape for name, entry in entries.items()}
+    found = {name: _flat(tensor.shape, wanted.get(name)) for name, tensor in tensors.items()}
+    check_fit({name: shape for name, shape in found.items() if not layers or name in wanted}, wanted, model)
+    arrays = {path: np.empty(leaf.shape, np.float32) for path, leaf in shapes.items()}
+    for name, entry in entries.items():
+        place = arrays[entry.path]
+        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is named below
+            place[... if entry.block is None else entry.block] = entry.from_torch(tensors[name])
+    found = unflatten_dict(arrays)
+    if bad := not_finite(found):
+        raise WeightsError(f"{bad}; such a net cannot be used")
+    return found
+
+
+def _flat(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape, or [out, in * h * w] of [out, in, h, w]: timm's VGG has convolutions for fully connected layers."""
+    flat = (*shape[:1], math.prod(shape[1:]))
+    return flat if len(shape) == 4 and flat == wanted else shape
+
+
+def check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], model: nn.Module) -> None:
+    """Raises WeightsError with all that keeps these tensors, shapes by name, from being those of the model."""
+    missing, surplus = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    other = sorted(name for name in set(found) & set(wanted) if found[name] != wanted[name])
+    wrong = [
+        f"{len(names)} tensors are {what}, such as {printable(', '.join(names[:3]))}"
+        for names, what in ((missing, "missing"), (surplus, "not of this net"))
+        if names
+    ]
+    if other:
+        name, more = other[0], f" (and {len(other) - 1} more do not fit)" if len(other) > 1 else ""
+        wrong.append(f"{name} has shape {[*found[name]]}, the net needs {[*wanted[name]]}{more}")
+    if wrong:
+        raise WeightsError(f"{'; '.join(wrong)}. {_remedy(missing, surplus, other, model)}")
+
+
+def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str], model: nn.Module) -> str:
+    """What to do about weights that do not fit."""
+    projections = ("downsample", "projection")
+    if isinstance(model, AlexNet) and model.variant != "owt" and any(name.startswith("features.") for name in surplus):
+        return "These are the names of torchvision's alexnet: configs/alexnet_owt.py is that net"
+    if isinstance(model, ResNet) and any(part in name for name in surplus for part in projections):
+        return "Shortcuts are projections there: --config.model.shortcut=B"
+    if isinstance(model, ResNet) and missing and all(any(part in name for part in projections) for name in missing):
+        return "Shortcuts have no weights there: --config.model.shortcut=A"
+    if not missing and not surplus and {_module(name) for name in other} <= {*LAST_LAYERS, "classifier.6", "head.fc"}:
+        return f"--init_layers={inputs.ALL_BUT_HEAD} takes all layers but the last, for a net with other classes"
+    return "--init_layers=conv1,conv2 says which layers to take, where not all can be"
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def leaf_name(path: Sequence[str]) -> str:
+    """The name of a parameter for messages, such as conv1.kernel."""
+    return ".".join(path[1:])
+
+
+def in_rgb(variables: Variables) -> Variables:
+    """The weights of a net that takes images in BGR -> of one that takes them in RGB, and the other way round."""
+    return _with_first_kernel(variables, lambda kernel: kernel[:, :, ::-1])
+
+
+def rescaled(variables: Variables, factors: np.ndarray) -> Variables:
+    """The weights of a net that takes images multiplied by these factors of R, G and B, [3]."""
+    return _with_first_kernel(variables, lambda kernel: kernel / factors[:, None])
+
+
+def _with_first_kernel(variables: Variables, change: Callable[[np.ndarray], np.ndarray]) -> Variables:
+    """The variables with the kernel [h, w, 3, out] of the first convolution changed, where it is among them."""
+    params = dict(variables["params"])
+    for layer in set(FIRST_LAYERS) & set(params):
+        params[layer] = params[layer] | {"kernel": change(np.asarray(params[layer]["kernel"]))}
+    return variables | {"params": params}
+
+
+def of_layers(variables: Mapping[str, Any], layers: Sequence[str]) -> dict[tuple[str, ...], Any]:
+    """The variables of these layers, by path; all of them, if none are named."""
+    return {path: leaf for path, leaf in flatten_dict(dict(variables)).items() if not layers or path[1] in layers}
+
+
+def entries_of(model: nn.Module, variables: Mapping[str, Any]) -> Iterator[Entry]:
+    """Where each tensor of a file lies in the variables of a model."""
+    for path, leaf in flatten_dict(dict(variables)).items():
+        _, layer, *inner, leaf_name = path
+        stacked = layer.endswith("_rest")
+        for block in range(leaf.shape[0]) if stacked else (None,):
+            module = ".".join([layer_name(model, layer, block), *(BLOCK_NAMES.get(part, part) for part in inner)])
+            yield Entry(f"{module}.{LEAF_NAMES[leaf_name]}", path, block, leaf.shape[stacked:])

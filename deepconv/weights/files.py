@@ -1,0 +1,179 @@
+"""Safetensors files <-> runs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import unflatten_dict
+from ml_collections import ConfigDict
+
+from deepconv import models, optim
+from deepconv.config import recipes
+from deepconv.data import statistics
+from deepconv.data.sources import folders
+from deepconv.models.layers import LAST_LAYERS
+from deepconv.models.vgg import VGG
+from deepconv.run import checkpoint
+from deepconv.run.directory import write_json
+from deepconv.state import TrainState, not_finite, shapes_of
+from deepconv.weights import inputs
+from deepconv.weights.convert import (
+    COUNTS,
+    Variables,
+    WeightsError,
+    check_fit,
+    entries_of,
+    from_torch,
+    in_rgb,
+    leaf_name,
+    of_layers,
+    rescaled,
+    to_torch,
+)
+from deepconv.weights.names import as_timm_vgg, known_name
+
+TYPES = ("F16", "F32", "F64")
+TO_SAFETENSORS = (
+    """python -c "import torch, safetensors.torch as s; """
+    """w = torch.load('{path}', map_location='cpu', weights_only=True); w = w.get('state_dict', w); """
+    """s.save_file({{n.removeprefix('module.'): t.contiguous() for n, t in w.items()}}, '{to}')" """.rstrip()
+)
+
+
+def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str], bgr: bool = False) -> Variables:
+    """The weights of a run directory or a safetensors file: of these layers or, if none are named, of an equal net.
+
+    bgr says that a file's net takes images in BGR. Raises ValueError, OSError.
+    """
+    shapes = shapes_of(model, image_size)
+    if [*layers] == [inputs.ALL_BUT_HEAD]:
+        layers = [layer for layer in shapes["params"] if layer not in LAST_LAYERS]
+    if unknown := sorted(set(layers) - set(shapes["params"])):
+        raise WeightsError(
+            f"--init_layers={unknown[0]} is not a layer of this net; choose from {', '.join(shapes['params'])}, "
+            f"or {inputs.ALL_BUT_HEAD}"
+        )
+    try:
+        if not source.is_dir():
+            found = from_torch(load_file(source), model, image_size, layers)
+            return in_rgb(found) if bgr else found
+        state = checkpoint.read(source / "checkpoints")
+        found = of_layers({kind: state[kind] for kind in ("params", "batch_stats")}, layers)
+        wanted = of_layers(shapes, layers)
+        check_fit(*({leaf_name(path): leaf.shape for path, leaf in tree.items()} for tree in (found, wanted)), model)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    return unflatten_dict(found)
+
+
+def load_file(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file. Raises WeightsError where it is not one, OSError where it is not there."""
+    if path.exists() and not path.is_file():
+        raise WeightsError("not a file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys() if not name.endswith(COUNTS)}
+            if odd := [f"{name} is {kind}" for name, kind in sorted(kinds.items()) if kind not in TYPES]:
+                raise WeightsError(f"{odd[0]}, has to be one of {', '.join(TYPES)}")
+            tensors = {name: file.get_tensor(name) for name in kinds}
+    except safetensors.SafetensorError as error:
+        how = TO_SAFETENSORS.format(path=path, to=path.with_suffix(".safetensors"))
+        convert = (
+            f". To convert a file of torch: {how}" if path.suffix in (".pth", ".pt", ".th", ".bin", ".tar") else ""
+        )
+        raise WeightsError(f"not a safetensors file, or not a whole one ({error}){convert}") from error
+    if bad := not_finite(tensors):
+        raise WeightsError(f"{bad}; such a net cannot be used")
+    return tensors
+
+
+def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) -> None:
+    """A safetensors file -> a run directory at step 0. Raises ValueError, OSError; then nothing is written.
+
+    A net of 1000 classes is taken to be ImageNet's, whose names and mean colour are left beside it.
+    """
+    statistics.check(config.data)
+    tensors, size = load_file(source), config.data.image_size
+    model = models.create(config.model, 1)
+    biases = [entry for entry in entries_of(model, shapes_of(model, size)) if entry.path[-1] == "bias"]
+    last = next(entry.name for entry in biases if entry.path[1] in LAST_LAYERS)
+    known = {known_name(name, model): tensor.size for name, tensor in tensors.items()}
+    if last not in known:
+        from_torch(tensors, model, size)  # raises, and says what the file lacks
+    if not known[last]:
+        raise WeightsError(f"{last} has no values: a net of 0 classes")
+    variables = from_torch(tensors, models.create(config.model, known[last]), size)
+    variables = in_rgb(variables) if bgr else variables
+    if out.exists():
+        raise FileExistsError(f"{out} exists; give another --out")
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    tx = optim.create(config.optimizer, lambda node, what: 0, optim.warms_up(config))  # it starts alike for all drops
+    out.mkdir(parents=True)
+    write_json(out / "config.json", json.loads(config.to_json()))
+    names = folders.imagenet_synsets() if known[last] == 1000 else [str(number) for number in range(known[last])]
+    write_json(out / "classes.json", names)
+    if known[last] == 1000 and config.data.mean == "channel":
+        statistics.save(out / "statistics.npz", statistics.PUBLISHED, fingerprint="")
+    manager = checkpoint.open_manager(out / "checkpoints", 0)
+    checkpoint.save(manager, TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(tx.init)(params)))
+    checkpoint.wait(manager)
+    manager.close()
+
+
+def export_run(run: Path, target: Path, library: str = "", given: str = "") -> tuple[int, statistics.Input | None]:
+    """The newest checkpoint of a run -> a safetensors file; returns its step and what images the file's net takes.
+
+    These are None for imported weights of which nobody said. For a library, the file has its names and takes its
+    images; `given` names other images, as --input does. Raises ValueError for a net that the library does not have, or
+    images that it cannot take, OSError.
+    """
+    if target.exists() or not target.absolute().parent.is_dir():
+        raise OSError(f"{target} exists, or its folder does not; give another --to")
+    state = checkpoint.read(run / "checkpoints")
+    config = ConfigDict(recipes.read_run(run))
+    (last,) = set(LAST_LAYERS) & set(state["params"])
+    model = models.create(config.model, len(state["params"][last]["bias"]))
+    variables = {kind: state[kind] for kind in ("params", "batch_stats")}
+    takes, wanted = _input_of_run(run, config.data), inputs.images_of(library, given)
+    if library:
+        inputs.check_library(library, config)
+    if wanted and not takes:
+        raise WeightsError(f"{run} has no statistics.npz, so it is not known what images its net takes")
+    if wanted:
+        variables, takes = _fold(variables, takes, wanted)
+    tensors = to_torch(variables, model)
+    if library == "timm" and isinstance(model, VGG):
+        tensors = as_timm_vgg(tensors)
+    safetensors.numpy.save_file(tensors, target, metadata={"format": "pt"})
+    return int(state["step"]), takes
+
+
+def _input_of_run(run: Path, data: ConfigDict) -> statistics.Input | None:
+    if not statistics.needed(data, training=False):
+        return statistics.input_of(data, statistics.NOT_NEEDED)
+    file = run / "statistics.npz"
+    return statistics.input_of(data, statistics.load(file, "")) if file.exists() else None
+
+
+def _fold(variables: Variables, takes: statistics.Input, wanted: inputs.Images) -> tuple[Variables, statistics.Input]:
+    """The weights of a net that takes other images, and the same scores from them. Raises WeightsError."""
+    theirs = statistics.input_of(ConfigDict({"mean": wanted.mean, "std": wanted.std}), statistics.NOT_NEEDED)
+    if takes.mean.shape != theirs.mean.shape or not np.allclose(takes.mean, theirs.mean, atol=1e-3):
+        raise WeightsError(
+            f"the net takes images less {written(takes.mean)}, not less {written(theirs.mean)}. A scale can be "
+            "folded into the first convolution; another mean cannot, because that convolution pads with zeros. Export "
+            "without --library and --input, and subtract the net's own mean"
+        )
+    folded = rescaled(variables, (takes.std / theirs.std).ravel())
+    return in_rgb(folded) if wanted.bgr else folded, theirs
+
+
+def written(mean: np.ndarray) -> str:
+    """A mean in words, for messages."""
+    return "a mean image" if mean.shape[1] > 1 else "the colour " + ",".join(f"{value:g}" for value in mean.ravel())

@@ -1,0 +1,67 @@
+"""Names of layers: ours, torchvision's and timm's."""
+
+import math
+from collections.abc import Mapping
+
+import flax.linen as nn
+import numpy as np
+
+from deepconv.models.alexnet import AlexNet
+from deepconv.models.resnet import CifarResNet, ResNet
+from deepconv.models.vgg import CONFIGURATIONS, VGG
+
+OWT_NAMES = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8"}
+OWT_NAMES |= {"conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
+TIMM_VGG_NAMES = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
+BLOCK_NAMES = {"projection": "downsample.0", "projection_bn": "downsample.1"}
+LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def layer_name(model: nn.Module, layer: str, block: int | None) -> str:
+    """torchvision's name for a layer of ours, or our own where it has no such net."""
+    if isinstance(model, ResNet | CifarResNet) and "_" in layer:  # conv2_first, conv2_rest; stage1_first, ...
+        first = 1 if isinstance(model, CifarResNet) else 2
+        part, _ = layer.split("_")
+        return f"layer{int(part[-1]) - first + 1}.{0 if block is None else block + 1}"
+    if isinstance(model, VGG):
+        return _vgg_names(model.configuration)[layer]
+    if isinstance(model, AlexNet) and model.variant == "owt":
+        return OWT_NAMES[layer]
+    return layer
+
+
+def _vgg_names(configuration: str) -> dict[str, str]:
+    names, place = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}, 0
+    for block, line in enumerate(CONFIGURATIONS[configuration], 1):
+        for layer, text in enumerate(line.split(), 1):
+            if text == "LRN":
+                place += 1
+            else:
+                names[f"conv{block}_{layer}"] = f"features.{place}"
+                place += 2  # a rectifier follows
+        place += 1  # pooling
+    return names
+
+
+def known_name(name: str, model: nn.Module) -> str:
+    """torchvision's name for a tensor that timm's VGG or other nets for CIFAR-10 call differently."""
+    module, _, leaf = name.removeprefix("module.").rpartition(".")  # a prefix that torch's DataParallel leaves
+    if isinstance(model, VGG):
+        module = TIMM_VGG_NAMES.get(module, module)
+    if isinstance(model, CifarResNet) and module == "linear":
+        module = "fc"
+    return f"{module}.{leaf}"
+
+
+def as_timm_vgg(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """timm's VGG has convolutions for its first two fully connected layers, and names of its own."""
+    names = {theirs: ours for ours, theirs in TIMM_VGG_NAMES.items()}
+    renamed = {}
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        if names.get(module, "").startswith("pre_logits") and leaf == "weight":
+            channels = 512 if module == "classifier.0" else 4096
+            side = math.isqrt(tensor.shape[1] // channels)
+            tensor = tensor.reshape(len(tensor), channels, side, side)
+        renamed[f"{names.get(module, module)}.{leaf}"] = tensor
+    return renamed

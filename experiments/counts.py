@@ -1,0 +1,36 @@
+"""What is counted of a run's net without training it, for columns of the papers' tables. JAX is imported when asked."""
+
+import functools
+from typing import Any
+
+from experiments.entry import DATA, Run
+
+
+def net(run: Run) -> tuple[Any, Any]:
+    """The model of a run, and the shapes of its variables."""
+    return _net(run.config, tuple(run.overrides.items()))
+
+
+@functools.cache
+def _net(recipe: str, overrides: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
+    from deepconv import models
+    from deepconv import state as state_lib
+
+    config = Run(recipe, dict(overrides)).load()
+    model = models.create(config.model, DATA[config.data.name].classes)
+    return model, state_lib.shapes_of(model, config.data.image_size)
+
+
+def parameters(run: Run) -> float:
+    """In millions, biases and BatchNorm's scales and shifts included."""
+    from deepconv.ops import counting
+
+    return counting.count_parameters(net(run)[1]["params"]) / 1e6
+
+
+def multiply_adds(run: Run) -> float:
+    """In 1e9, of one image; what the papers call FLOPs."""
+    from deepconv.ops import counting
+
+    size = run.load().data.image_size
+    return counting.count_multiply_adds(net(run)[0], (size, size, 3)) / 1e9
