@@ -28,7 +28,7 @@ from PIL.Image import Transpose as Turn
 
 from deepconv import cli
 from deepconv.data import decode, sources
-from deepconv.data.sources.source import Record
+from deepconv.data.images import Encoded, Record
 from deepconv.evaluation import features, protocols
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Trained, load_run
@@ -41,12 +41,12 @@ TURNS |= dict(enumerate((Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90), 6))
 
 
 @dataclass(frozen=True)
-class Files:
+class Files(Encoded):
     """Photographs as records, upright; the label is 0."""
 
     paths: Sequence[str]
 
-    def __call__(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Sequence[int]) -> list[Record]:
         return [Record(upright(self.paths[i]), 0, self.paths[i]) for i in indices]
 
 

@@ -18,7 +18,7 @@ from deepconv import distributed, objective, optim
 from deepconv import state as state_lib
 from deepconv.config import durations
 from deepconv.data import augment, decode, pipeline, statistics
-from deepconv.data.sources.source import Arrays, DataError, Records
+from deepconv.data.images import DataError, Images
 from deepconv.data.statistics import Statistics
 from deepconv.evaluation import probabilities
 from deepconv.evaluation import run as evaluate
@@ -31,7 +31,7 @@ from deepconv.task import Task, net_for
 from deepconv.weights import convert
 
 
-def statistics_for(task: Task, data: Arrays | Records) -> Statistics:
+def statistics_for(task: Task, data: Images) -> Statistics:
     """Those of the task, or, where none are stored, of the training images."""
     if task.statistics:
         return task.statistics
@@ -109,7 +109,7 @@ def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> Train
 
 
 def batches(
-    task: Task, data: Arrays | Records, first_step: int, report: pipeline.Report | None = None
+    task: Task, data: Images, first_step: int, report: pipeline.Report | None = None
 ) -> Iterator[dict[str, jax.Array]]:
     """Batches on the devices, each put there two steps before it is used."""
     host = pipeline.train_batches(

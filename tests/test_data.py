@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from deepconv.data import augment, pipeline, sources, statistics
+from deepconv.data.images import Arrays
 from deepconv.data.sources import shapes
-from deepconv.data.sources.source import Arrays
 
 IMAGES = np.arange(50 * 2 * 2 * 3, dtype=np.uint8).reshape(50, 2, 2, 3)
 LABELS = np.arange(50, dtype=np.int32)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from PIL import Image
 
 from deepconv import distributed, models, train
 from deepconv.data import augment, decode
-from deepconv.data.sources.source import DataError, Record
+from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.statistics import Input
 from deepconv.evaluation import batch_stats, probabilities, protocols
 from deepconv.evaluation import run as evaluate
@@ -35,6 +36,14 @@ CLASSES = 6
 DATA = ConfigDict(dict(name="photos", image_size=16, test_scale=18))
 
 
+@dataclasses.dataclass(frozen=True)
+class Photos(Encoded):
+    function: Callable
+
+    def read(self, indices):
+        return self.function(indices)
+
+
 @pytest.fixture(scope="module")
 def photos():
     """Pictures of odd sizes, some smaller than a crop, as PNG."""
@@ -44,7 +53,7 @@ def photos():
         file = io.BytesIO()
         Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC).save(file, "PNG")
         records.append(Record(file.getvalue(), i % CLASSES, f"photo {i}"))
-    return lambda indices: [records[i] for i in indices]
+    return Photos(lambda indices: [records[i] for i in indices])
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +182,7 @@ def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
         if len(parts) > 1:
             probabilities.average(tmp_path, name, [part.name for part in parts])
         for one in set(of) - set(by_hand):
-            images = [decode.decode(record.data) for record in photos(chosen)]
+            images = [decode.decode(record.data) for record in photos.read(chosen)]
             by_hand[one] = np.array([literal(one, params, image, net.input.mean) for image in images])
         probs, record = (
             np.load(tmp_path / f"probs.{name}.npy"),
@@ -214,7 +223,7 @@ def test_a_dense_test_of_a_square_as_large_as_a_crop_is_the_central_crop_and_its
 
 
 def test_ten_crops_are_ten_forwards(net, state, photos):
-    (image,) = [decode.rescale(decode.decode(record.data), 18) for record in photos([2])]
+    (image,) = [decode.rescale(decode.decode(record.data), 18) for record in photos.read([2])]
     right = image.shape[1] - 16
     probs = []
     for top, left in [(0, 0), (0, right), (2, 0), (2, right), (1, right // 2)]:
@@ -239,7 +248,7 @@ def test_few_shapes_hold_all_images_with_less_than_an_eighth_added():
 def test_images_without_end_are_cut_and_shapes_are_counted(net, state, photos):
     probs, shapes = outputs(net, state, photos, "dense")
     assert np.isfinite(probs).all()
-    seen = [decode.rescale(decode.decode(record.data), 18).shape[:2] for record in photos(range(len(SIZES)))]
+    seen = [decode.rescale(decode.decode(record.data), 18).shape[:2] for record in photos.read(range(len(SIZES)))]
     assert max(max(shape) for shape in seen) == 8 * 18 and shapes == len({bucket(*shape) for shape in seen})
 
 
@@ -264,12 +273,12 @@ def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypat
 
     def counted(indices):
         asked.extend(map(int, indices))
-        return photos(indices)
+        return photos.read(indices)
 
     left["output"][np.flatnonzero(left["done"])[0]] = 0  # a page that never reached the disk
     np.save(partial, left)
     left["done"] &= left["output"].any(1)
-    evaluate.run(net, part, state, counted, tmp_path, **size)
+    evaluate.run(net, part, state, Photos(counted), tmp_path, **size)
     assert sorted(asked) == np.flatnonzero(~left["done"]).tolist()
     np.testing.assert_array_equal(np.load(tmp_path / "probs.dense.npy"), outputs(net, state, photos, "dense")[0])
     record = json.loads((tmp_path / "eval.dense.json").read_text())
@@ -292,11 +301,11 @@ def test_an_image_that_cannot_be_decoded_is_named(net, state, photos):
     def damaged(indices):
         return [
             record if i else record._replace(data=record.data[:40])
-            for i, record in zip(indices, photos(indices), strict=True)
+            for i, record in zip(indices, photos.read(indices), strict=True)
         ]
 
     with pytest.raises(DataError, match=r"record 0 \(photo 0\) cannot be decoded.*no other image"):
-        outputs(net, state, damaged, "dense")
+        outputs(net, state, Photos(damaged), "dense")
 
 
 NAMES = {

@@ -216,7 +216,7 @@ def test_a_photograph_of_a_camera_held_sideways_is_turned(tmp_path):
     exif = Image.Exif()
     exif[274] = 6  # to be turned by 90 degrees clockwise
     image.save(tmp_path / "sideways.png", exif=exif)
-    (record,) = predict.Files([str(tmp_path / "sideways.png")])([0])
+    (record,) = predict.Files([str(tmp_path / "sideways.png")]).read([0])
     assert (decode.decode(record.data) == np.rot90(np.asarray(image), -1)).all()
     for orientation in range(2, 9):
         exif[274] = orientation

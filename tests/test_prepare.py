@@ -18,12 +18,12 @@ from conftest import ROOT, real_data
 from PIL import Image
 
 from deepconv.data import decode, pipeline, sources, statistics
+from deepconv.data.images import DataError
 from deepconv.data.prepare import image_statistics, pack
 from deepconv.data.prepare import imagenet as imagenet_archives
 from deepconv.data.prepare.cifar10 import CIFAR10_CLASSES, _read_cifar10, cifar10
 from deepconv.data.prepare.imagenet import IMAGENET_TARS, check_counts, imagenet2012
 from deepconv.data.sources import checksums, folders
-from deepconv.data.sources.source import DataError
 
 SYNSETS = Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
 COUNTS = {"train": 2000, "validation": 1000}
@@ -146,7 +146,7 @@ def test_what_was_jpeg_stays_as_it_was(imagenet, archives):
     with tarfile.open(archives / "ILSVRC2012_img_train.tar") as outer:
         inner = tarfile.open(fileobj=outer.extractfile("./n01443537.tar"))
         original = inner.extractfile("n01443537_1.JPEG").read()
-    assert original in [record.data for record in records(range(2000))]
+    assert original in [record.data for record in records.read(range(2000))]
 
 
 def test_killed_and_started_again(imagenet, archives, tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ from PIL import Image
 
 from deepconv.data import decode, pipeline, sources
 from deepconv.data.decode import Geometry
+from deepconv.data.images import DataError
 from deepconv.data.sources import checksums, folders, shapes, tfds
-from deepconv.data.sources.source import DataError, parse_split
+from deepconv.data.sources.source import parse_split
 
 SQUARE = Geometry((32, 32), 24, square=True, random=False)
 CROPS = Geometry((32, 48), 24, square=False, random=True)
@@ -104,7 +105,8 @@ def test_data_dir_from_the_environment(tmp_path, monkeypatch):
 
 def test_cifar10_is_the_real_one(cifar_dir):
     source = sources.find("cifar10", "test", cifar_dir, 32)
-    images, labels = source.open()
+    data = source.open()
+    images, labels = data.images, data.labels
     assert images.shape == (10_000, 32, 32, 3) and images.dtype == np.uint8
     assert np.bincount(labels).tolist() == [1_000] * 10
     assert source.classes[:3] == ("airplane", "automobile", "bird")
@@ -411,7 +413,7 @@ def test_sums_are_those_of_sha256sum_whatever_the_names(tmp_path):
     source = find("odd", "train", tmp_path)
     summed = checksums.summed(source)
     assert not summed.sums.any()
-    summed(range(len(odd)))
+    summed.read(range(len(odd)))
     checksums.write_sums(summed)
     ours = (tmp_path / "odd" / "SHA256SUMS.train.txt").read_bytes()
     subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS.train.txt"], cwd=tmp_path / "odd", check=True)
@@ -431,7 +433,7 @@ def test_real_photographs():
 
 def test_shapes_come_as_files_where_a_recipe_rescales():
     source = sources.find("shapes", "test[10:20]", None, 24, (32, 48))
-    record = source.open()([3])[0]
+    record = source.open().read([3])[0]
     data, label, _ = shapes.draw_jpeg(shapes.OFFSETS["test"] + 13, (32, 72))
     assert record.data == data and record.label == label
 

@@ -14,9 +14,9 @@ from deepconv import state as state_lib
 from deepconv import task as task_lib
 from deepconv.config import fields, recipes
 from deepconv.data import decode, pipeline, statistics
+from deepconv.data.images import DataError
 from deepconv.data.prepare import image_statistics
 from deepconv.data.sources import shapes
-from deepconv.data.sources.source import DataError
 from deepconv.evaluation import run as evaluate
 from deepconv.ops import counting
 from deepconv.run import checkpoint, preemption

@@ -15,11 +15,11 @@ from rich.table import Table
 from deepconv import task as task_lib
 from deepconv.benchmark.timing import timed
 from deepconv.data import decode, pipeline
-from deepconv.data.sources.source import Arrays, Records
+from deepconv.data.images import Encoded, Images
 from deepconv.run.directory import environment
 
 
-def host_batches(task: task_lib.Task, data: Arrays | Records) -> Iterator[pipeline.Batch]:
+def host_batches(task: task_lib.Task, data: Images) -> Iterator[pipeline.Batch]:
     """The input pipeline of training, without the transfer to the devices."""
     settings = dict(batch_size=task.config.batch_size, seed=0, geometry=task.geometry, workers=task.workers)
     return pipeline.train_batches(data, task.train_source.examples, **settings)
@@ -28,14 +28,14 @@ def host_batches(task: task_lib.Task, data: Arrays | Records) -> Iterator[pipeli
 class ByPillow:
     """The work of the pipeline as a data set for torch: Pillow decodes, the whole image is rescaled, then cut."""
 
-    def __init__(self, records: Records, examples: int, geometry: decode.Geometry) -> None:
-        self.records, self.examples, self.geometry = records, examples, geometry
+    def __init__(self, data: Encoded, examples: int, geometry: decode.Geometry) -> None:
+        self.data, self.examples, self.geometry = data, examples, geometry
 
     def __len__(self) -> int:
         return self.examples
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        record, size = self.records([index])[0], self.geometry.size
+        record, size = self.data.read([index])[0], self.geometry.size
         image = Image.open(io.BytesIO(record.data)).convert("RGB")
         scale = random.randint(*self.geometry.scale) / min(image.size)
         width, height = round(scale * image.width), round(scale * image.height)
@@ -50,12 +50,11 @@ def show_input(task: task_lib.Task, steps: int) -> int:
     examples, encoded = task.train_source.examples, geometry is not None
     threads = task.workers or pipeline.THREADS
     mine = host_batches(task, data)
-    in_memory = not encoded and isinstance(data.images, np.ndarray)
-    helpers = f"{task.workers} processes" if task.workers else "one thread" if in_memory else f"{threads} threads"
+    helpers = f"{task.workers} processes" if task.workers else "one thread" if data.in_memory else f"{threads} threads"
     ours = f"deepconv, {helpers}"
     ways: dict[str, Callable[[], object]] = {ours: lambda: next(mine)}
     if encoded:
-        sample = [record.data for record in data(range(min(examples, batch_size)))]
+        sample = [record.data for record in data.read(range(min(examples, batch_size)))]
         rng = np.random.default_rng(0)
         ways["decode + rescale, one core"] = lambda: [
             decode.view(decode.decode(image), geometry, rng)

@@ -8,7 +8,6 @@ from deepconv import task as task_lib
 from deepconv import train
 from deepconv.benchmark.input import host_batches
 from deepconv.benchmark.timing import show, timed
-from deepconv.data.sources.source import Arrays
 
 
 def show_training(task: task_lib.Task, steps: int, start: float) -> int:
@@ -25,7 +24,7 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> int:
     to_first_step = time.perf_counter() - start
 
     host = host_batches(task, data)
-    input_times = timed(lambda: next(host), (10 if isinstance(data, Arrays) else 1) * steps)
+    input_times = timed(lambda: next(host), (10 if task.train_source.size else 1) * steps)
 
     waits, batch = [], next(loader)
 

@@ -7,18 +7,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
-from typing import Any
 
 import grain
 import numpy as np
 from ml_collections import ConfigDict
 
-from deepconv.data import decode
 from deepconv.data.decode import Geometry
-from deepconv.data.sources.source import Arrays, DataError, Records
+from deepconv.data.images import Batch, Decoding, Images
 from deepconv.run import preemption
 
-Batch = dict[str, np.ndarray]
 Report = Callable[[list[str]], None]  # takes what could not be decoded and was replaced
 THREADS = len(os.sched_getaffinity(0)) + 1  # that decode: one a core, and one that waits for the disk
 
@@ -72,7 +69,7 @@ def _check_size(data: ConfigDict, size: tuple[int, int]) -> None:
 
 
 def train_batches(
-    data: Arrays | Records,
+    data: Images,
     examples: int,
     *,
     batch_size: int,
@@ -89,8 +86,9 @@ def train_batches(
     next image that can be decoded in its place.
     """
     # Indices are batched first and the images fetched in one go: Grain costs 19 us an element whatever it holds.
+    fetch = functools.partial(data.training_batch, decoding=_decoding(geometry, examples, seed, report))
     order = grain.MapDataset.range(examples).seed(seed).shuffle().repeat()
-    batches = order.batch(batch_size).map_with_index(_fetch(data, examples, geometry, seed, report))[first_step:]
+    batches = order.batch(batch_size).map_with_index(fetch)[first_step:]
     if not workers:
         return _reported(batches.to_iter_dataset(_options(data)), report)
     _start_tracker()
@@ -100,7 +98,7 @@ def train_batches(
 
 
 def ordered_batches(
-    data: Arrays | Records,
+    data: Images,
     examples: int,
     batch_size: int,
     geometry: Geometry | None = None,
@@ -110,8 +108,8 @@ def ordered_batches(
     """Every image from the first on once, in order; the last batch may be smaller. Raises as train_batches does."""
     if first == examples:
         return iter(())
-    batches = grain.MapDataset.range(first, examples).batch(batch_size)
-    batches = batches.map_with_index(_fetch(data, examples, geometry, 0, report))
+    fetch = functools.partial(data.training_batch, decoding=_decoding(geometry, examples, 0, report))
+    batches = grain.MapDataset.range(first, examples).batch(batch_size).map_with_index(fetch)
     return _reported(batches.to_iter_dataset(_options(data)), report)
 
 
@@ -131,82 +129,28 @@ def _reported(batches: Iterable[Batch], report: Report | None) -> Iterator[Batch
 
 
 def test_images(
-    data: Arrays | Records, indices: np.ndarray, batch_size: int, look: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[dict[str, Any]]:
+    data: Images, indices: np.ndarray, batch_size: int, view: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[Batch]:
     """{"index": [B], "image", "label": int32 [B]} in the order of the indices.
 
-    Images are uint8 [B, H, W, 3] where all have one size, else a list of what `look` makes of uint8 [H, W, 3]. Raises
+    Images are uint8 [B, H, W, 3] where all have one size, else a list of view(image) for uint8 [H, W, 3]. Raises
     DataError.
     """
     if not len(indices):
         return iter(())
-    load = functools.partial(_gather, data, 0) if isinstance(data, Arrays) else functools.partial(_look, data, look)
-    batches = grain.MapDataset.source(indices).batch(batch_size).map(lambda batch: {"index": batch} | load(batch))
+    chunks = grain.MapDataset.source(indices).batch(batch_size)
+    batches = chunks.map(lambda chunk: {"index": chunk} | data.test_batch(chunk, view))
     return iter(batches.to_iter_dataset(_options(data)))
 
 
-def _fetch(
-    data: Arrays | Records, examples: int, geometry: Geometry | None, seed: int, report: Report | None
-) -> functools.partial:
-    if isinstance(data, Arrays):
-        return functools.partial(_gather, data)
-    return functools.partial(_decode, data, examples, geometry, seed, report is not None)
+def _decoding(geometry: Geometry | None, examples: int, seed: int, report: Report | None) -> Decoding | None:
+    """None where images have one size already."""
+    return Decoding(geometry, examples, seed, replace=report is not None) if geometry else None
 
 
-def _gather(data: Arrays, step: int, indices: np.ndarray) -> Batch:
-    return {"image": data.images[indices], "label": data.labels[indices]}
-
-
-def _look(records: Records, look: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> dict[str, Any]:
-    found = records(indices)
-    images = []
-    for index, record in zip(indices, found, strict=True):
-        try:
-            images.append(look(decode.decode(record.data)))
-        except decode.CorruptImage as error:
-            raise DataError(
-                f"record {index} ({record.name}) cannot be decoded: {error}. Repair it: in a test, no other image may "
-                f"take its place"
-            ) from None
-    return {"image": images, "label": np.array([record.label for record in found], np.int32)}
-
-
-def _decode(
-    records: Records,
-    examples: int,
-    geometry: Geometry,
-    seed: int,
-    replace: bool,
-    step: int,
-    indices: np.ndarray,
-) -> Batch:
-    images = np.empty((len(indices), geometry.size, geometry.size, 3), np.uint8)
-    labels, corrupt = np.empty(len(indices), np.int32), []
-    for i, record in enumerate(records(indices)):
-        index = int(indices[i])
-        for _ in range(100):
-            try:
-                image = decode.decode(record.data)
-                break
-            except decode.CorruptImage as error:
-                corrupt.append(f"record {index} ({record.name}) cannot be decoded: {error}")
-                if not replace:
-                    raise DataError(
-                        f"{corrupt[0]}. Repair it, or let the next one take its place: on_corrupt=replace, which "
-                        f"training, packing and statistics have, but no test"
-                    ) from None
-                index = (index + 1) % examples
-                (record,) = records([index])
-        else:
-            raise DataError(f"a hundred records in a row cannot be decoded; the last is {corrupt[-1]}")
-        images[i] = decode.view(image, geometry, np.random.default_rng((seed, step, i)))
-        labels[i] = record.label
-    return {"image": images, "label": labels, "corrupt": corrupt}
-
-
-def _options(data: Arrays | Records) -> grain.ReadOptions:
+def _options(data: Images) -> grain.ReadOptions:
     """Decoding and reading take the time, and leave Python alone meanwhile; gathering from memory is one copy."""
-    if isinstance(data, Arrays) and isinstance(data.images, np.ndarray):
+    if data.in_memory:
         return grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS + 1)
 

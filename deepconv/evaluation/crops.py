@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepconv.data import augment, decode, pipeline
-from deepconv.data.sources.source import Arrays, Records
+from deepconv.data.images import Images
 from deepconv.evaluation.net import Net, Step, divisible, variables
 from deepconv.evaluation.protocols import PLACES, Protocol
 from deepconv.state import TrainState
@@ -31,7 +31,7 @@ def cut(image: np.ndarray, size: int, kind: str) -> np.ndarray:
     return np.stack([image[..., top : top + size, left : left + size, :] for top, left in corners], -4)
 
 
-def crop_batches(net: Net, protocol: Protocol, data: Arrays | Records, missing: np.ndarray) -> Iterator[Step]:
+def crop_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray) -> Iterator[Step]:
     """Batches of crops of the images whose rows of the table are missing."""
 
     def look(image: np.ndarray) -> np.ndarray:

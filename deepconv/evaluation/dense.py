@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepconv.data import augment, decode, pipeline
-from deepconv.data.sources.source import Arrays, Records
+from deepconv.data.images import Images
 from deepconv.evaluation.net import Net, Step, divisible, variables
 from deepconv.evaluation.protocols import Protocol
 from deepconv.ops.extent import Dense, inside
@@ -55,7 +55,7 @@ def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, i
     return jax.vmap(one)(extent)
 
 
-def dense_batches(net: Net, protocol: Protocol, data: Arrays | Records, missing: np.ndarray) -> Iterator[Step]:
+def dense_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray) -> Iterator[Step]:
     """Batches of whole images whose rows of the table are missing, by shape."""
     waiting = defaultdict(list)  # images by the shape of the batch that they will be in
     look = functools.partial(decode.rescale, shorter=protocol.scale, square=net.square)

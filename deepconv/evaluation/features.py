@@ -9,7 +9,7 @@ import numpy as np
 
 from deepconv import distributed
 from deepconv.data import augment
-from deepconv.data.sources.source import Arrays, Records
+from deepconv.data.images import Images
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.protocols import Protocol
@@ -21,7 +21,7 @@ from deepconv.state import TrainState
 def fill(
     net: Net,
     state: TrainState,
-    data: Arrays | Records,
+    data: Images,
     examples: int,
     center: Protocol,
     see: Callable[..., jax.Array],

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from deepconv import distributed
-from deepconv.data.sources.source import Arrays, Records
+from deepconv.data.images import Images
 from deepconv.evaluation.crops import crop_batches, see_crops
 from deepconv.evaluation.dense import dense_batches, see_whole
 from deepconv.evaluation.net import Net
@@ -40,7 +40,7 @@ def probabilities(
     protocol: Protocol,
     predict: Predict,
     state: TrainState,
-    data: Arrays | Records,
+    data: Images,
     table: np.ndarray,
     show: Callable[[int], None] = lambda done: None,
 ) -> int:
@@ -81,7 +81,7 @@ def run(
     net: Net,
     protocol: Protocol,
     state: TrainState,
-    data: Arrays | Records,
+    data: Images,
     workdir: Path,
     *,
     examples: int,

@@ -22,7 +22,8 @@ def test_training(shell, photos, tally, harm):
     """An image of the training set that cannot be decoded, with on_corrupt=fail and =replace: {harm}"""
     data, arguments = photos
     files = [
-        data / "photos" / record.name.split()[0] for record in find("photos", "train", str(data), 16).open()(range(20))
+        data / "photos" / record.name.split()[0]
+        for record in find("photos", "train", str(data), 16).open().read(range(20))
     ]
     bad, following = next(pair for pair in itertools.pairwise(files) if pair[0].parent == pair[1].parent)
     broken = HARM[harm](bad.read_bytes())

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deepconv.data.images import DataError
 from deepconv.data.prepare import tfds_writer
 from deepconv.data.prepare.imagenet import readable_tar
-from deepconv.data.sources.source import DataError
 
 CIFAR10_MD5 = {
     "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",

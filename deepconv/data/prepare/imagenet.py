@@ -12,9 +12,9 @@ import numpy as np
 import simplejpeg
 
 from deepconv.data import decode, sources
+from deepconv.data.images import DataError
 from deepconv.data.prepare import tfds_writer
 from deepconv.data.sources import folders
-from deepconv.data.sources.source import DataError
 
 IMAGENET_TARS = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
 IMAGENET_COUNTS = {"train": 1_281_167, "validation": 50_000}

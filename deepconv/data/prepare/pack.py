@@ -10,8 +10,9 @@ from typing import BinaryIO
 import numpy as np
 
 from deepconv.data import decode, pipeline, sources
+from deepconv.data.images import DataError, Images
 from deepconv.data.prepare import tfds_writer
-from deepconv.data.sources.source import Arrays, DataError, Records, Source
+from deepconv.data.sources.source import Source
 from deepconv.run import log as runlog
 from deepconv.run.directory import read_json
 
@@ -86,7 +87,7 @@ def check_size(source: Source, size: int) -> None:
 
 def squares(
     source: Source,
-    data: Arrays | Records,
+    data: Images,
     size: int,
     report: pipeline.Report | None,
     first: int = 0,

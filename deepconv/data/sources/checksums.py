@@ -9,20 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
+from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.sources.folders import FolderRecords
-from deepconv.data.sources.source import DataError, Record, Source
+from deepconv.data.sources.source import Source
 from deepconv.run.directory import printable
 
 
 @dataclass(frozen=True)
-class Summed:
+class Summed(Encoded):
     """Records of a folder, each held against its SHA-256; a sum that is not known yet is filled in."""
 
     records: FolderRecords
     sums: np.ndarray  # uint8 [N, 32]; zeros where a sum is not known
 
-    def __call__(self, indices: Sequence[int]) -> list[Record]:
-        found = self.records(indices)
+    def read(self, indices: Sequence[int]) -> list[Record]:
+        found = self.records.read(indices)
         for index, record in zip(indices, found, strict=True):
             digest = np.frombuffer(hashlib.sha256(record.data).digest(), np.uint8)
             if not self.sums[index].any():

@@ -10,21 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from deepconv.data.sources.source import DataError, Record, Source, parse_split, split_name
+from deepconv.data.images import DataError, Encoded, Record
+from deepconv.data.sources.source import Source, parse_split, split_name
 from deepconv.run.directory import printable
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class FolderRecords:
+class FolderRecords(Encoded):
     """Reads the files of one split."""
 
     folder: str
     files: np.ndarray  # bytes [N], relative to the folder
     labels: np.ndarray  # int32 [N]
 
-    def __call__(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Sequence[int]) -> list[Record]:
         return [self._read(os.fsdecode(self.files[i]), int(self.labels[i])) for i in indices]
 
     def _read(self, file: str, label: int) -> Record:

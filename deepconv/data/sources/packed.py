@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deepconv.data.sources.source import Arrays, DataError, Source, parse_split
+from deepconv.data.images import Arrays, DataError
+from deepconv.data.sources.source import Source, parse_split
 from deepconv.run.directory import read_json
 
 

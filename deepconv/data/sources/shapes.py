@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from deepconv.data.sources.source import Arrays, Record, Source, parse_split
+from deepconv.data.images import Arrays, Encoded, Record
+from deepconv.data.sources.source import Source, parse_split
 from deepconv.data.sources.tfds import IN_MEMORY_BYTES
 
 CLASSES = ("circle", "ring", "square", "frame", "triangle", "cross", "star", "crescent", "half disc", "bar")
@@ -96,11 +97,11 @@ SHAPES_SIDE = 1024  # pixels of the built-in shapes; the papers' largest scale i
 
 
 @dataclass(frozen=True)
-class _ShapeRecords:
+class _ShapeRecords(Encoded):
     first: int
     sides: tuple[int, int]
 
-    def __call__(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Sequence[int]) -> list[Record]:
         drawn = ((i, *draw_jpeg(self.first + int(i), self.sides)) for i in indices)
         return [Record(data, label, f"shape {i}") for i, data, label, _ in drawn]
 

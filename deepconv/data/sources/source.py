@@ -2,50 +2,26 @@
 
 import os
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-
+from deepconv.data.images import Images
 from deepconv.run.directory import expanded
 
 PREPARED = ("cifar10", "imagenet2012")  # what deepconv.data.prepare makes from the official archives
 
 
-class DataError(OSError):
-    """Data that is damaged, or is not what it says it is."""
-
-
-class Arrays(NamedTuple):
-    """Images of one size."""
-
-    images: Any  # uint8 [N, H, W, 3]; on disk where it is a PackedImages
-    labels: np.ndarray  # int32 [N]
-
-
-class Record(NamedTuple):
-    """One image as it lies in its file."""
-
-    data: bytes
-    label: int
-    name: str  # for messages
-
-
-Records = Callable[[Sequence[int]], list[Record]]  # by index; can be pickled
-
-
 @dataclass(frozen=True)
 class Source:
-    """A split of a data set; open() gives Arrays, or Records where images have to be decoded."""
+    """A split of a data set; open() gives its images: Arrays where all have one size, else Encoded."""
 
     name: str
     split: str
     examples: int
     classes: tuple[str, ...]
-    size: tuple[int, int] | None  # height and width of every image; None for Records
-    open: Callable[[], Arrays | Records]
+    size: tuple[int, int] | None  # height and width of every image; None for encoded ones
+    open: Callable[[], Images]
     folder: Path | None = None  # where statistics are stored; None where they are computed from images in memory
     fingerprint: str = ""  # of the names of files, or of what describes the data; changes with them
 

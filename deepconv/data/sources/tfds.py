@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 
 from deepconv.data import decode
-from deepconv.data.sources.source import Arrays, DataError, Record, Records, Source, parse_split
+from deepconv.data.images import Arrays, DataError, Encoded, Record
+from deepconv.data.sources.source import Source, parse_split
 from deepconv.run.directory import printable
 
 IN_MEMORY_BYTES = 4_000_000_000  # data sets of images of one size are decoded once and kept, up to here
 
 
 @dataclass(frozen=True)
-class _TfdsRecords:
+class _TfdsRecords(Encoded):
     records: Any  # of all of the split
     first: int
     classes: int
     title: str
 
-    def __call__(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Sequence[int]) -> list[Record]:
         try:
             found = self.records.__getitems__([self.first + int(i) for i in indices])
         except RuntimeError as error:  # of array_record
@@ -78,7 +79,7 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
     common = dict(name=name, split=split, examples=last - first, classes=classes)
     shape = info.features["image"].shape
 
-    def open_records() -> Records:
+    def open_records() -> Encoded:
         _check_shards(info.splits[whole], title)
         source = tfds.builder_from_directory(builder_dir).as_data_source(
             whole, decoders={"image": tfds.decode.SkipDecoding()}
@@ -89,7 +90,7 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
         records = open_records()
         images, labels = np.empty((last - first, *shape[:2], 3), np.uint8), np.empty(last - first, np.int32)
         for start in range(0, last - first, 1000):
-            for index, record in enumerate(records(range(start, min(start + 1000, last - first))), start):
+            for index, record in enumerate(records.read(range(start, min(start + 1000, last - first))), start):
                 try:
                     images[index], labels[index] = decode.decode(record.data), record.label
                 except ValueError as error:  # CorruptImage, or another size

@@ -1,0 +1,113 @@
+"""The images of a split, by index: arrays of one size, or encoded images of any size."""
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepconv.data import decode
+from deepconv.data.decode import Geometry
+
+Batch = dict[str, Any]  # {"image": uint8 [B, H, W, 3], "label": int32 [B]}, and "corrupt", messages
+
+
+class DataError(OSError):
+    """Data that is damaged, or is not what it says it is."""
+
+
+class Record(NamedTuple):
+    """One image as it lies in its file."""
+
+    data: bytes
+    label: int
+    name: str  # for messages
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How encoded images become the batches of training."""
+
+    geometry: Geometry
+    examples: int  # of the split
+    seed: int
+    replace: bool  # an image that cannot be decoded by the next one that can be
+
+
+class Images(abc.ABC):
+    """Can be pickled, since loader processes take it with them."""
+
+    in_memory = False  # a batch is one copy; elsewhere, images are read or decoded, side by side
+
+    @abc.abstractmethod
+    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding | None) -> Batch:
+        """The images at these indices, as they are in batch `step`. Raises DataError."""
+
+    @abc.abstractmethod
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
+        """The images at these indices; encoded ones as a list of view(image), uint8 [H, W, 3]. Raises DataError."""
+
+
+@dataclass(frozen=True)
+class Arrays(Images):
+    """Images of one size, which are used as they are."""
+
+    images: Any  # uint8 [N, H, W, 3]; on disk where it is a PackedImages
+    labels: np.ndarray  # int32 [N]
+
+    @property
+    def in_memory(self) -> bool:
+        return isinstance(self.images, np.ndarray)
+
+    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding | None) -> Batch:
+        return {"image": self.images[indices], "label": self.labels[indices]}
+
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
+        return {"image": self.images[indices], "label": self.labels[indices]}
+
+
+class Encoded(Images):
+    """Images of any size in files; data sets say how records are read."""
+
+    @abc.abstractmethod
+    def read(self, indices: Sequence[int]) -> list[Record]:
+        """The records at these indices. Raises DataError."""
+
+    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding | None) -> Batch:
+        side = decoding.geometry.size
+        images = np.empty((len(indices), side, side, 3), np.uint8)
+        labels, corrupt = np.empty(len(indices), np.int32), []
+        for i, record in enumerate(self.read(indices)):
+            image, label = self._decode(int(indices[i]), record, decoding, corrupt)
+            rng = np.random.default_rng((decoding.seed, step, i))
+            images[i], labels[i] = decode.view(image, decoding.geometry, rng), label
+        return {"image": images, "label": labels, "corrupt": corrupt}
+
+    def _decode(self, index: int, record: Record, decoding: Decoding, corrupt: list[str]) -> tuple[np.ndarray, int]:
+        """The image of a record and its label or, where it may be replaced, those of the next that can be decoded."""
+        for _ in range(100):
+            try:
+                return decode.decode(record.data), record.label
+            except decode.CorruptImage as error:
+                corrupt.append(f"record {index} ({record.name}) cannot be decoded: {error}")
+                if not decoding.replace:
+                    raise DataError(
+                        f"{corrupt[0]}. Repair it, or let the next one take its place: on_corrupt=replace, which "
+                        f"training, packing and statistics have, but no test"
+                    ) from None
+                index = (index + 1) % decoding.examples
+                (record,) = self.read([index])
+        raise DataError(f"a hundred records in a row cannot be decoded; the last is {corrupt[-1]}")
+
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
+        records, images = self.read(indices), []
+        for index, record in zip(indices, records, strict=True):
+            try:
+                images.append(view(decode.decode(record.data)))
+            except decode.CorruptImage as error:
+                raise DataError(
+                    f"record {index} ({record.name}) cannot be decoded: {error}. Repair it: in a test, no other image "
+                    f"may take its place"
+                ) from None
+        return {"image": images, "label": np.array([record.label for record in records], np.int32)}
