@@ -39,7 +39,8 @@ _EVALS = flags.DEFINE_list(
     "evals",
     ["center"],
     "Test protocols, after training or whenever the command is given again: center, ten_crop, dense, multi_crop, "
-    "multi_crop_dense; with scales, as in dense_q256_384_512, and then _posteriors, _precise_batch_stats (README).",
+    "multi_crop_dense; with scales, as in dense_q256_384_512, and then _posteriors, _precise_batch_stats; "
+    "docs/testing.md explains them.",
 )
 _TRAIN = flags.DEFINE_bool(
     "train", None, "Train [yes; but the net of a safetensors file, with --evals given, is tested as it is]."
