@@ -76,11 +76,11 @@ def literal_convolution(x, layer):
     kernel, bias = np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"])
     reach = kernel.shape[0] // 2
     padded = np.pad(x, ((reach, reach), (reach, reach), (0, 0)))
-    out = np.zeros((*x.shape[:2], kernel.shape[-1]))
+    out, matrix = np.zeros((*x.shape[:2], kernel.shape[-1])), kernel.reshape(-1, kernel.shape[-1])
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             window = padded[i : i + kernel.shape[0], j : j + kernel.shape[1]]
-            out[i, j] = np.einsum("hwc,hwcd->d", window, kernel) + bias
+            out[i, j] = window.reshape(-1) @ matrix + bias
     return np.maximum(out, 0)
 
 

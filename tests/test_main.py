@@ -141,6 +141,7 @@ def test_a_mistake_is_answered_in_one_line(case, answered):
     assert not out and left == {"configs"}
 
 
+@pytest.mark.slow
 def test_killed_twice_and_resumed_is_bit_identical(tmp_path):
     code, out, err = finish(start([*SHORT, "--workdir=whole"], tmp_path))
     assert code == 0, err
@@ -323,6 +324,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_that_is_stuck_does_not_keep_a_stopped_run(tmp_path, workers):
     folder = tmp_path / "photos" / "train" / "class"
@@ -355,6 +357,7 @@ def test_a_loader_that_is_stuck_does_not_keep_a_stopped_run(tmp_path, workers):
     assert step >= json.loads(metrics.read_text().splitlines()[-1])["step"] > 2
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_told_and_the_older_checkpoint_goes_on(tmp_path):
     arguments = [*SHORT, "--workdir=run"]
     process = start(arguments, tmp_path)
@@ -436,6 +439,7 @@ def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     assert code == 0 and "tested as it is" not in out and "after 10 steps" in out, err
 
 
+@pytest.mark.slow
 def test_a_test_that_is_killed_goes_on(tmp_path):
     quick = [QUICK, "--smoke", "--config.data.eval_split=test[:600]", "--config.batch_size=16", "--workdir=run"]
     code, _, err = finish(start([*quick, "--evals=ten_crop"], tmp_path))
