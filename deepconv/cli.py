@@ -13,6 +13,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from deepconv.config import recipes
+from deepconv.ops import forms
 from deepconv.run import preemption
 from deepconv.run.directory import printable
 
@@ -25,6 +26,9 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie [TFDS_DATA
 WORKERS = flags.DEFINE_integer("workers", 0, "Loader processes beside this one; none: threads in it.", lower_bound=0)
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y still wins."
+)
+_FORMS = flags.DEFINE_list(
+    "forms", [], "How operations are computed, such as blocks:plain, to compare speeds; see deepconv/ops/forms.py."
 )
 M_ARENA_MAX = -8  # of malloc.h
 EXIT_CODES = """Exit codes of all commands:
@@ -101,6 +105,7 @@ def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
             recipes.load(recipe)  # raises with words of ours, where absl would with its own or not at all
         with recipes.siblings(recipe or "."):
             arguments = flags.FLAGS(argv)
+        forms.choose(_FORMS.value)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell a lot, and errors are told here
         return arguments

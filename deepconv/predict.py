@@ -33,6 +33,7 @@ from deepconv.evaluation import features, protocols
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Trained, load_run
 from deepconv.evaluation.table import new_table
+from deepconv.ops import repeat
 from deepconv.run.directory import expanded, printable
 
 FLAGS = flags.FLAGS
@@ -73,9 +74,9 @@ def main(arguments: list[str]) -> int:
     try:
         _check_flags(photos)
         trained = load_run(expanded(FLAGS.run))
-        if FLAGS.features and FLAGS.features not in trained.state.params:
-            layers = ", ".join(trained.state.params)
-            raise ValueError(f"--features={FLAGS.features} is not a layer of this net; it has {layers}")
+        layers = repeat.names(trained.state.params)
+        if FLAGS.features and FLAGS.features not in layers:
+            raise ValueError(f"--features={FLAGS.features} is not a layer of this net; it has {', '.join(layers)}")
         readable = [photo for photo in photos if _is_readable(photo)]
         if FLAGS.features:
             if readable != photos:

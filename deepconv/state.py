@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from deepconv.ops import repeat
+
 
 class TrainState(flax.struct.PyTreeNode):
     """Arrays only; model and optimiser are bound to the step from outside."""
@@ -23,7 +25,7 @@ def create(
     key: jax.Array, image_shape: tuple[int, int, int], model: nn.Module, tx: optax.GradientTransformation
 ) -> TrainState:
     """The state at step 0; image_shape is (H, W, 3)."""
-    variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
+    variables = repeat.init(model, key, jnp.zeros((1, *image_shape)))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -42,6 +44,15 @@ def not_finite(tree: Any) -> str | None:
 
 
 def shapes_of(model: nn.Module, image_size: int) -> dict[str, Any]:
-    """The shapes of a model's variables, as jax.ShapeDtypeStruct."""
-    images = jnp.zeros((1, image_size, image_size, 3))
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    """The shapes of a model's variables, as jax.ShapeDtypeStruct, with every block under its own name."""
+    shapes = jax.eval_shape(lambda: repeat.by_block(_init(model, image_size)))
+    return {kind: {layer: layers[layer] for layer in repeat.names(layers)} for kind, layers in shapes.items()}
+
+
+def as_held(variables: Any, model: nn.Module, image_size: int) -> Any:
+    """Variables with every block under its own name -> as the model holds them on this platform."""
+    return repeat.stacked(variables, jax.eval_shape(lambda: _init(model, image_size)))
+
+
+def _init(model: nn.Module, image_size: int) -> Any:
+    return repeat.init(model, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))

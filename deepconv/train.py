@@ -23,6 +23,7 @@ from deepconv.data.statistics import Statistics
 from deepconv.evaluation import probabilities
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.table import new_table
+from deepconv.ops import repeat
 from deepconv.run import checkpoint, preemption
 from deepconv.run import log as runlog
 from deepconv.run.directory import record_start
@@ -102,10 +103,11 @@ def initial_state(task: Task) -> Callable[[], TrainState]:
 
 def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> TrainState:
     """The state at step 0 with some layers' weights in place of its own; says which."""
-    for layer in state.params:
+    by_block = repeat.by_block(state)
+    for layer in repeat.names(by_block.params):
         print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
-    taken = {kind: getattr(state, kind) | layers for kind, layers in start.items()}
-    return jax.device_put(state.replace(**taken), distributed.replicated(mesh), may_alias=False)
+    taken = by_block.replace(**{kind: getattr(by_block, kind) | layers for kind, layers in start.items()})
+    return jax.device_put(repeat.stacked(taken, state), distributed.replicated(mesh), may_alias=False)
 
 
 def batches(

@@ -28,6 +28,7 @@ from deepconv.data.sources.source import Source
 from deepconv.evaluation import features, protocols
 from deepconv.evaluation.net import Net, Trained, load_run
 from deepconv.models.layers import BatchNorm
+from deepconv.ops import repeat
 from deepconv.run.directory import environment, expanded, write_json
 from deepconv.state import TrainState
 
@@ -82,14 +83,9 @@ def moments(state: TrainState, batch: Mapping[str, jax.Array], net: Net) -> jax.
 
 def in_order(tree: Mapping[str, Any], of: Callable[[Any], jax.Array]) -> dict[str, jax.Array]:
     """What belongs to each BatchNorm of a net for CIFAR-10, from the first to the last."""
-    found = {"conv1": of(tree["bn1"])}
-    for stage in ("stage1", "stage2", "stage3"):
-        blocks = [{bn: of(tree[f"{stage}_first"][bn]) for bn in ("bn1", "bn2")}]
-        if rest := tree.get(f"{stage}_rest"):  # of a scan: stacked
-            stacked = {bn: of(rest[bn]) for bn in ("bn1", "bn2")}
-            blocks += [{bn: x[block] for bn, x in stacked.items()} for block in range(len(stacked["bn1"]))]
-        for number, block in enumerate(blocks, 1):
-            found |= {f"{stage}.{number}.conv{bn[-1]}": x for bn, x in block.items()}
+    found, layers = {"conv1": of(tree["bn1"])}, repeat.by_block(dict(tree))
+    for layer in repeat.names(set(layers) - {"bn1", "conv1", "fc"}):
+        found |= {f"{layer}.conv{number}": of(layers[layer][f"bn{number}"]) for number in (1, 2)}
     return found
 
 

@@ -7,18 +7,19 @@ from conftest import ROOT
 MAY_IMPORT = {
     "ops": set(),
     "objective": set(),
-    "state": set(),
+    "state": {"ops"},
     "optim": set(),
     "distributed": set(),
-    "run": {"state"},
+    "run": {"ops", "state"},
     "config": {"run"},
     "models": {"ops"},
     "data": {"run"},
     "evaluation": {"config", "data", "distributed", "models", "ops", "run", "state"},
     "weights": {"config", "data", "distributed", "models", "optim", "run", "state"},
     "task": {"config", "data", "distributed", "evaluation", "models", "optim", "state"},
-    "train": {"config", "data", "distributed", "evaluation", "objective", "optim", "run", "state", "task", "weights"},
-    "cli": {"config", "run"},
+    "train": {"config", "data", "distributed", "evaluation", "objective"}
+    | {"ops", "optim", "run", "state", "task", "weights"},
+    "cli": {"config", "ops", "run"},
 }
 COMMANDS = {"deepconv.main", "deepconv.predict"}  # and every __main__
 ALSO_COMMANDS = {"deepconv.evaluation.ensemble", "deepconv.run.curves"}  # libraries that can be started, too

@@ -12,8 +12,8 @@ from deepconv import models
 from deepconv import state as state_lib
 from deepconv.models import alexnet, layers, vgg
 from deepconv.models.resnet import BasicBlock, CifarResNet
-from deepconv.ops import convolution, counting, pooling, response_norm
-from deepconv.ops.extent import Dense
+from deepconv.ops import convolution, counting, forms, pooling, repeat, response_norm
+from deepconv.ops.extent import padded
 
 # Parameters and multiply-adds for one image, computed by hand from the papers' tables; None: no figure to compare with.
 COUNTS = {
@@ -126,7 +126,7 @@ SHAPES = {
     "resnet depth=50": BOTTLENECK,
     "resnet depth=50 stride_on=3x3 pool1=symmetric": BOTTLENECK,
     "resnet depth=152": BOTTLENECK,
-    "resnet_cifar depth=20": dict(conv1=(32, 16), stage1=(32, 16), stage2=(16, 32), stage3=(8, 64)),
+    "resnet_cifar depth=20": dict(conv1=(32, 16), conv2=(32, 16), conv3=(16, 32), conv4=(8, 64)),
     "alexnet_cifar variant=13pct": dict(conv1=(32, 64), conv2=(16, 64), local3=(8, 32), local4=(8, 32), fc10=(1, 10)),
     "alexnet_cifar variant=11pct": dict(conv1=(32, 64), conv2=(16, 64), local3=(8, 64), local4=(8, 32), fc10=(1, 10)),
     "alexnet_cifar variant=18pct": dict(conv1=(32, 32), conv2=(16, 32), conv3=(8, 64), fc10=(1, 10)),
@@ -149,7 +149,7 @@ def test_maps(text):
         if name not in ("__call__", "fc", "bn1") and "Dropout" not in name:
             *_, batch, height, width, channels = jax.tree.leaves(caught["__call__"])[0].shape  # a scan's are stacked
             assert batch == 2 and height == width
-            seen[name.split("_")[0] if "resnet" in text else name] = (height, channels)  # conv3_first and conv3_rest
+            seen[name.split("_")[0] if "resnet" in text else name] = (height, channels)
     assert seen == SHAPES[text]
 
 
@@ -172,30 +172,78 @@ def test_bfloat16_is_for_activations_only(text):
     assert {name for name, x in seen.items() if x.dtype.name != "bfloat16"} <= {"fc"}  # after the mean over the map
 
 
-def test_scan_over_blocks_equals_one_block_after_the_other():
-    model = CifarResNet(10, 14)
+def test_blocks_one_after_the_other_by_definition():
+    """A net with scans, on a CPU, beside its blocks applied in a loop of Python with the weights by their names."""
+    model = CifarResNet(10, 20)
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
-    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
-    logits, updated = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))(variables, images)
+    held = jax.jit(functools.partial(repeat.init, model))(jax.random.key(0), images)
+    logits, updated = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))(held, images)
+    assert {"conv2_1", "conv2_2_to_3"} < set(held["params"])
+    variables, updated = repeat.by_block(held), repeat.by_block(updated)
 
-    def sub(name, index=None):
-        part = {kind: tree[name] for kind, tree in variables.items() if name in tree}
-        return part if index is None else jax.tree.map(lambda x: x[index], part)
+    def sub(name):
+        return {kind: tree[name] for kind, tree in variables.items() if name in tree}
 
     x = conv_by_definition(np.asarray(images), np.asarray(sub("conv1")["params"]["kernel"]), 1)
     x, _ = layers.BatchNorm().apply(sub("bn1"), jnp.asarray(x), True, mutable=["batch_stats"])
     x = jnp.maximum(x, 0)
-    stats = []
-    for stage, filters in enumerate((16, 32, 64)):
-        for block in range(2):
-            stride = 2 if stage and not block else 1
-            name, index = (f"stage{stage + 1}_rest", block - 1) if block else (f"stage{stage + 1}_first", None)
-            module = BasicBlock(filters, stride, "A", 0, jnp.float32, True)
-            (x, _), new = jax.jit(functools.partial(module.apply, mutable=["batch_stats"]))(sub(name, index), x, None)
-            stats.append(new["batch_stats"]["bn2"]["mean"])
+    for part, filters in ((2, 16), (3, 32), (4, 64)):
+        for number in (1, 2, 3):
+            name = f"conv{part}_{number}"
+            module = BasicBlock(filters, 2 if name in ("conv3_1", "conv4_1") else 1, "A", 0, jnp.float32, True)
+            x, new = jax.jit(functools.partial(module.apply, mutable=["batch_stats"]))(sub(name), x)
+            mean, expected = (tree["bn2"]["mean"] for tree in (updated["batch_stats"][name], new["batch_stats"]))
+            np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-5)
     fc = variables["params"]["fc"]
     np.testing.assert_allclose(x.mean((1, 2)) @ fc["kernel"], logits - fc["bias"][None], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(updated["batch_stats"]["stage3_rest"]["bn2"]["mean"][0], stats[-1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["resnet_cifar depth=20", "resnet depth=50", "alexnet"])
+def test_all_forms_give_the_same_weights_scores_and_gradients(text):
+    """The plain form of every operation beside the forms that the platform has."""
+    model, side = create(text, 10), 16 if "cifar" in text else 64
+    images, labels = jax.random.normal(jax.random.key(1), (4, side, side, 3)), jnp.arange(4)
+
+    def everything():
+        variables = repeat.init(model, jax.random.key(0), images)
+
+        def loss(params):
+            rngs, others = {"dropout": jax.random.key(2)}, {k: v for k, v in variables.items() if k != "params"}
+            tree = {"params": params, **others}
+            logits, _ = model.apply(tree, images, train=True, rngs=rngs, mutable=["batch_stats"])
+            return -jax.nn.log_softmax(logits)[labels, labels].mean(), logits
+
+        gradients, logits = jax.grad(loss, has_aux=True)(variables["params"])
+        return repeat.by_block(variables), logits, repeat.by_block(gradients)
+
+    fast = jax.jit(lambda: everything())()
+    with forms.using(*(f"{operation}:plain" for operation in forms.FORMS)):
+        plain = jax.jit(lambda: everything())()
+    assert jax.tree.structure(fast) == jax.tree.structure(plain)
+    for ours, expected in zip(jax.tree.leaves(fast[0]), jax.tree.leaves(plain[0]), strict=True):
+        assert (ours == expected).all()
+    np.testing.assert_allclose(fast[1], plain[1], rtol=1e-4, atol=1e-4)
+    for ours, expected in zip(jax.tree.leaves(fast[2]), jax.tree.leaves(plain[2]), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-2, atol=2e-3 * float(jnp.abs(expected).max()))
+
+
+def test_a_net_is_held_as_its_form_needs_and_named_by_block():
+    model, images = create("resnet depth=50", 10), jnp.zeros((1, 64, 64, 3))
+    with forms.using("blocks:plain"):
+        plain = jax.eval_shape(lambda: repeat.init(model, jax.random.key(0), images))["params"]
+    held = jax.eval_shape(lambda: repeat.init(model, jax.random.key(0), images))["params"]
+    counts = zip((2, 3, 4, 5), (3, 4, 6, 3), strict=True)
+    blocks = [f"conv{part}_{number}" for part, count in counts for number in range(1, count + 1)]
+    assert repeat.names(plain) == repeat.names(held) == ["bn1", "conv1", *blocks, "fc"]
+    assert {"conv4_1", "conv4_2_to_6"} < set(held) and "conv4_2" not in held
+    assert repeat.names(["conv4_1", "conv4_2_to_12"])[-3:] == ["conv4_10", "conv4_11", "conv4_12"]
+    numbers = {"conv2_1": {"kernel": np.ones(3)}, "conv2_2_to_3": {"kernel": np.arange(6.0).reshape(2, 3)}}
+    tree = {"params": numbers, "batch_stats": {}}
+    by_block = repeat.by_block(tree)
+    assert by_block["params"]["conv2_3"]["kernel"].tolist() == [3, 4, 5]
+    again = repeat.stacked(by_block, tree)
+    assert jax.tree.structure(again) == jax.tree.structure(tree)
+    assert (again["params"]["conv2_2_to_3"]["kernel"] == numbers["conv2_2_to_3"]["kernel"]).all()
 
 
 def test_conv_and_its_gradients_by_definition():
@@ -419,7 +467,13 @@ def test_dense_scores_are_those_of_every_view_of_each_image():
     batch = np.full((3, 97, 80, 3), 99, np.float32)
     for place, image in zip(batch, images, strict=True):
         place[: image.shape[0], : image.shape[1]] = image
-    dense = jax.jit(lambda x, extent: model.apply(variables, x, train=False, dense=Dense(extent, 64)))
+
+    @jax.jit
+    def dense(x, extent):
+        with padded(x, extent, 64) as extents:
+            scores = model.apply(variables, x, train=False)
+        return scores, extents[scores.shape[1:3]].extent
+
     scores, views = dense(batch, jnp.array(sizes))
     for i, image in enumerate(images):
         alone, whole = dense(image[None], jnp.array([sizes[i]]))

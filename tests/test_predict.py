@@ -32,7 +32,7 @@ PHOTOS = [(40, 40), (31, 50), (60, 20)]
 def run(tmp_path_factory):
     """A trained run with what main leaves in its directory, and photographs beside it."""
     folder = tmp_path_factory.mktemp("predict")
-    task, workdir = tiny_task(model__depth=14), folder / "run"
+    task, workdir = tiny_task(model__depth=20), folder / "run"
     state, computed = train.train(task, workdir)
     write_json(workdir / "config.json", json.loads(task.config.to_json()))
     write_json(workdir / "classes.json", task.eval_source.classes)
@@ -64,15 +64,15 @@ def conv1_by_hand(run):
     return lax.conv_general_dilated(seen, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def stage2_by_hand(run):
+def conv3_3_by_hand(run):
     """What the first block of the next stage is given."""
-    _, found = by_hand(run, mutable=["given"], method=given_to_stage3)
+    _, found = by_hand(run, mutable=["given"], method=given_to_conv4_1)
     return found["given"]["x"][0]
 
 
-def given_to_stage3(model, images, train):
+def given_to_conv4_1(model, images, train):
     def keep(call, arguments, options, context):
-        if context.module.path == ("stage3_first",) and context.method_name == "__call__":
+        if context.module.path == ("conv4_1",) and context.method_name == "__call__":
             model.sow("given", "x", arguments[0])
         return call(*arguments, **options)
 
@@ -119,10 +119,10 @@ def test_ten_crops_of_a_photograph_are_another_mean(run):
     np.testing.assert_allclose(both, np.mean(parts, 0), atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", ["conv1", "stage2_rest", "fc"])
+@pytest.mark.parametrize("layer", ["conv1", "conv3_3", "fc"])
 def test_features_are_what_a_layer_puts_out(run, layer):
     folder = run[0]
-    expected = {"conv1": conv1_by_hand, "stage2_rest": stage2_by_hand, "fc": by_hand}[layer](run)
+    expected = {"conv1": conv1_by_hand, "conv3_3": conv3_3_by_hand, "fc": by_hand}[layer](run)
     photos = [folder / f"{i}.png" for i in range(3)]
     code, _, err = call(folder, "--run=run", f"--features={layer}", f"--out={layer}.npy", *photos)
     assert code == 0, err

@@ -132,7 +132,7 @@ def test_where_the_numbers_go():
     model = create("resnet_cifar", depth=20)
     tensors = random_tensors(model, 32)
     params = convert.from_torch(tensors, model, 32)["params"]
-    assert params["stage2_rest"]["conv1"]["kernel"][1, 0, 2, 5, 6] == tensors["layer2.2.conv1.weight"][6, 5, 0, 2]
+    assert params["conv3_3"]["conv1"]["kernel"][0, 2, 5, 6] == tensors["layer2.2.conv1.weight"][6, 5, 0, 2]
     assert params["fc"]["kernel"][60, 3] == tensors["fc.weight"][3, 60]
 
 
@@ -212,15 +212,15 @@ def test_import_start_and_export(tmp_path):
     assert back.keys() == tensors.keys() and all((back[name] == tensors[name]).all() for name in tensors)
 
     run = [recipe, "--smoke", "--config.model.depth=8", "--config.total_steps=1", "--init_from=imported"]
-    run += ["--init_layers=conv1,stage1_first"]
+    run += ["--init_layers=conv1,conv2_1"]
     code, out, err = command(*run, module="main", **where)
     assert (code, err) == (0, "")
     lines = [line for line in out.splitlines() if ": taken" in line or ": at random" in line]
-    assert [line for line in lines if "taken" in line] == ["conv1: taken", "stage1_first: taken"] and len(lines) == 6
+    assert [line for line in lines if "taken" in line] == ["conv1: taken", "conv2_1: taken"] and len(lines) == 6
     (made,) = (tmp_path / "runs").iterdir()
     assert made.name.endswith("init_from=imported")
     config = json.loads((made / "config.json").read_text())
-    assert (config["init_from"], config["init_layers"]) == ("imported", ["conv1", "stage1_first"])
+    assert (config["init_from"], config["init_layers"]) == ("imported", ["conv1", "conv2_1"])
     (made / "eval.center.json").unlink()
     (tmp_path / "imported").rename(tmp_path / "gone")  # the run goes on without what it started from
     code, out, err = command(*run, module="main", **where)
@@ -342,11 +342,11 @@ def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
     files.import_file(config, tmp_path / "good", tmp_path / "run")
     manager = checkpoint.open_manager(tmp_path / "run" / "checkpoints", 9)
     state = checkpoint.read(tmp_path / "run" / "checkpoints")
-    state["params"]["stage2_first"]["conv1"]["kernel"][0, 0, 0, 0] = value
+    state["params"]["conv3_1"]["conv1"]["kernel"][0, 0, 0, 0] = value
     bad = TrainState(jnp.int32(1), state["params"], state["batch_stats"], ())
     checkpoint.save(manager, bad)
     checkpoint.wait(manager)
-    named = "params.stage2_first.conv1.kernel holds 1 of 4608 values"
+    named = "params.conv3_1.conv1.kernel holds 1 of 4608 values"
     with pytest.raises(checkpoint.CheckpointError, match=named):
         files.take(tmp_path / "run", model, 32, [])
     with pytest.raises(checkpoint.CheckpointError, match=named):

@@ -11,6 +11,7 @@ import numpy as np
 from deepconv import distributed
 from deepconv.evaluation.net import Net
 from deepconv.models.layers import BatchNorm
+from deepconv.ops import repeat
 from deepconv.run import log as runlog
 from deepconv.run import preemption
 from deepconv.state import TrainState
@@ -23,9 +24,9 @@ def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: in
     within groups. A last batch that is not full is left out. ResNet's authors computed the averages of
     the nets they released "on a sufficiently large training batch after the training procedure".
     """
-    leaves, tree = jax.tree.flatten(state.batch_stats)
+    leaves, tree = jax.tree.flatten(jax.eval_shape(repeat.by_block, state.batch_stats))
     if not file.exists():
-        averages = jax.tree.leaves(_averages(net, state, batches, count))
+        averages = jax.tree.leaves(repeat.by_block(_averages(net, state, batches, count)))
         temporary = file.with_name(file.name + ".tmp")
         with temporary.open("wb") as out:
             np.savez(out, *map(np.asarray, averages))
@@ -35,7 +36,8 @@ def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: in
             stored = tree.unflatten([arrays[f"arr_{i}"] for i in range(len(leaves))])
     except Exception as error:  # zipfile's, zlib's and NumPy's own
         raise OSError(f"{file} is damaged: {error}; remove it, and the same command computes it again") from None
-    return state.replace(batch_stats=jax.device_put(stored, distributed.replicated(net.mesh)))
+    held = repeat.stacked(stored, state.batch_stats)
+    return state.replace(batch_stats=jax.device_put(held, distributed.replicated(net.mesh)))
 
 
 def _averages(net: Net, state: TrainState, batches: Iterator[jax.Array], count: int) -> Any:

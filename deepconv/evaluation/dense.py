@@ -12,7 +12,7 @@ from deepconv.data import augment, decode, pipeline
 from deepconv.data.images import Images
 from deepconv.evaluation.net import Net, Step, divisible, variables
 from deepconv.evaluation.protocols import Protocol
-from deepconv.ops.extent import Dense, inside
+from deepconv.ops.extent import inside, padded
 from deepconv.state import TrainState
 
 DENSE_SHARE = 4  # a dense batch has this part of the pixels of a batch of crops: so fewer images wait for their like
@@ -30,11 +30,10 @@ def see_whole(state: TrainState, batch: dict[str, jax.Array], *, net: Net, poste
     back = (extent[:, 1:] - 1 - columns) % images.shape[2]  # a mirror image begins where the image does
     probs = []
     for seen in (images, jnp.take_along_axis(images, back[:, None, :, None], 2)):
-        dense = Dense(extent, net.size)
-        scores, views = net.model.apply(variables(state), augment.normalize(seen, given), train=False, dense=dense)
-        scores = scores.astype(jnp.float32)
-        values = inside(jax.nn.softmax(scores) if posteriors else scores, views).sum((1, 2))
-        values /= views.prod(1, keepdims=True)
+        with padded(seen, extent, net.size) as extents:
+            scores = net.model.apply(variables(state), augment.normalize(seen, given), train=False)
+            values = inside(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))
+        values /= extents[scores.shape[1:3]].extent.prod(1, keepdims=True)
         probs.append(values if posteriors else jax.nn.softmax(values))
     return sum(probs) / 2
 

@@ -14,6 +14,7 @@ from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
+from deepconv.ops import repeat
 from deepconv.run import log as runlog
 from deepconv.state import TrainState
 
@@ -46,15 +47,15 @@ def fill(
 
 
 def output(state: TrainState, batch: dict[str, jax.Array], *, net: Net, layer: str, rectify: bool) -> jax.Array:
-    """Of a layer, by the name it has among the parameters: float32 [B, ...].
+    """Returns the output of a layer, named as among the parameters: float32 [B, ...].
 
-    Before the nonlinearity that follows the layer or, rectified, with zero for what is negative.
+    It is the output before the nonlinearity that follows the layer or, rectified, with zeros for negative values. The
+    output of a ResNet's block includes its last rectifier.
     """
     images = augment.normalize(batch["image"][:, 0], net.input)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    captured = dict(capture_intermediates=lambda module, method: module.path == (layer,) and method == "__call__")
+    captured = dict(capture_intermediates=lambda module, method: len(module.path) == 1 and method == "__call__")
     _, found = net.model.apply(variables, images, train=False, **captured, mutable=["intermediates"])
-    last = jax.tree.leaves(found)[0].astype(jnp.float32)
-    if layer.endswith("_rest"):
-        last = last[-1]  # of a scan over blocks
-    return jax.nn.relu(last) if rectify else last
+    (given,) = repeat.by_block(found["intermediates"])[layer]["__call__"]
+    given = given.astype(jnp.float32)
+    return jax.nn.relu(given) if rectify else given

@@ -18,7 +18,7 @@ from deepconv.data.statistics import Input
 from deepconv.models import layers
 from deepconv.run import checkpoint
 from deepconv.run.directory import read_json
-from deepconv.state import TrainState
+from deepconv.state import TrainState, as_held
 
 Step = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]  # numbers of images, their labels, a batch
 
@@ -77,6 +77,8 @@ def load_run(run: Path) -> Trained:
     averages = statistics.load(run / "statistics.npz", "") if len(files) > 1 else statistics.NOT_NEEDED
     given = statistics.input_of(data, averages)
     model = models.create(config.model, len(classes))
+    trees = {kind: found.get(kind, {}) for kind in ("params", "batch_stats")}
+    trees = as_held(trees, model, data.image_size)
     net = Net(model, given, data.image_size, data.central_square, config.batch_size, mesh)
-    state = TrainState(found["step"], found["params"], found.get("batch_stats", {}), ())
+    state = TrainState(found["step"], trees["params"], trees["batch_stats"], ())
     return Trained(data, net, jax.device_put(state, distributed.replicated(mesh)), classes)

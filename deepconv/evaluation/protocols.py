@@ -1,12 +1,14 @@
 """Names of test protocols -> what is looked at."""
 
-import inspect
 import itertools
 import re
 from dataclasses import dataclass
 
 import flax.linen as nn
 from ml_collections import ConfigDict
+
+from deepconv.models.resnet import ResNet
+from deepconv.models.vgg import VGG
 
 # Where crops begin, in quarters of the way down and to the right; all but "center" add the mirror images. How far VGG's
 # grid goes is not said; that it goes from edge to edge of the whole image is our reading.
@@ -59,7 +61,7 @@ def parts(
     kinds = ("multi_crop", "dense") if kind == "multi_crop_dense" else (kind,)
     if posteriors and "dense" not in kinds:
         raise ValueError(f"{name}: _posteriors is about averaging over a dense map, which {kind} does not have")
-    if "dense" in kinds and "dense" not in inspect.signature(type(model).__call__).parameters:
+    if "dense" in kinds and not isinstance(model, VGG | ResNet):
         raise ValueError(f"{name}: {type(model).__name__} has no dense form; VGG and ResNet have")
     if precise and not batch_norm:
         raise ValueError(f"{name}: the net has no BatchNorm whose averages could be precise")

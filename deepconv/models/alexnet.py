@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import Conv, FullyConnected
+from deepconv.models.layers import Conv, FullyConnected, scores
 from deepconv.ops.padding import CEIL, Padding
 from deepconv.ops.pooling import max_pool
 from deepconv.ops.response_norm import channel_norm, response_norm
@@ -26,37 +26,37 @@ class Layer:
     groups: int
     std: float  # of the initial weights
     bias: float  # initial
-    then: str
+    then: tuple[str, ...]
 
 
 # "paper": section 3.5, Fig. 2. 224 pixels at stride 4 do not divide; three more columns of zeros make 55 windows.
 PAPER = {
-    "conv1": Layer(96, 11, 4, CEIL, 1, 0.01, 0.0, "act lrn pool"),  # 55 pixels -> 27
-    "conv2": Layer(256, 5, 1, 2, 2, 0.01, 1.0, "act lrn pool"),  # 27 -> 13
-    "conv3": Layer(384, 3, 1, 1, 1, 0.01, 0.0, "act"),  # 13; the only convolution that sees both towers
-    "conv4": Layer(384, 3, 1, 1, 2, 0.01, 1.0, "act"),
-    "conv5": Layer(256, 3, 1, 1, 2, 0.01, 1.0, "act pool"),  # 13 -> 6
+    "conv1": Layer(96, 11, 4, CEIL, 1, 0.01, 0.0, ("act", "lrn", "pool")),  # 55 pixels -> 27
+    "conv2": Layer(256, 5, 1, 2, 2, 0.01, 1.0, ("act", "lrn", "pool")),  # 27 -> 13
+    "conv3": Layer(384, 3, 1, 1, 1, 0.01, 0.0, ("act",)),  # 13; the only convolution that sees both towers
+    "conv4": Layer(384, 3, 1, 1, 2, 0.01, 1.0, ("act",)),
+    "conv5": Layer(256, 3, 1, 1, 2, 0.01, 1.0, ("act", "pool")),  # 13 -> 6
 }
 # "code": what the authors ran, run 145 of the code they released
 CODE = {
-    "conv1": replace(PAPER["conv1"], then="lrn pool act"),
-    "conv2": replace(PAPER["conv2"], then="act lrn spatial pool"),
+    "conv1": replace(PAPER["conv1"], then=("lrn", "pool", "act")),
+    "conv2": replace(PAPER["conv2"], then=("act", "lrn", "spatial", "pool")),
     "conv3": replace(PAPER["conv3"], std=0.03),
     "conv4": replace(PAPER["conv4"], std=0.03),
-    "conv5": replace(PAPER["conv5"], std=0.03, then="pool act"),
+    "conv5": replace(PAPER["conv5"], std=0.03, then=("pool", "act")),
 }
 # "owt": Krizhevsky 2014, "One weird trick"; torchvision's alexnet
 OWT = {
-    "conv1": Layer(64, 11, 4, 2, 1, 0.01, 0.0, "act lrn pool"),
-    "conv2": Layer(192, 5, 1, 2, 1, 0.01, 1.0, "act lrn pool"),
-    "conv3": Layer(384, 3, 1, 1, 1, 0.03, 0.0, "act"),
-    "conv4": Layer(256, 3, 1, 1, 1, 0.03, 1.0, "act"),
-    "conv5": Layer(256, 3, 1, 1, 1, 0.03, 1.0, "act pool"),
+    "conv1": Layer(64, 11, 4, 2, 1, 0.01, 0.0, ("act", "lrn", "pool")),
+    "conv2": Layer(192, 5, 1, 2, 1, 0.01, 1.0, ("act", "lrn", "pool")),
+    "conv3": Layer(384, 3, 1, 1, 1, 0.03, 0.0, ("act",)),
+    "conv4": Layer(256, 3, 1, 1, 1, 0.03, 1.0, ("act",)),
+    "conv5": Layer(256, 3, 1, 1, 1, 0.03, 1.0, ("act", "pool")),
 }
 VARIANTS = {"paper": PAPER, "code": CODE, "owt": OWT}
 HALF_FILTERS = (48, 128, 192, 192, 256)  # 3.2, footnote 2: the last convolution is not halved
 # section 6: "an extra sixth convolutional layer over the last pooling layer", which sees both towers
-CONV6 = Layer(256, 3, 1, 1, 1, 0.03, 1.0, "act")
+CONV6 = Layer(256, 3, 1, 1, 1, 0.03, 1.0, ("act",))
 ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 
 
@@ -119,8 +119,8 @@ class AlexNet(nn.Module):
         if self.without:  # what followed it, but for the nonlinearity, follows the layer before
             names = list(table)
             before, gone = names[names.index(self.without) - 1], table.pop(self.without)
-            rest = gone.then.replace("act", "")
-            table[before] = replace(table[before], then=f"{table[before].then} {rest}")
+            rest = tuple(step for step in gone.then if step != "act")
+            table[before] = replace(table[before], then=table[before].then + rest)
         if self.conv6:
             table["conv6"] = CONV6
         return table
@@ -144,8 +144,7 @@ class AlexNet(nn.Module):
             x = then["act"](FullyConnected(width, normal, ones, groups, dtype, name=name)(x))
             if not owt and self.dropout:
                 x = dropout(x, self.dropout, self.make_rng("dropout") if train else None)
-        scores = FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x).astype(jnp.float32)
-        return jnp.squeeze(scores, (1, 2))
+        return scores(FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x))
 
 
 def convolve(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtype) -> jax.Array:
@@ -154,7 +153,7 @@ def convolve(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtyp
         init = nn.initializers.normal(layer.std), nn.initializers.constant(layer.bias)
         shape = layer.filters, layer.size, layer.stride, layer.padding, layer.groups
         x = Conv(*shape, *init, dtype, name=name)(x)
-        for step in layer.then.split():
+        for step in layer.then:
             x = then[step](x)
     return x
 

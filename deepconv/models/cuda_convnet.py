@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from deepconv.models.alexnet import ACTIVATIONS, Layer, Steps, convolve
-from deepconv.models.layers import FullyConnected, LocallyConnected
+from deepconv.models.layers import FullyConnected, LocallyConnected, scores
 from deepconv.ops.pooling import average_pool, max_pool
 from deepconv.ops.response_norm import channel_norm, response_norm
 
-CONV5x5 = Layer(64, 5, 1, 2, 1, 0.01, 0.0, "act lrn pool")
-TWO_CONVOLUTIONS = {"conv1": replace(CONV5x5, std=1e-4, then="act pool lrn"), "conv2": CONV5x5}
+CONV5x5 = Layer(64, 5, 1, 2, 1, 0.01, 0.0, ("act", "lrn", "pool"))
+TWO_CONVOLUTIONS = {"conv1": replace(CONV5x5, std=1e-4, then=("act", "pool", "lrn")), "conv2": CONV5x5}
 THREE_CONVOLUTIONS = {
-    "conv1": replace(CONV5x5, filters=32, std=1e-4, then="pool act lrn"),
-    "conv2": replace(CONV5x5, filters=32, then="act average lrn"),
-    "conv3": replace(CONV5x5, then="act average"),
+    "conv1": replace(CONV5x5, filters=32, std=1e-4, then=("pool", "act", "lrn")),
+    "conv2": replace(CONV5x5, filters=32, then=("act", "average", "lrn")),
+    "conv3": replace(CONV5x5, then=("act", "average")),
 }
 # cuda-convnet's nets for CIFAR-10 by the test error they reach: convolutions, then filters of locally connected layers
 CIFAR = {
@@ -61,5 +61,4 @@ class CudaConvnet(nn.Module):
         x = convolve(x, convolutions, then, dtype)
         for name, filters in local.items():
             x = then["act"](LocallyConnected(filters, normal(0.04), dtype=dtype, name=name)(x))
-        scores = FullyConnected(self.classes, normal(0.01), dtype=dtype, name="fc10")(x)
-        return jnp.squeeze(scores, (1, 2)).astype(jnp.float32)
+        return scores(FullyConnected(self.classes, normal(0.01), dtype=dtype, name="fc10")(x))

@@ -1,6 +1,5 @@
 """Layers with parameters that the networks are built from."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -8,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from deepconv.ops.convolution import conv_unit_stride, convolve, dense, in_groups
-from deepconv.ops.extent import inside
-from deepconv.ops.padding import CEIL, Padding, pads
+from deepconv.ops.convolution import convolve, fully_connected
+from deepconv.ops.extent import current, inside, note
+from deepconv.ops.padding import Padding
 
 Initializer = jax.nn.initializers.Initializer
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015 (rectifiers): std sqrt(2 / n)
@@ -19,7 +18,7 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et a
 class Conv(nn.Module):
     """Square convolution, kernel [k, k, C / groups, D]; without bias_init, without bias.
 
-    Each of the groups sees its own part of the channels. Padding is zero, and so is what lies beyond the extent.
+    Each of the groups sees its own part of the channels. Padding is zero.
     """
 
     filters: int
@@ -32,20 +31,14 @@ class Conv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, extent: jax.Array | None = None) -> jax.Array:
-        x = inside(x, extent)
-        kernel = self.param(
-            "kernel", self.kernel_init, (self.size, self.size, x.shape[-1] // self.groups, self.filters)
-        )
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if self.stride == 1 and self.padding != CEIL and self.size == 2 * self.padding + 1:
-            one = conv_unit_stride
-        else:
-            one = functools.partial(convolve, stride=self.stride, pads=pads(x, self.size, self.stride, self.padding))
-        x = in_groups(one, x, kernel, self.groups)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = inside(x).astype(self.dtype)
+        shape = (self.size, self.size, x.shape[-1] // self.groups, self.filters)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        y = note(x, convolve(x, kernel, self.stride, self.padding, self.groups), self.size, self.stride, self.padding)
         if self.bias_init is not None:
-            x += self.param("bias", self.bias_init, (self.filters,)).astype(self.dtype)[None, None, None]
-        return x
+            y += self.param("bias", self.bias_init, (self.filters,)).astype(self.dtype)[None, None, None]
+        return y
 
 
 class LocallyConnected(nn.Module):
@@ -87,11 +80,8 @@ class FullyConnected(nn.Module):
         else:
             kernel = self.get_variable("params", "kernel")
         bias = self.param("bias", self.bias_init, (self.outputs,)).astype(self.dtype)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        one = (
-            dense if x.shape[1:3] == kernel.shape[:2] else functools.partial(convolve, stride=1, pads=((0, 0), (0, 0)))
-        )
-        return in_groups(one, x, kernel, self.groups) + bias[None, None, None]
+        y = fully_connected(x.astype(self.dtype), kernel.astype(self.dtype), self.groups)
+        return note(x, y, kernel.shape[0], 1, 0) + bias[None, None, None]
 
 
 class BatchNorm(nn.Module):
@@ -140,6 +130,12 @@ def shortcut_a(x: jax.Array, filters: int, stride: int, both_sides: bool = False
     new = filters - x.shape[-1]
     before = new // 2 if both_sides else 0
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, new - before)))
+
+
+def scores(x: jax.Array) -> jax.Array:
+    """The scores of a last layer's x [B, 1, 1, classes], float32 [B, classes]; of every view in a dense test."""
+    x = x.astype(jnp.float32)
+    return jnp.squeeze(x, (1, 2)) if current(x) is None else x
 
 
 LAST_LAYERS = ("fc", "fc8", "fc10")

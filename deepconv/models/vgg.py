@@ -4,9 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import Conv, FullyConnected
-from deepconv.ops.extent import Dense
-from deepconv.ops.padding import CEIL, windows
+from deepconv.models.layers import Conv, FullyConnected, scores
 from deepconv.ops.pooling import max_pool
 from deepconv.ops.response_norm import channel_norm
 
@@ -34,11 +32,7 @@ INITIALIZERS = {
 
 
 class VGG(nn.Module):
-    """Blocks of convolutions, each block followed by pooling, and three fully connected layers.
-
-    Asked for dense scores, it gives those of all views, [B, h, w, classes], and how many of them are of each image,
-    [B, 2] (3.2); its parameters are the same.
-    """
+    """Blocks of convolutions, each block followed by pooling, and three fully connected layers."""
 
     classes: int
     configuration: str = "D"
@@ -53,10 +47,7 @@ class VGG(nn.Module):
                 raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {', '.join(known)}")
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, train: bool, dense: Dense | None = None
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        extent, view = dense or (None, None)
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         shared = dict(
             kernel_init=INITIALIZERS[self.initialization], bias_init=nn.initializers.zeros, dtype=jnp.dtype(self.dtype)
         )
@@ -67,11 +58,9 @@ class VGG(nn.Module):
                 else:
                     size, filters = map(int, text.split("-"))
                     conv = Conv(filters, size, padding=size // 2, **shared, name=f"conv{block}_{layer}")
-                    x = nn.relu(conv(x, extent))
-            x = max_pool(x, 2, 2, CEIL, extent)
-            extent, view = (windows(side, 2, 2, CEIL) for side in (extent, view))
+                    x = nn.relu(conv(x))
+            x = max_pool(x, 2, 2)
         for name in ("fc6", "fc7"):
             x = nn.relu(FullyConnected(4096, **shared, name=name)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        scores = FullyConnected(self.classes, **shared, name="fc8")(x).astype(jnp.float32)
-        return (scores, windows(extent, view, 1, 0)) if dense else jnp.squeeze(scores, (1, 2))
+        return scores(FullyConnected(self.classes, **shared, name="fc8")(x))

@@ -1,36 +1,46 @@
 """Convolutions with stride and groups, in the forms that XLA compiles well."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from deepconv.ops import forms
+from deepconv.ops.padding import Padding, pads
+
 NHWC = ("NHWC", "HWIO", "NHWC")
+Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution whose kernel is as large as the map: a matrix product."""
-    return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
+def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1) -> jax.Array:
+    """Convolution; x [B, H, W, C], kernel [k, k, C / groups, D]; each group sees its own part of the channels."""
+    size = kernel.shape[0]
+    if groups > 1 and forms.form("groups") == "split":
+        # XLA's own grouped convolution has slow gradients: 7 to 11 times as long on a CPU, not specialised on GPUs
+        parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+        return jnp.concatenate([convolve(*part, stride, padding) for part in parts], -1)
+    if groups == 1 and stride == 1 and padding == (size - 1) / 2:
+        return conv_unit_stride(x, kernel)
+    return _convolve(x, kernel, stride, pads(x, size, stride, padding), groups)
 
 
-def in_groups(
-    one: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, kernel: jax.Array, groups: int
-) -> jax.Array:
-    """Applies a convolution to each group of channels by itself."""
-    # XLA's own grouped convolution has slow gradients: 7 to 11 times as long on a CPU, and not specialised on GPUs
+def fully_connected(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+    """A convolution whose kernel [H, W, C / groups, D] is as large as the map in training: then, a matrix product."""
+    if x.shape[1:3] != kernel.shape[:2]:
+        return convolve(x, kernel, 1, 0, groups)
     parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
-    return jnp.concatenate([one(*part) for part in parts], -1)
+    products = [x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[-1]) for x, kernel in parts]
+    return jnp.concatenate(products, -1)[:, None, None]
 
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[tuple[int, int], tuple[int, int]]) -> jax.Array:
-    """XLA's convolution; x [B, H, W, C], kernel [k, k, C, D]."""
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, groups: int = 1) -> jax.Array:
+    """XLA's convolution."""
     if min(x.shape[1:3]) < 4:  # XLA:CPU is up to 70 times as slow with so small a map, unless it finds it padded
         x, pads = lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0)))), ((0, 0), (0, 0))
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=NHWC)
+    strides = (stride, stride)
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=NHWC, feature_group_count=groups)
 
 
-def _same(kernel: jax.Array) -> tuple[tuple[int, int], tuple[int, int]]:
+def _same(kernel: jax.Array) -> Pads:
     pad = (kernel.shape[0] - 1) // 2
     return ((pad, pad), (pad, pad))
 
@@ -42,7 +52,7 @@ def conv_unit_stride(x: jax.Array, kernel: jax.Array) -> jax.Array:
     The gradients are JAX's own, written so that XLA:CPU finds its fast kernels for them: it knows only NHWC x HWIO,
     rewrites other orders only outside loops, and is 30 times slower where it does not.
     """
-    return convolve(x, kernel, 1, _same(kernel))
+    return _convolve(x, kernel, 1, _same(kernel))
 
 
 def _conv_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -50,17 +60,17 @@ def _conv_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax
 
 
 def _conv_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return lax.platform_dependent(*saved, dy, cpu=_gradients_as_convolutions, default=_gradients)
+    return (_gradients if forms.form("convolution_gradients") == "plain" else _gradients_as_convolutions)(*saved, dy)
 
 
 def _gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.vjp(lambda x, kernel: convolve(x, kernel, 1, _same(kernel)), x, kernel)[1](dy)
+    return jax.vjp(lambda x, kernel: _convolve(x, kernel, 1, _same(kernel)), x, kernel)[1](dy)
 
 
 def _gradients_as_convolutions(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    dx = convolve(dy, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, _same(kernel))
+    dx = _convolve(dy, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, _same(kernel))
     # channels as the batch, images as the channels, the whole of dy as the kernel
-    dkernel = convolve(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), 1, _same(kernel))  # [C, k, k, D]
+    dkernel = _convolve(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), 1, _same(kernel))  # [C, k, k, D]
     return dx, dkernel.transpose(1, 2, 0, 3)
 
 

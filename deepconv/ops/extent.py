@@ -1,25 +1,63 @@
-"""Images of several sizes in one padded batch: each has an extent, and beyond it there is nothing."""
+"""Whole images of several sizes in one padded batch.
 
-from typing import NamedTuple
+Each image lies at the top left of its part of the batch, and the rest counts as if it were not there. Inside `padded`,
+the operations of this package and the layers built on them take care of that on every map of a net, and a net gives
+the scores of every view of the images: models need not know. A map is known by its height and width, since all maps
+of equal size that come from one batch hold the same parts of the images.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
-
-class Dense(NamedTuple):
-    """Asks a net for the scores of every view of images that are larger than those it is trained on.
-
-    The images may have different sizes: each lies at the top left of its part of the batch, and the rest is as if it
-    were not there.
-    """
-
-    extent: jax.Array  # int32 [B, 2]: height and width of each image
-    view: int  # height and width of the images in training
+from deepconv.ops.padding import Padding, windows
 
 
-def inside(x: jax.Array, extent: jax.Array | None, outside: float = 0.0) -> jax.Array:
-    """x [B, H, W, C], and this value beyond the extent [B, 2] of each image."""
-    if extent is None:
+@dataclass(frozen=True)
+class Extent:
+    """What part of a map belongs to images."""
+
+    extent: jax.Array  # int32 [B, 2]: height and width that each image fills
+    view: int  # height and width of the map of one view, an image of the size in training
+
+
+Extents = dict[tuple[int, int], Extent]  # by height and width of a map
+_extents: contextvars.ContextVar[Extents | None] = contextvars.ContextVar("extents", default=None)
+
+
+@contextlib.contextmanager
+def padded(x: jax.Array, extent: jax.Array, view: int) -> Iterator[Extents]:
+    """A net is applied to x [B, H, W, 3], whose images fill their extent; gives the extents of all maps, scores too."""
+    token = _extents.set({x.shape[1:3]: Extent(extent, view)})
+    try:
+        yield _extents.get()
+    finally:
+        _extents.reset(token)
+
+
+def current(x: jax.Array) -> Extent | None:
+    """The extent of a map [B, H, W, C]; None where every image fills all of it, which is so outside `padded`."""
+    extents = _extents.get()
+    return None if extents is None else extents[x.shape[1:3]]
+
+
+def inside(x: jax.Array, outside: float = 0.0) -> jax.Array:
+    """x [B, H, W, C], and this value beyond the extent of each image."""
+    if (of_map := current(x)) is None:
         return x
-    rows, columns = (jnp.arange(x.shape[axis])[None] < extent[:, axis - 1, None] for axis in (1, 2))
+    rows, columns = (jnp.arange(x.shape[axis])[None] < of_map.extent[:, axis - 1, None] for axis in (1, 2))
     return jnp.where((rows[:, :, None] & columns[:, None])[..., None], x, outside)
+
+
+def note(x: jax.Array, y: jax.Array, size: int, stride: int, padding: Padding) -> jax.Array:
+    """y, the map that windows over x give, after writing down its extent."""
+    extents = _extents.get()
+    if extents is not None and y.shape[1:3] not in extents:
+        of_map = extents[x.shape[1:3]]
+        sides = (windows(side, size, stride, padding) for side in (of_map.extent, of_map.view))
+        extents[y.shape[1:3]] = Extent(*sides)
+    return y

@@ -6,13 +6,11 @@ import jax
 
 CEIL = "ceil"  # padding on the right and bottom, so that the last window covers the last pixel: cuda-convnet, Caffe
 Padding = int | str  # pixels on all sides, or CEIL
-Side = TypeVar("Side", int, jax.Array, None)
+Side = TypeVar("Side", int, jax.Array)
 
 
 def windows(side: Side, size: int, stride: int, padding: Padding) -> Side:
-    """How many windows lie along a side of so many pixels, or of an extent's; None gives None."""
-    if side is None:
-        return None
+    """How many windows lie along a side of so many pixels."""
     added = -(side - size) % stride if padding == CEIL else 2 * padding
     return (side + added - size) // stride + 1
 

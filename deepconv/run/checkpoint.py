@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from deepconv.ops import repeat
 from deepconv.run.directory import read_json
 from deepconv.state import TrainState, not_finite
 
@@ -68,7 +69,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
         return
     # The next step may overwrite ("donate") these arrays at once: orbax has taken what it writes when save returns.
     try:
-        items = {STATE: ocp.args.StandardSave(state), UNLOGGED: ocp.args.JsonSave([*unlogged])}
+        items = {STATE: ocp.args.StandardSave(repeat.by_block(state)), UNLOGGED: ocp.args.JsonSave([*unlogged])}
         manager.save(step, args=ocp.args.Composite(**items))
     except Exception as error:
         raise _save_failed(manager, error) from error
@@ -101,16 +102,17 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
     for step in sorted(manager.all_steps(), reverse=True):
         if not (reason := damage(directory / str(step))):
             try:
-                items = {STATE: ocp.args.StandardRestore(like)}
+                items = {STATE: ocp.args.StandardRestore(_by_block(like))}
                 if (directory / str(step) / UNLOGGED).exists():
                     items[UNLOGGED] = ocp.args.JsonRestore()
                 found = manager.restore(step, args=ocp.args.Composite(**items))
             except Exception as error:
+                _check_names(directory / str(step), _metadata(directory / str(step)))
                 raise CheckpointError(
                     f"{directory / str(step)} is whole but is not a state of this model and optimiser; if the code has "
                     f"changed since, give another --workdir. {_cause(error)}"
                 ) from error
-            state = found[STATE]
+            state = jax.device_put(repeat.stacked(found[STATE], like), like.step.sharding)
             if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
                 raise CheckpointError(f"{directory / str(step)} is whole, but {bad}; such a net cannot be used")
             return state, found.get(UNLOGGED) or []
@@ -131,6 +133,13 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
     return None
 
 
+def _by_block(like: TrainState) -> TrainState:
+    """The shapes of a checkpoint of such a state."""
+    place = like.step.sharding
+    shapes = jax.eval_shape(repeat.by_block, like)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+
+
 def steps(directory: Path) -> list[int]:
     """The steps of which there are checkpoints, half-written ones not counted, in order."""
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
@@ -146,20 +155,36 @@ def read(directory: Path) -> dict[str, Any]:
     newest = directory.absolute() / str(found[-1])
     if reason := damage(newest):
         raise CheckpointError(f"{newest} is damaged ({reason})")
+    shapes = _metadata(newest)
+    _check_names(newest, shapes)
+    del shapes["opt_state"]
     with ocp.PyTreeCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(newest / "default").item_metadata
-        if metadata is None:
-            raise CheckpointError(
-                f"{newest} cannot be read under this name; rename the directory, without any of [ ] * ?"
-            )
-        shapes = dict(metadata.tree)
-        del shapes["opt_state"]
         to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         args = ocp.args.PyTreeRestore(shapes, restore_args=to_host, partial_restore=True)
-        found = checkpointer.restore(newest / "default", args)
+        found = checkpointer.restore(newest / STATE, args)
     if bad := not_finite(found):
         raise CheckpointError(f"{newest} is whole, but {bad}; such a net cannot be used")
     return found
+
+
+def _metadata(checkpoint: Path) -> dict[str, Any]:
+    """The tree of a checkpoint's state, with metadata in place of arrays."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(checkpoint / STATE).item_metadata
+    if metadata is None:
+        raise CheckpointError(
+            f"{checkpoint} cannot be read under this name; rename the directory, without any of [ ] * ?"
+        )
+    return dict(metadata.tree)
+
+
+def _check_names(checkpoint: Path, tree: dict[str, Any]) -> None:
+    """Raises CheckpointError where ResNet's blocks have the names of version 0.1, conv2_first and conv2_rest."""
+    if any(layer.endswith(("_first", "_rest")) for layer in tree["params"]):
+        raise CheckpointError(
+            f"{checkpoint} is of deepconv 0.1, which had other names for the blocks of a ResNet, and cannot be used. "
+            "To train again, give another --workdir; to keep its net, export it with version 0.1 to a file of weights"
+        )
 
 
 def damage(checkpoint: Path) -> str | None:

@@ -13,8 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deepconv.ops import forms
+
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")  # if bits are to be the same
+# What has to stay, if the last bits of results are to be the same
+FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision", "forms")
 Content = TypeVar("Content", dict, list)
 
 
@@ -116,7 +119,8 @@ def record_start(workdir: Path, from_step: int = 0) -> list[str]:
     Returns what differs from the start before in ways that change bits.
     """
     path = workdir / "environment.json"
-    starts = read_starts(workdir, *FIXED) if path.exists() else []
+    older = read_starts(workdir, *FIXED[:-1]) if path.exists() else []
+    starts = [{"forms": ""} | start for start in older]  # before 0.2.0, forms could not be chosen
     starts.append(environment() | {"from_step": from_step})
     write_json(path, starts)
     if len(starts) == 1:
@@ -143,6 +147,7 @@ def environment() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": jax.config.jax_default_matmul_precision,
+        "forms": forms.chosen(),
     }
 
 

@@ -31,8 +31,7 @@ class Entry:
 
     name: str
     path: tuple[str, ...]
-    block: int | None  # along the first axis of parameters that a scan stacks
-    shape: tuple[int, ...]  # without that axis
+    shape: tuple[int, ...]
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
         """Ours -> theirs: kernels [h, w, in, out] -> [out, in, h, w], fully connected ones flattened from that."""
@@ -67,8 +66,7 @@ def to_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.nda
     arrays = flatten_dict(dict(variables))
     tensors = {}
     for entry in entries_of(model, variables):
-        array = np.asarray(arrays[entry.path])
-        tensors[entry.name] = np.ascontiguousarray(entry.to_torch(array if entry.block is None else array[entry.block]))
+        tensors[entry.name] = np.ascontiguousarray(entry.to_torch(np.asarray(arrays[entry.path])))
     return tensors
 
 
@@ -86,11 +84,11 @@ def from_torch(
     wanted = {name: entry.torch_shape for name, entry in entries.items()}
     found = {name: _flat(tensor.shape, wanted.get(name)) for name, tensor in tensors.items()}
     check_fit({name: shape for name, shape in found.items() if not layers or name in wanted}, wanted, model)
-    arrays = {path: np.empty(leaf.shape, np.float32) for path, leaf in shapes.items()}
-    for name, entry in entries.items():
-        place = arrays[entry.path]
-        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is named below
-            place[... if entry.block is None else entry.block] = entry.from_torch(tensors[name])
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is named below
+        arrays = {
+            entry.path: np.ascontiguousarray(entry.from_torch(tensors[name]), np.float32)
+            for name, entry in entries.items()
+        }
     found = unflatten_dict(arrays)
     if bad := not_finite(found):
         raise WeightsError(f"{bad}; such a net cannot be used")
@@ -169,7 +167,5 @@ def entries_of(model: nn.Module, variables: Mapping[str, Any]) -> Iterator[Entry
     """Where each tensor of a file lies in the variables of a model."""
     for path, leaf in flatten_dict(dict(variables)).items():
         _, layer, *inner, leaf_name = path
-        stacked = layer.endswith("_rest")
-        for block in range(leaf.shape[0]) if stacked else (None,):
-            module = ".".join([layer_name(model, layer, block), *(BLOCK_NAMES.get(part, part) for part in inner)])
-            yield Entry(f"{module}.{LEAF_NAMES[leaf_name]}", path, block, leaf.shape[stacked:])
+        module = ".".join([layer_name(model, layer), *(BLOCK_NAMES.get(part, part) for part in inner)])
+        yield Entry(f"{module}.{LEAF_NAMES[leaf_name]}", path, leaf.shape)

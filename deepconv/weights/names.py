@@ -17,12 +17,11 @@ BLOCK_NAMES = {"projection": "downsample.0", "projection_bn": "downsample.1"}
 LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
-def layer_name(model: nn.Module, layer: str, block: int | None) -> str:
+def layer_name(model: nn.Module, layer: str) -> str:
     """torchvision's name for a layer of ours, or our own where it has no such net."""
-    if isinstance(model, ResNet | CifarResNet) and "_" in layer:  # conv2_first, conv2_rest; stage1_first, ...
-        first = 1 if isinstance(model, CifarResNet) else 2
-        part, _ = layer.split("_")
-        return f"layer{int(part[-1]) - first + 1}.{0 if block is None else block + 1}"
+    if isinstance(model, ResNet | CifarResNet) and "_" in layer:
+        part, block = layer.removeprefix("conv").split("_")
+        return f"layer{int(part) - 1}.{int(block) - 1}"
     if isinstance(model, VGG):
         return _vgg_names(model.configuration)[layer]
     if isinstance(model, AlexNet) and model.variant == "owt":

@@ -18,10 +18,9 @@ def conv1(run: Run) -> str:
 def stage(run: Run, name: str) -> str:
     """The convolutions of a block, and how many blocks there are."""
     parameters = net(run)[1]["params"]
-    first = {layer: part for layer, part in parameters[f"{name}_first"].items() if layer.startswith("conv")}
-    kernels = [first[layer]["kernel"].shape for layer in sorted(first)]
-    rest = parameters[f"{name}_rest"]["conv1"]["kernel"].shape[0] if f"{name}_rest" in parameters else 0
-    return f"[{', '.join(f'{size}-{filters}' for size, *_, filters in kernels)}] x{1 + rest}"
+    blocks = [layers for block, layers in parameters.items() if block.startswith(f"{name}_")]
+    kernels = [layers["kernel"].shape for name, layers in sorted(blocks[0].items()) if name.startswith("conv")]
+    return f"[{', '.join(f'{size}-{filters}' for size, *_, filters in kernels)}] x{len(blocks)}"
 
 
 TABLE = Table(
