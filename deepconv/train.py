@@ -4,6 +4,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from deepconv.data.images import DataError, Images
 from deepconv.data.statistics import Statistics
 from deepconv.evaluation import probabilities
 from deepconv.evaluation import run as evaluate
+from deepconv.evaluation.net import Net
+from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
 from deepconv.ops import repeat
 from deepconv.run import checkpoint, preemption
@@ -30,6 +33,8 @@ from deepconv.run.directory import record_start
 from deepconv.state import TrainState
 from deepconv.task import Task, net_for
 from deepconv.weights import convert
+
+Metrics = Mapping[str, jax.Array | float]  # of one step; on the device until they are logged or saved
 
 
 def statistics_for(task: Task, data: Images) -> Statistics:
@@ -161,7 +166,7 @@ def save_statistics(computed: Statistics, workdir: Path) -> None:
 
 def begin(
     task: Task, manager: ocp.CheckpointManager, start: convert.Variables | None
-) -> tuple[TrainState, list[checkpoint.StepMetrics]]:
+) -> tuple[TrainState, Sequence[checkpoint.StepMetrics]]:
     """The newest checkpoint's state and unlogged steps or, without one, those of step 0 with the weights of `start`."""
     init = initial_state(task)
     restored = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
@@ -184,6 +189,15 @@ def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) 
     return state, computed
 
 
+@dataclass
+class Window:
+    """The steps that are not logged yet."""
+
+    metrics: list[Metrics]
+    timed_from: int  # the step at which the clock was read
+    clock: float = field(default_factory=time.perf_counter)  # seconds
+
+
 def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> tuple[TrainState, Statistics]:
     """Train from the newest checkpoint, or from the start, to the end; gives the final state and the data's statistics.
 
@@ -196,31 +210,24 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     computed = statistics_for(task, data)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
     save_statistics(computed, workdir)
-    state, window = begin(task, manager, start)  # window: metrics of the steps not yet logged
-    step = first_step = clock_step = int(state.step)
+    state, unlogged = begin(task, manager, start)
+    step = first_step = int(state.step)
+    window = Window([*unlogged], timed_from=step)
     if step < total:
         for change in record_start(workdir, step):
             print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
     net, (center,) = net_for(task, computed), task.protocols["center"]
-    predict = evaluate.jit(net, center)
-    examples = task.train_source.examples
-    is_due = functools.partial(durations.is_due, config, "eval_every", examples, config.batch_size)
-    steps_per_epoch = examples / config.batch_size
+    test_error = functools.partial(_test_error, task, net, center, evaluate.jit(net, center), eval_data)
+    evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
     step_fn = jit_step(task, computed)
     loader = batches(task, data, step, replacements(task, workdir))
-    evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
-    clock = time.perf_counter()
     try:
         with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
             while True:
-                due = step and (is_due(step) or step == total)
-                if due and not (step == first_step and evaluated):  # a resume may owe the one of its checkpoint
+                if _is_due(task, step) and not (step == first_step and evaluated):  # a resume may owe one
                     evaluation_start = time.perf_counter()
-                    table = new_table(task.eval_source.examples, len(task.eval_source.classes))
-                    evaluate.probabilities(net, center, predict, state, eval_data, table)
-                    error = probabilities.top_k_error(table["output"], table["label"], 1)
-                    _log(workdir, board, {"step": step, "epoch": step / steps_per_epoch, "test_top1_error": error})
-                    clock += time.perf_counter() - evaluation_start
+                    _log(workdir, board, {**_place(task, step), "test_top1_error": test_error(state)})
+                    window.clock += time.perf_counter() - evaluation_start
                 if step == total:
                     break
                 with preemption.waiting():
@@ -228,29 +235,21 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
                 state, step_metrics = step_fn(state, batch)  # the first one compiles
                 preemption.unsaved(True)
                 step += 1
-                window.append(step_metrics)
-                if len(window) > 1:
-                    jax.block_until_ready(window[-2])  # at most two steps ahead of the device
+                window.metrics.append(step_metrics)
+                jax.block_until_ready(window.metrics[-2:-1])  # at most two steps ahead of the device
                 if step == first_step + 1:  # compiled: from here on, time is training time
                     jax.block_until_ready(step_metrics)
-                    clock, clock_step = time.perf_counter(), step
+                    window.clock, window.timed_from = time.perf_counter(), step
                 text = None
                 if log := step % config.log_every_steps == 0 or step == total:
-                    record = {"step": step, "epoch": step / steps_per_epoch, **_mean(_fetch(window, step))}
-                    if step > clock_step:
-                        seconds = time.perf_counter() - clock
-                        record["images_per_second"] = (step - clock_step) * config.batch_size / seconds
+                    record = _place(task, step) | _summary(window, step, config.batch_size)
                     _log(workdir, board, record)
-                    text, window, clock, clock_step = _line(record), [], time.perf_counter(), step
+                    text, window = _line(record), Window([], timed_from=step)
                 show(step, text, log)
                 if step % config.checkpoint_every_steps == 0 or step == total:
-                    window = _fetch(window, step)  # raises before a broken state can replace a whole one
-                    _check_averages(state)
-                    checkpoint.save(manager, state, window)
+                    _save(manager, state, window)
     except (preemption.Preempted, DataError):
-        window = _fetch(window, step)
-        _check_averages(state)
-        checkpoint.save(manager, state, window)
+        _save(manager, state, window)
         raise
     finally:
         checkpoint.close(manager)
@@ -259,7 +258,46 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     return state, computed
 
 
-def _fetch(window: Sequence[Mapping[str, Any]], last_step: int) -> list[checkpoint.StepMetrics]:
+def _is_due(task: Task, step: int) -> bool:
+    """Whether the net is tested after this step."""
+    examples, batch_size = task.train_source.examples, task.config.batch_size
+    due = durations.is_due(task.config, "eval_every", examples, batch_size, step)
+    return step > 0 and (due or step == task.total_steps)
+
+
+def _test_error(
+    task: Task, net: Net, protocol: Protocol, predict: evaluate.Predict, data: Images, state: TrainState
+) -> float:
+    """The percentage of test images whose class is not the likeliest."""
+    table = new_table(task.eval_source.examples, len(task.eval_source.classes))
+    evaluate.probabilities(net, protocol, predict, state, data, table)
+    return probabilities.top_k_error(table["output"], table["label"], 1)
+
+
+def _place(task: Task, step: int) -> runlog.Record:
+    return {"step": step, "epoch": step / (task.train_source.examples / task.config.batch_size)}
+
+
+def _summary(window: Window, step: int, batch_size: int) -> runlog.Record:
+    """Means over the steps of a window that ends at this step, the last learning rate, and the speed where known."""
+    rows = _fetch(window.metrics, step)
+    record = {name: float(np.mean([row[name] for row in rows])) for name in ("train_loss", "train_top1_error")}
+    record["learning_rate"] = rows[-1]["learning_rate"]
+    if step > window.timed_from:
+        seconds = time.perf_counter() - window.clock
+        record["images_per_second"] = (step - window.timed_from) * batch_size / seconds
+    return record
+
+
+def _save(manager: ocp.CheckpointManager, state: TrainState, window: Window) -> None:
+    """Save the state, unless it is broken, so that a whole one is not replaced. Raises FloatingPointError."""
+    rows = _fetch(window.metrics, int(state.step))
+    if bad := state_lib.not_finite(state.batch_stats):  # which no training loss shows
+        raise FloatingPointError(f"BatchNorm's {bad} at step {int(state.step)}; the checkpoints before it are whole")
+    checkpoint.save(manager, state, rows)
+
+
+def _fetch(window: Sequence[Metrics], last_step: int) -> list[checkpoint.StepMetrics]:
     """The metrics of a window of steps on the host. Raises FloatingPointError."""
     rows = [{name: float(value) for name, value in row.items()} for row in jax.device_get(window)]
     bad = [last_step - len(rows) + 1 + i for i, row in enumerate(rows) if not np.isfinite(list(row.values())).all()]
@@ -271,26 +309,14 @@ def _fetch(window: Sequence[Mapping[str, Any]], last_step: int) -> list[checkpoi
     return rows
 
 
-def _check_averages(state: TrainState) -> None:
-    """Raises FloatingPointError where BatchNorm's averages are not finite, which no training loss shows."""
-    if bad := state_lib.not_finite(state.batch_stats):
-        raise FloatingPointError(f"BatchNorm's {bad} at step {int(state.step)}; the checkpoints before it are whole")
-
-
-def _mean(rows: Sequence[checkpoint.StepMetrics]) -> dict[str, float]:
-    """Means over steps; the learning rate is the last."""
-    means = {name: float(np.mean([row[name] for row in rows])) for name in ("train_loss", "train_top1_error")}
-    return means | {"learning_rate": rows[-1]["learning_rate"]}
-
-
-def _line(record: dict[str, Any]) -> str:
+def _line(record: runlog.Record) -> str:
     speed = f"  {record['images_per_second']:.0f} images/s" if "images_per_second" in record else ""
     return (
         f"epoch {record['epoch']:.1f}  loss {record['train_loss']:.3f}  error {record['train_top1_error']:.1f} %{speed}"
     )
 
 
-def _log(workdir: Path, board: Callable[[dict[str, Any]], None], record: dict[str, Any]) -> None:
+def _log(workdir: Path, board: Callable[[runlog.Record], None], record: runlog.Record) -> None:
     runlog.append_metrics(workdir, record)
     board(record)
 

@@ -6,16 +6,17 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from deepconv.run.directory import printable
 
+Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch", and what was measured
+
 
 @contextlib.contextmanager
-def tensorboard(workdir: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+def tensorboard(workdir: Path) -> Iterator[Callable[[Record], None]]:
     """Gives write(record); a disk that is full is an OSError there, and not the end of a thread."""
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
@@ -23,7 +24,7 @@ def tensorboard(workdir: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
 
     writer = EventsWriter(str(workdir / "events"))
 
-    def write(record: dict[str, Any]) -> None:
+    def write(record: Record) -> None:
         for name, value in ((name, value) for name, value in record.items() if name != "step"):
             event = Event(wall_time=time.time(), step=record["step"], summary=scalar(name, value))
             writer.write_event(event)
@@ -33,7 +34,7 @@ def tensorboard(workdir: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield write
 
 
-def append_metrics(workdir: Path, record: dict[str, Any]) -> None:
+def append_metrics(workdir: Path, record: Record) -> None:
     """One line in metrics.jsonl; a line that a crash cut off stays a line of its own."""
     with (workdir / "metrics.jsonl").open("ab+") as file:
         if size := file.tell():
@@ -58,12 +59,12 @@ def corrupt_list(file: Path) -> Callable[[list[str]], None]:
     return report
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+def read_metrics(workdir: Path) -> list[Record]:
     """One record a step, in order; what was written later wins (after a crash, steps are taken and logged again).
 
     A line that is not such a record, such as one that the crash cut off, is left out.
     """
-    by_step: dict[int, dict[str, Any]] = {}
+    by_step: dict[int, Record] = {}
     path = workdir / "metrics.jsonl"
     for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
