@@ -18,6 +18,14 @@ def check_devices() -> None:
         raise ValueError(f"JAX cannot use JAX_PLATFORMS={asked}: {reason}; unset it, or choose cpu") from None
 
 
+def check_processes() -> None:
+    """Raises ValueError where this process is one of several."""
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
+        )
+
+
 def make_mesh() -> Mesh:
     """All devices along one axis, "data"."""
     check_devices()

@@ -62,27 +62,18 @@ def prepare(
     noting = functools.partial(collecting, mistakes)
     with noting():
         distributed.check_devices()
-        if jax.process_count() > 1:
-            raise ValueError(
-                f"{jax.process_count()} processes work together here; deepconv runs in one, with all its devices"
-            )
+        distributed.check_processes()
     fields.check_fields(config)
-    data, size = config.data, config.data.image_size
-    for field, values in DATA_CHOICES.items():
-        if data.get(field, values[0]) not in values:
-            mistakes.append(f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}")
+    data = config.data
+    mistakes += _unknown_names(data)
     with noting():
         statistics.check(data)
     with noting():
-        find = functools.partial(sources.find, data_dir=data_dir, image_size=size, scale=pipeline.check_scale(data))
-        eval_source = find(data.name, data.eval_split)
-        known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
-        alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
-        train_source = eval_source if alone else find(data.name, data.train_split)
+        train_source, eval_source = _find_sources(data, data_dir, evals, untrained)
     raise_all(mistakes)
 
     steps = functools.partial(durations.steps, examples=train_source.examples, batch_size=config.batch_size)
-    if not alone:
+    if train_source is not eval_source:
         with noting():
             fields.check_together(config, train_source.examples, jax.device_count())
     with noting():
@@ -91,14 +82,12 @@ def prepare(
         stored = given or _stored_statistics(data, train_source, data_dir, training=not untrained)
     with noting():
         model = models.create(config.model, len(train_source.classes))
-        shapes = _shapes(model, size)
-        if unknown := sorted(set(config.optimizer.get("layers", {})) - set(shapes["params"])):
-            mistakes.append(f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(shapes['params'])}")
+        shapes = _shapes(model, data.image_size)
+        mistakes += _unknown_layers(config.optimizer, shapes["params"])
         parts = {}
         for name in ("center", *evals):
             with noting():
-                batch_norm = "batch_stats" in shapes
-                parts[name] = protocols.parts(name, data, eval_source.size, model, batch_norm)
+                parts[name] = protocols.parts(name, data, eval_source.size, model, "batch_stats" in shapes)
     raise_all(mistakes)
     _check_memory(config, shapes, geometry.size if geometry else min(train_source.size))
     return Task(
@@ -110,13 +99,37 @@ def prepare(
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=0 if untrained else steps(config, "total"),
-        lit_steps=steps(data, "lighting_until")
-        if {"lighting_until_epochs", "lighting_until_steps"} & {*data}
-        else None,
+        lit_steps=steps(data, "lighting_until") if durations.is_given(data, "lighting_until") else None,
         mesh=distributed.make_mesh(),
         workers=workers,
         protocols=parts,
     )
+
+
+def _unknown_names(data: ConfigDict) -> list[str]:
+    """A line for each name in config.data that is none of those to choose from."""
+    return [
+        f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}"
+        for field, values in DATA_CHOICES.items()
+        if data.get(field, values[0]) not in values
+    ]
+
+
+def _unknown_layers(optimizer: ConfigDict, layers: Mapping[str, Any]) -> list[str]:
+    unknown = sorted(set(optimizer.get("layers", {})) - set(layers))
+    return [f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}"] if unknown else []
+
+
+def _find_sources(
+    data: ConfigDict, data_dir: str | None, evals: Sequence[str], untrained: bool
+) -> tuple[Source, Source]:
+    """The training set and the test set; where a training set is not needed, the test set in its place."""
+    scale = pipeline.check_scale(data)
+    find = functools.partial(sources.find, data_dir=data_dir, image_size=data.image_size, scale=scale)
+    eval_source = find(data.name, data.eval_split)
+    known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
+    alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
+    return eval_source if alone else find(data.name, data.train_split), eval_source
 
 
 def _check_memory(config: ConfigDict, shapes: Any, side: int) -> None:

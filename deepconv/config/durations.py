@@ -35,6 +35,11 @@ def is_due(config: ConfigDict, what: str, examples: int, batch_size: int, step: 
     return round(round(step * batch_size / (value * examples)) * value * examples / batch_size) == step
 
 
+def is_given(config: ConfigDict, what: str) -> bool:
+    """Whether the config has a duration, in steps or in epochs."""
+    return f"{what}_steps" in config or f"{what}_epochs" in config
+
+
 def unit_of(config: ConfigDict, what: str) -> str:
     """The field that holds a duration: its name with _steps or _epochs. Raises ValueError for both or neither."""
     fields = [name for name in (f"{what}_steps", f"{what}_epochs") if name in config]

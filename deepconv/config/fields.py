@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from deepconv.config.durations import steps, unit_of
+from deepconv.config.durations import is_given, steps, unit_of
 from deepconv.config.mistakes import raise_all
 
 # The fields that every recipe has, by part; "" is the recipe itself
@@ -203,7 +203,7 @@ def _check_optimizer(optimizer: ConfigDict) -> None:
         if node is not optimizer:
             raise_all([*_wrong_values(name, node, SCHEDULE | (FREEZE if ".layers." in name else {}))])
         for what in ("drop_at", "freeze_at"):
-            if {f"{what}_steps", f"{what}_epochs"} & {*node}:
+            if is_given(node, what):
                 unit_of(node, what)
         for field in DROPS & {*node}:
             drops = node[field]
