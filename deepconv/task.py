@@ -19,7 +19,7 @@ from deepconv.config.mistakes import collecting, raise_all
 from deepconv.data import augment, pipeline, sources, statistics
 from deepconv.data.decode import Geometry
 from deepconv.data.sources.source import Source, data_root
-from deepconv.data.statistics import Statistics
+from deepconv.data.statistics import Statistics, ToCompute
 from deepconv.evaluation import protocols
 from deepconv.evaluation.net import Net
 
@@ -33,12 +33,12 @@ class Task:
     config: ConfigDict
     train_source: Source
     eval_source: Source
-    geometry: Geometry | None  # of training images; None where they have one size and are not decoded
-    statistics: Statistics | None  # None: computed from the training images when they are opened
+    geometry: Geometry  # of training images
+    statistics: Statistics | ToCompute
     model: nn.Module
     tx: optax.GradientTransformationExtraArgs
     total_steps: int  # 0: the weights are tested as they are given
-    lit_steps: int | None  # as long as colours are shifted; None: always
+    lit_steps: int  # as long as colours are shifted
     mesh: Mesh
     workers: int  # loader processes; batches are the same for any number
     protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # by name: the tests whose mean each is; center is one
@@ -79,7 +79,7 @@ def prepare(
     with noting():
         geometry = pipeline.geometry(data, train_source.size)
     with noting():
-        stored = given or _stored_statistics(data, train_source, data_dir, training=not untrained)
+        averages = given or _statistics(data, train_source, data_dir, training=not untrained)
     with noting():
         model = models.create(config.model, len(train_source.classes))
         shapes = _shapes(model, data.image_size)
@@ -89,17 +89,17 @@ def prepare(
             with noting():
                 parts[name] = protocols.parts(name, data, eval_source.size, model, "batch_stats" in shapes)
     raise_all(mistakes)
-    _check_memory(config, shapes, geometry.size if geometry else min(train_source.size))
+    _check_memory(config, shapes, geometry.size)
     return Task(
         config=config,
         train_source=train_source,
         eval_source=eval_source,
         geometry=geometry,
-        statistics=stored,
+        statistics=averages,
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=0 if untrained else steps(config, "total"),
-        lit_steps=steps(data, "lighting_until") if durations.is_given(data, "lighting_until") else None,
+        lit_steps=steps(data, "lighting_until") if durations.is_given(data, "lighting_until") else augment.ALWAYS,
         mesh=distributed.make_mesh(),
         workers=workers,
         protocols=parts,
@@ -160,12 +160,12 @@ def _has_published(data: ConfigDict, source: Source) -> bool:
     return source.is_imagenet and data.mean != "pixel" and data.get("std", "none") != "channel"
 
 
-def _stored_statistics(data: ConfigDict, source: Source, data_dir: str | None, training: bool) -> Statistics | None:
-    """The published ones where ImageNet's colours are enough, else those beside the data. Raises OSError."""
+def _statistics(data: ConfigDict, source: Source, data_dir: str | None, training: bool) -> Statistics | ToCompute:
+    """The published ones where ImageNet's colours are enough, else those beside the data, if any. Raises OSError."""
     if not statistics.needed(data, training):
         return statistics.NOT_NEEDED
     if source.folder is None:
-        return None
+        return ToCompute()
     if _has_published(data, source):
         return statistics.PUBLISHED
     size = source.size[0] if source.size else data.train_scale[0]

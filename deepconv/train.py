@@ -39,10 +39,10 @@ Metrics = Mapping[str, jax.Array | float]  # of one step; on the device until th
 
 def statistics_for(task: Task, data: Images) -> Statistics:
     """Those of the task, or, where none are stored, of the training images."""
-    if task.statistics:
+    if isinstance(task.statistics, Statistics):
         return task.statistics
-    geometry = task.geometry and decode.central_square(task.geometry.scale[0])
-    batches = pipeline.ordered_batches(data, task.train_source.examples, 1000, geometry)
+    squares = decode.central_square(task.geometry.scale[0])
+    batches = pipeline.ordered_batches(data, task.train_source.examples, 1000, squares)
     return statistics.compute(batch["image"] for batch in batches)
 
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from deepconv.data import augment, pipeline, sources, statistics
+from deepconv.data.decode import central_square
 from deepconv.data.images import Arrays
 from deepconv.data.sources import shapes
 
@@ -18,7 +19,7 @@ LABELS = np.arange(50, dtype=np.int32)
 
 
 def take(count, **options):
-    options = dict(batch_size=8, seed=3) | options
+    options = dict(batch_size=8, seed=3, geometry=central_square(2)) | options
     return list(itertools.islice(pipeline.train_batches(Arrays(IMAGES, LABELS), 50, **options), count))
 
 
@@ -46,7 +47,7 @@ def test_another_seed_gives_another_order():
 
 
 def test_ordered_batches_hold_every_image_once():
-    batches = list(pipeline.ordered_batches(Arrays(IMAGES, LABELS), 50, 16))
+    batches = list(pipeline.ordered_batches(Arrays(IMAGES, LABELS), 50, 16, central_square(2)))
     assert [len(batch["image"]) for batch in batches] == [16, 16, 16, 2]
     assert (np.concatenate([batch["image"] for batch in batches]) == IMAGES).all()
     assert (np.concatenate([batch["label"] for batch in batches]) == LABELS).all()
@@ -202,7 +203,7 @@ def test_images_less_a_mean_are_divided_by_a_standard_deviation():
 
     data = ConfigDict(dict(image_size=8, augment="none", mean="10,20,30", std="2,4,8"))
     assert not statistics.needed(data, training=True)
-    prepare = augment.for_training(data, statistics.NOT_NEEDED, None)
+    prepare = augment.for_training(data, statistics.NOT_NEEDED, augment.ALWAYS)
     by_hand = (images.astype(np.float32) - [10, 20, 30]) / [2, 4, 8]
     np.testing.assert_allclose(prepare(jax.random.key(0), 0, images), by_hand, rtol=1e-6)
     assert statistics.needed(ConfigDict(dict(lighting="eigenvalue", mean="10,20,30")), training=True)
@@ -212,11 +213,11 @@ def test_colours_are_shifted_and_borders_are_zero_before_the_division():
     """A border of zeros stays one; a shift of colours is in units of pixels from 0 to 255."""
     images = np.full((64, 8, 8, 3), 200, np.uint8)
     data = ConfigDict(dict(image_size=8, augment="pad_crop_flip", mean="100,100,100", std="50,50,50"))
-    seen = np.asarray(augment.for_training(data, STATISTICS, None)(jax.random.key(0), 0, images))
+    seen = np.asarray(augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, images))
     assert {*np.unique(seen)} == {0.0, 2.0}
     data = ConfigDict(dict(image_size=8, augment="none", lighting="eigenvalue", mean="100,100,100", std="none"))
-    plain = augment.for_training(data, STATISTICS, None)(jax.random.key(0), 0, images)
+    plain = augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, images)
     data.std = "50,50,50"
-    divided = augment.for_training(data, STATISTICS, None)(jax.random.key(0), 0, images)
+    divided = augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, images)
     np.testing.assert_allclose(divided, plain / 50, rtol=1e-6)
     assert np.std(plain) > 0.1

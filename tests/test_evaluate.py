@@ -365,7 +365,10 @@ def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_pat
     computed, state = train.statistics_for(task, data), train.initial_state(task)()
     net, file = net_for(task, computed), tmp_path / "stats.npz"
     exact = batch_stats.precise(net, state, train.images_of_an_epoch(task, computed, state.step, tmp_path), 3, file)
-    prepare, key = augment.for_training(task.config.data, computed, None), jax.random.fold_in(jax.random.key(0), 1)
+    prepare, key = (
+        augment.for_training(task.config.data, computed, task.lit_steps),
+        jax.random.fold_in(jax.random.key(0), 1),
+    )
     moments = {"bn1": [], "conv3_1": []}
     for count, batch in zip(range(50 // 16), train.batches(task, data, 0), strict=False):
         images = prepare(jax.random.fold_in(key, count), 0, batch["image"])

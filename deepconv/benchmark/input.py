@@ -15,6 +15,7 @@ from rich.table import Table
 from deepconv import task as task_lib
 from deepconv.benchmark.timing import timed
 from deepconv.data import decode, pipeline
+from deepconv.data.decode import Geometry
 from deepconv.data.images import Encoded, Images
 from deepconv.run.directory import environment
 
@@ -28,7 +29,7 @@ def host_batches(task: task_lib.Task, data: Images) -> Iterator[pipeline.Batch]:
 class ByPillow:
     """The work of the pipeline as a data set for torch: Pillow decodes, the whole image is rescaled, then cut."""
 
-    def __init__(self, data: Encoded, examples: int, geometry: decode.Geometry) -> None:
+    def __init__(self, data: Encoded, examples: int, geometry: Geometry) -> None:
         self.data, self.examples, self.geometry = data, examples, geometry
 
     def __len__(self) -> int:
@@ -47,13 +48,12 @@ class ByPillow:
 def show_input(task: task_lib.Task, steps: int) -> int:
     """Images a second of the pipeline and of others, in turns; medians."""
     data, geometry, batch_size = task.train_source.open(), task.geometry, task.config.batch_size
-    examples, encoded = task.train_source.examples, geometry is not None
-    threads = task.workers or pipeline.THREADS
+    examples, threads = task.train_source.examples, task.workers or pipeline.THREADS
     mine = host_batches(task, data)
     helpers = f"{task.workers} processes" if task.workers else "one thread" if data.in_memory else f"{threads} threads"
     ours = f"deepconv, {helpers}"
     ways: dict[str, Callable[[], object]] = {ours: lambda: next(mine)}
-    if encoded:
+    if isinstance(data, Encoded):
         sample = [record.data for record in data.read(range(min(examples, batch_size)))]
         rng = np.random.default_rng(0)
         ways["decode + rescale, one core"] = lambda: [

@@ -1,5 +1,6 @@
 """What the papers do to a batch of training images; runs inside the jitted step."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -13,30 +14,40 @@ from deepconv.data.statistics import Input, Statistics
 
 Prepare = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # key, step, uint8 images -> float32 images
 SIGMA = 0.1  # of the colours' shift
+ALWAYS = 2**31 - 1  # steps, which are int32
 AUGMENTATIONS = ("crop_flip", "none", "pad_crop_flip")
 LIGHTINGS = ("eigenvalue", "none", "standard_deviation")
 
 
-def for_training(data: ConfigDict, computed: Statistics, lit_steps: int | None) -> Prepare:
-    """What config.data asks for. Colours are shifted in the first lit_steps steps; None: always."""
-    mean, std = statistics.input_of(data, computed)
-    shifts = color_directions(computed, data.get("lighting", "none"))
+def for_training(data: ConfigDict, computed: Statistics, lit_steps: int) -> Prepare:
+    """What config.data asks for; colours are shifted in the first lit_steps steps."""
+    given, shifts = statistics.input_of(data, computed), color_directions(computed, data.get("lighting", "none"))
+    return functools.partial(training_images, data=data, given=given, shifts=shifts, lit_steps=lit_steps)
 
-    def prepare(key: jax.Array, step: jax.Array, images: jax.Array) -> jax.Array:
-        geometry_key, color_key = jax.random.split(key)
-        if data.augment == "crop_flip":
-            images = random_crop_flip(geometry_key, images, data.image_size)
-        images = normalize(center_crop(images, data.image_size), Input(mean))
-        if data.augment == "pad_crop_flip":
-            images = pad_crop_flip(geometry_key, images)
-        if shifts is None:
-            return images / std
-        lit = shift_colors(color_key, images, shifts)
-        if data.lighting == "standard_deviation":
-            lit /= 1.1  # as the authors' code did while it shifted colours; the text does not say so
-        return (lit if lit_steps is None else jnp.where(step < lit_steps, lit, images)) / std
 
-    return prepare
+def training_images(
+    key: jax.Array,
+    step: jax.Array,
+    images: jax.Array,
+    *,
+    data: ConfigDict,
+    given: Input,
+    shifts: np.ndarray | None,
+    lit_steps: int,
+) -> jax.Array:
+    """uint8 [B, H, W, 3] -> float32 [B, image_size, image_size, 3]; `shifts` are those of `color_directions`."""
+    geometry_key, color_key = jax.random.split(key)
+    if data.augment == "crop_flip":
+        images = random_crop_flip(geometry_key, images, data.image_size)
+    images = normalize(center_crop(images, data.image_size), Input(given.mean))
+    if data.augment == "pad_crop_flip":
+        images = pad_crop_flip(geometry_key, images)
+    if shifts is None:
+        return images / given.std
+    lit = shift_colors(color_key, images, shifts)
+    if data.lighting == "standard_deviation":
+        lit /= 1.1  # as the authors' code did while it shifted colours; the text does not say so
+    return (lit if lit_steps == ALWAYS else jnp.where(step < lit_steps, lit, images)) / given.std
 
 
 def normalize(images: jax.Array, given: Input) -> jax.Array:

@@ -41,7 +41,7 @@ class Geometry:
 
 
 def central_square(size: int) -> Geometry:
-    """What packed images are, and what statistics are taken over."""
+    """What packed images are, and all images of one size are taken for; what statistics are taken over."""
     return Geometry((size, size), size, square=True, random=False)
 
 

@@ -41,8 +41,8 @@ class Images(abc.ABC):
     in_memory = False  # a batch is one copy; elsewhere, images are read or decoded, side by side
 
     @abc.abstractmethod
-    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding | None) -> Batch:
-        """The images at these indices, as they are in batch `step`. Raises DataError."""
+    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
+        """The images at these indices, encoded ones as they are in batch `step`. Raises DataError."""
 
     @abc.abstractmethod
     def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
@@ -60,7 +60,7 @@ class Arrays(Images):
     def in_memory(self) -> bool:
         return isinstance(self.images, np.ndarray)
 
-    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding | None) -> Batch:
+    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
         return {"image": self.images[indices], "label": self.labels[indices]}
 
     def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
@@ -74,7 +74,7 @@ class Encoded(Images):
     def read(self, indices: Sequence[int]) -> list[Record]:
         """The records at these indices. Raises DataError."""
 
-    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding | None) -> Batch:
+    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
         side = decoding.geometry.size
         images = np.empty((len(indices), side, side, 3), np.uint8)
         labels, corrupt = np.empty(len(indices), np.int32), []

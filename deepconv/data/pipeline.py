@@ -12,6 +12,7 @@ import grain
 import numpy as np
 from ml_collections import ConfigDict
 
+from deepconv.data import decode
 from deepconv.data.decode import Geometry
 from deepconv.data.images import Batch, Decoding, Images
 from deepconv.run import preemption
@@ -28,14 +29,14 @@ def check_scale(data: ConfigDict) -> tuple[int, int] | None:
     return scale or None
 
 
-def geometry(data: ConfigDict, size: tuple[int, int] | None) -> Geometry | None:
-    """Which pixels of an image config.data asks for in training; None where all images have one size already.
+def geometry(data: ConfigDict, size: tuple[int, int] | None) -> Geometry:
+    """Which pixels of an image config.data asks for in training; size is that of all images, where they have one.
 
     Raises ValueError where config.data cannot work, or not with images of that size.
     """
     if size:
         _check_size(data, size)
-        return None
+        return decode.central_square(min(size))
     if missing := [field for field in ("train_scale", "test_scale", "central_square") if field not in data]:
         raise ValueError(
             f"config.data.{missing[0]} is missing, and the images of {data.name} have many sizes; take a recipe for "
@@ -74,7 +75,7 @@ def train_batches(
     *,
     batch_size: int,
     seed: int,
-    geometry: Geometry | None = None,
+    geometry: Geometry,
     first_step: int = 0,
     workers: int = 0,
     report: Report | None = None,
@@ -86,7 +87,8 @@ def train_batches(
     next image that can be decoded in its place.
     """
     # Indices are batched first and the images fetched in one go: Grain costs 19 us an element whatever it holds.
-    fetch = functools.partial(data.training_batch, decoding=_decoding(geometry, examples, seed, report))
+    decoding = Decoding(geometry, examples, seed, replace=report is not None)
+    fetch = functools.partial(data.training_batch, decoding=decoding)
     order = grain.MapDataset.range(examples).seed(seed).shuffle().repeat()
     batches = order.batch(batch_size).map_with_index(fetch)[first_step:]
     if not workers:
@@ -101,14 +103,15 @@ def ordered_batches(
     data: Images,
     examples: int,
     batch_size: int,
-    geometry: Geometry | None = None,
+    geometry: Geometry,
     first: int = 0,
     report: Report | None = None,
 ) -> Iterator[Batch]:
     """Every image from the first on once, in order; the last batch may be smaller. Raises as train_batches does."""
     if first == examples:
         return iter(())
-    fetch = functools.partial(data.training_batch, decoding=_decoding(geometry, examples, 0, report))
+    decoding = Decoding(geometry, examples, seed=0, replace=report is not None)
+    fetch = functools.partial(data.training_batch, decoding=decoding)
     batches = grain.MapDataset.range(first, examples).batch(batch_size).map_with_index(fetch)
     return _reported(batches.to_iter_dataset(_options(data)), report)
 
@@ -141,11 +144,6 @@ def test_images(
     chunks = grain.MapDataset.source(indices).batch(batch_size)
     batches = chunks.map(lambda chunk: {"index": chunk} | data.test_batch(chunk, view))
     return iter(batches.to_iter_dataset(_options(data)))
-
-
-def _decoding(geometry: Geometry | None, examples: int, seed: int, report: Report | None) -> Decoding | None:
-    """None where images have one size already."""
-    return Decoding(geometry, examples, seed, replace=report is not None) if geometry else None
 
 
 def _options(data: Images) -> grain.ReadOptions:

@@ -46,6 +46,11 @@ class Statistics:
         return 255 * np.sqrt(variance).reshape(1, 1, 1, 3)
 
 
+@dataclass(frozen=True)
+class ToCompute:
+    """Statistics that are computed from the training images when these are opened."""
+
+
 Kind = TypeVar("Kind", bound="Statistics | Sums")
 
 # Of ImageNet's training set. The mean is that of the VGG authors' nets; the components are those of fb.resnet.torch.

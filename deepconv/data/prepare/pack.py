@@ -93,8 +93,7 @@ def squares(
     first: int = 0,
 ) -> Iterator[pipeline.Batch]:
     """Central squares of a source's images, uint8 [N, size, size, 3], in batches."""
-    geometry = None if source.size else decode.central_square(size)
-    return pipeline.ordered_batches(data, source.examples, BATCH, geometry, first, report)
+    return pipeline.ordered_batches(data, source.examples, BATCH, decode.central_square(size), first, report)
 
 
 def _pack_jpeg(
