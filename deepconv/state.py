@@ -44,15 +44,12 @@ def not_finite(tree: Any) -> str | None:
 
 
 def shapes_of(model: nn.Module, image_size: int) -> dict[str, Any]:
-    """The shapes of a model's variables, as jax.ShapeDtypeStruct, with every block under its own name."""
-    shapes = jax.eval_shape(lambda: repeat.by_block(_init(model, image_size)))
+    """Returns the shapes of a model's variables as jax.ShapeDtypeStruct, with every block under its own name."""
+    shapes = jax.eval_shape(repeat.by_block, held_shapes(model, image_size))
     return {kind: {layer: layers[layer] for layer in repeat.names(layers)} for kind, layers in shapes.items()}
 
 
-def as_held(variables: Any, model: nn.Module, image_size: int) -> Any:
-    """Variables with every block under its own name -> as the model holds them on this platform."""
-    return repeat.stacked(variables, jax.eval_shape(lambda: _init(model, image_size)))
-
-
-def _init(model: nn.Module, image_size: int) -> Any:
-    return repeat.init(model, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
+def held_shapes(model: nn.Module, image_size: int) -> dict[str, Any]:
+    """Returns the shapes of a model's variables as it holds them on this platform, where blocks may be stacked."""
+    images = jnp.zeros((1, image_size, image_size, 3))
+    return jax.eval_shape(lambda: repeat.init(model, jax.random.key(0), images))

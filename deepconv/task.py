@@ -83,7 +83,7 @@ def prepare(
     with noting():
         model = models.create(config.model, len(train_source.classes))
         shapes = _shapes(model, data.image_size)
-        mistakes += _unknown_layers(config.optimizer, shapes["params"])
+        mistakes += _wrong_layers(config, model, shapes["params"])
         parts = {}
         for name in ("center", *evals):
             with noting():
@@ -115,9 +115,18 @@ def _unknown_names(data: ConfigDict) -> list[str]:
     ]
 
 
-def _unknown_layers(optimizer: ConfigDict, layers: Mapping[str, Any]) -> list[str]:
-    unknown = sorted(set(optimizer.get("layers", {})) - set(layers))
-    return [f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}"] if unknown else []
+def _wrong_layers(config: ConfigDict, model: nn.Module, layers: Mapping[str, Any]) -> list[str]:
+    """A line if config.optimizer.layers names a layer that the net does not have, or has in a stack of blocks."""
+    if not (named := set(config.optimizer.get("layers", {}))):
+        return []
+    if unknown := sorted(named - set(layers)):
+        return [f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}"]
+    held = state_lib.held_shapes(model, config.data.image_size)["params"]
+    return [
+        f"config.optimizer.layers names {layer}, one of several blocks that are computed together here; "
+        "--forms=blocks:plain computes each by itself"
+        for layer in sorted(named - set(held))
+    ]
 
 
 def _find_sources(

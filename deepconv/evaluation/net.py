@@ -16,9 +16,10 @@ from deepconv.config import recipes
 from deepconv.data import statistics
 from deepconv.data.statistics import Input
 from deepconv.models import layers
+from deepconv.ops import repeat
 from deepconv.run import checkpoint
 from deepconv.run.directory import read_json
-from deepconv.state import TrainState, as_held
+from deepconv.state import TrainState, held_shapes
 
 Step = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]  # numbers of images, their labels, a batch
 
@@ -78,7 +79,7 @@ def load_run(run: Path) -> Trained:
     given = statistics.input_of(data, averages)
     model = models.create(config.model, len(classes))
     trees = {kind: found.get(kind, {}) for kind in ("params", "batch_stats")}
-    trees = as_held(trees, model, data.image_size)
+    trees = repeat.stacked(trees, {"batch_stats": {}} | held_shapes(model, data.image_size))
     net = Net(model, given, data.image_size, data.central_square, config.batch_size, mesh)
     state = TrainState(found["step"], trees["params"], trees["batch_stats"], ())
     return Trained(data, net, jax.device_put(state, distributed.replicated(mesh)), classes)
