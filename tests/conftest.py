@@ -1,14 +1,15 @@
 """Strict by default: two devices, no silent broadcasting between ranks, the compiled steps shared between tests."""
 
+import atexit
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 " + os.environ.get("XLA_FLAGS", "")
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 
 import jax
@@ -26,11 +27,18 @@ STATISTICS = dataclasses.replace(statistics.PUBLISHED, pixel_mean=np.full((256, 
 TINY = {"model.depth": 8, "data.image_size": 16, "total_steps": 6}
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Shared by all workers of pytest, whose environment is that of the process that starts them
-os.environ.setdefault("DEEPCONV_TESTS_CACHE", tempfile.mkdtemp(prefix="deepconv-tests-"))
+# What follows is set once, for pytest's workers and for the commands that tests start, which inherit the environment.
+# XLA compiles several times as fast so, and results differ by rounding; flags that are given have the last word.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+FLAGS = os.environ.setdefault("DEEPCONV_TESTS_XLA_FLAGS", QUICK + os.environ.get("XLA_FLAGS", ""))
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=2 {FLAGS}"
+if "DEEPCONV_TESTS_CACHE" not in os.environ:
+    os.environ["DEEPCONV_TESTS_CACHE"] = tempfile.mkdtemp(prefix="deepconv-tests-")
+    atexit.register(shutil.rmtree, os.environ["DEEPCONV_TESTS_CACHE"], ignore_errors=True)
 CACHE = os.environ["DEEPCONV_TESTS_CACHE"]
-jax.config.update("jax_compilation_cache_dir", CACHE)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+for name, value in (("jax_compilation_cache_dir", CACHE), ("jax_persistent_cache_min_compile_time_secs", 0.1)):
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes look at absl's flags
 
 
@@ -81,7 +89,7 @@ json.dump(codes, open("codes.json", "w"))
 def answers(folder, module, mistakes):
     """(exit code, output, errors, what was expected of them) of each command."""
     commands = json.dumps([arguments for arguments, _ in mistakes])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS}
     subprocess.run([sys.executable, "-c", ANSWER, module, commands], cwd=folder, env=environment, check=True)
     codes = json.loads((folder / "codes.json").read_text())
     streams = [[(folder / f"{i}.{stream}").read_text() for stream in (1, 2)] for i in range(len(mistakes))]

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from conftest import CACHE, CONFIGS, ROOT, answers
+from conftest import CONFIGS, FLAGS, ROOT, answers
 from PIL import Image
 
 from deepconv.data.prepare import image_statistics
@@ -33,9 +33,7 @@ SHORT += ["--config.optimizer.drop_at_steps=100,150"]
 
 
 def start(arguments, cwd, before=(), **variables):
-    environment = (
-        os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE} | variables
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS} | variables
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return subprocess.Popen([*before, *COMMAND, *arguments], cwd=cwd, env=environment, **streams)
 

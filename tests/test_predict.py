@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import CACHE, ROOT, answers, tiny_task
+from conftest import FLAGS, ROOT, answers, tiny_task
 from jax import lax
 from PIL import Image, ImageOps
 
@@ -81,9 +81,7 @@ def given_to_conv4_1(model, images, train):
 
 
 def call(folder, *arguments, module="predict", **variables):
-    environment = (
-        os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE} | variables
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS} | variables
     command = [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import ROOT, real_data
+from conftest import FLAGS, ROOT, real_data
 from PIL import Image
 
 from deepconv.data import decode, pipeline, sources, statistics
@@ -521,7 +521,7 @@ def test_statistics_go_on_after_a_kill(photos, monkeypatch):
 
 
 def command(*arguments, cwd):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS}
     line = [sys.executable, "-m", "deepconv.data.prepare", *arguments]
     return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import ROOT, STATISTICS
+from conftest import FLAGS, ROOT, STATISTICS
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -19,8 +19,6 @@ from deepconv.data import statistics
 from deepconv.run import checkpoint
 from deepconv.state import TrainState
 from deepconv.weights import convert, files, inputs
-
-CACHE = jax.config.jax_compilation_cache_dir
 
 
 def create(name, classes=10, **fields):
@@ -191,7 +189,7 @@ def command(*arguments, module="weights", cwd):
     done = subprocess.run(
         [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS},
         capture_output=True,
         text=True,
     )
