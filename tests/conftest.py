@@ -2,11 +2,9 @@
 
 import atexit
 import dataclasses
-import json
+import functools
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -62,35 +60,17 @@ def cifar_dir():
     return str(real_data("tfds/cifar10").parent)
 
 
-# A process that has imported everything, and a child of it for each command: imports take longer than answers.
-ANSWER = """
-import importlib, json, os, sys, warnings
-from deepconv import cli, train
-from deepconv.run import checkpoint, preemption
-from deepconv.weights import files
-module, commands = importlib.import_module(sys.argv[1]), json.loads(sys.argv[2])
-if hasattr(module, "__path__"):  # a package
-    module = importlib.import_module(module.__name__ + ".__main__")
-getattr(module, "define_flags", lambda: None)()
-warnings.simplefilter("ignore")  # JAX warns of forks; none of its threads runs yet
-codes = []
-for i, arguments in enumerate(commands):
-    child = os.fork()
-    if not child:
-        for stream in (1, 2):
-            os.dup2(os.open(f"{i}.{stream}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
-        sys.argv = [module.__name__, *arguments]
-        cli.run(module.main)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-json.dump(codes, open("codes.json", "w"))
-"""
+@functools.cache
+def shell():
+    """Runs commands in forks of a process that has imported everything: imports take longer than most commands."""
+    from faults.harness import Shell  # which imports this module
+
+    made = Shell(Path(tempfile.mkdtemp(dir=CACHE)), FLAGS)
+    atexit.register(made.close)
+    return made
 
 
 def answers(folder, module, mistakes):
     """(exit code, output, errors, what was expected of them) of each command."""
-    commands = json.dumps([arguments for arguments, _ in mistakes])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS}
-    subprocess.run([sys.executable, "-c", ANSWER, module, commands], cwd=folder, env=environment, check=True)
-    codes = json.loads((folder / "codes.json").read_text())
-    streams = [[(folder / f"{i}.{stream}").read_text() for stream in (1, 2)] for i in range(len(mistakes))]
-    return [(code, *texts, named) for code, texts, (_, named) in zip(codes, streams, mistakes, strict=True)]
+    done = [(shell().run(arguments, folder, module=module), named) for arguments, named in mistakes]
+    return [(answer.code, answer.out, answer.err, named) for answer, named in done]

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from conftest import CONFIGS, FLAGS, ROOT, answers
+from conftest import CONFIGS, FLAGS, ROOT, answers, shell
 from PIL import Image
 
 from deepconv.data.prepare import image_statistics
@@ -41,6 +41,15 @@ def start(arguments, cwd, before=(), **variables):
 def finish(process):
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def told(answer):
+    return answer.code, answer.out, answer.err
+
+
+def command(folder, arguments):
+    """What it tells, started in a fork; see `start` for a process of its own."""
+    return told(shell().run(arguments, folder))
 
 
 def wait_for(condition, process):
@@ -166,26 +175,26 @@ def test_killed_twice_and_resumed_is_bit_identical(tmp_path):
 
 def test_stopped_refused_resumed_and_finished(tmp_path):
     arguments = [*SHORT, "--workdir=run"]
-    process = start(arguments, tmp_path)
-    wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
-    process.send_signal(signal.SIGSTOP)  # so that it is not done before the other has looked
-    code, _, err = finish(start(arguments, tmp_path))
+    process = shell().start(arguments, tmp_path)
+    process.wait_for((tmp_path / "run" / "metrics.jsonl").exists)
+    process.kill(signal.SIGSTOP)  # so that it is not done before the other has looked
+    code, _, err = command(tmp_path, arguments)
     assert code == 2 and "in use by another process" in err
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGCONT)
-    code, out, err = finish(process)
+    process.kill(signal.SIGTERM)
+    process.kill(signal.SIGCONT)
+    code, out, err = told(process.finish())
     assert code == 75 and "stopped by SIGTERM" in err, err
-    code, _, err = finish(start([*arguments, "--config.seed=1"], tmp_path))
+    code, _, err = command(tmp_path, [*arguments, "--config.seed=1"])
     assert code == 2 and "seed: 0 in the run, 1 now" in err
-    code, _, err = finish(start([*SHORT, "--init_from=run", "--workdir=child"], tmp_path))
+    code, _, err = command(tmp_path, [*SHORT, "--init_from=run", "--workdir=child"])
     assert code == 2 and "--init_from=run is a run that is not finished (step" in err and err.count("\n") == 1, err
     assert not (tmp_path / "child").exists()
-    code, out, err = finish(start(arguments, tmp_path))
+    code, out, err = command(tmp_path, arguments)
     assert code == 0 and "90 %" in out and (tmp_path / "run" / "curves.png").exists(), err
     before = {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
-    code, out, err = finish(start(arguments, tmp_path))
+    code, out, err = command(tmp_path, arguments)
     assert code == 0 and "train " not in out, err
-    code, out, err = finish(start([*arguments, "--evals=ten_crop"], tmp_path))
+    code, out, err = command(tmp_path, [*arguments, "--evals=ten_crop"])
     assert code == 0 and "ten_crop" in out, err
     starts = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert [start["from_step"] == 0 for start in starts] == [True, False]  # those of training, and none of a test
@@ -211,20 +220,15 @@ def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
     assert "--init_layers" in first and "a drop comes at step 7" in second and "tencrop is not" in third
 
 
-@pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_names_every_flag_and_no_others(tmp_path, flag):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+@pytest.mark.parametrize("start", ["run_fresh", "run"])
+def test_help_names_every_flag_and_no_others(tmp_path, start):
     modules = {f"deepconv.{name}": own for name, own in OWN.items()}
     modules |= {"experiments.responses": "--run", "launch.local": "--data_dir", "experiments": "collect"}
-    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    started = {
-        module: subprocess.Popen([sys.executable, "-m", module, flag], cwd=tmp_path, env=environment, **streams)
-        for module in modules
-    }
-    for module, process in started.items():
-        out, err = process.communicate(timeout=120)
-        assert (process.returncode, err) == (0, ""), module
-        assert modules[module] in out and len(out.splitlines()) < 50, module
+    for module, own in modules.items():
+        flag = "--help" if start == "run" else "-h"
+        answer = getattr(shell(), start)([flag], tmp_path, module=module).ends(0)
+        out = answer.out
+        assert not answer.err and own in out and len(out.splitlines()) < 50, module
         if module != "experiments":
             assert all(f"\n  {shared}\n" in out for shared in ("--config", "--data_dir", "--workers", "--[no]smoke"))
             assert "75  stopped" in out
@@ -379,7 +383,7 @@ def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
     assert code == 0 and json.loads((tmp_path / "run" / "environment.json").read_text())[0]["commit"] is None, err
     (tmp_path / "run" / "eval.center.json").unlink()
     (tmp_path / "run" / "checkpoints" / "10" / "SHA256SUMS.json").unlink()
-    code, _, err = finish(start(arguments, tmp_path))
+    code, _, err = command(tmp_path, arguments)
     assert code == 0 and "CHECKPOINT 10 IS DAMAGED" in err, err
     damaged = []
     for name in ("config.json", "eval.center.json"):
@@ -398,21 +402,17 @@ def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = finish(start([*SHORT, "--workdir=file/run"], tmp_path))
+    code, _, err = command(tmp_path, [*SHORT, "--workdir=file/run"])
     assert code == 2 and "file/run" in err and len(err.strip().splitlines()) == 1
 
 
 def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     quick = [QUICK, "--smoke"]
-    code, _, err = finish(start([*quick, "--workdir=run"], tmp_path))
+    code, _, err = command(tmp_path, [*quick, "--workdir=run"])
     assert code == 0, err
-    export = ["weights", "export", "--run=run", "--to=net.safetensors"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "-m", "deepconv." + export[0], *export[1:]], cwd=tmp_path, env=environment, check=True
-    )
+    shell().run(["export", "--run=run", "--to=net.safetensors"], tmp_path, module="deepconv.weights").ends(0)
     given = [*quick, "--init_from=net.safetensors"]
-    code, out, err = finish(start([*given, "--evals=center,multi_crop", "--config.batch_size=32"], tmp_path))
+    code, out, err = command(tmp_path, [*given, "--evals=center,multi_crop", "--config.batch_size=32"])
     assert code == 0 and "tested as it is; --train" in out and "train 0/" not in out, err
     (workdir,) = (tmp_path / "runs").iterdir()
     assert workdir.name == "quickstart,smoke,batch_size=32,init_from=net.safetensors,train=False"
@@ -423,17 +423,17 @@ def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     # of another file under the name, no results are there
     whole = (tmp_path / "net.safetensors").read_bytes()
     (tmp_path / "net.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    code, _, err = finish(start([*given, "--evals=ten_crop", "--config.batch_size=32"], tmp_path))
+    code, _, err = command(tmp_path, [*given, "--evals=ten_crop", "--config.batch_size=32"])
     assert code == 2 and "init_sha256" in err
     # later, neither the file nor a look at it is needed, and only what is new is tested
     (tmp_path / "net.safetensors").unlink()
-    code, out, err = finish(start([*given, "--evals=center,ten_crop", "--config.batch_size=32"], tmp_path))
+    code, out, err = command(tmp_path, [*given, "--evals=center,ten_crop", "--config.batch_size=32"])
     assert code == 0 and "ten_crop 50/50" in out and "center 50/50" not in out, err
     # where a run was begun from a file, its own tests are meant
     (tmp_path / "net.safetensors").write_bytes(whole)
-    code, _, err = finish(start([*given, "--workdir=more"], tmp_path))
+    code, _, err = command(tmp_path, [*given, "--workdir=more"])
     assert code == 0, err
-    code, out, err = finish(start([*given, "--workdir=more", "--evals=ten_crop"], tmp_path))
+    code, out, err = command(tmp_path, [*given, "--workdir=more", "--evals=ten_crop"])
     assert code == 0 and "tested as it is" not in out and "after 10 steps" in out, err
 
 

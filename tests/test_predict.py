@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import flax.linen as nn
 import jax
@@ -13,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import FLAGS, ROOT, answers, tiny_task
+from conftest import answers, shell, tiny_task
 from jax import lax
 from PIL import Image, ImageOps
 
@@ -80,11 +77,9 @@ def given_to_conv4_1(model, images, train):
         return model(images, train)
 
 
-def call(folder, *arguments, module="predict", **variables):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS} | variables
-    command = [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+def call(folder, *arguments, module="predict"):
+    answer = shell().run(arguments, folder, module=f"deepconv.{module}")
+    return answer.code, answer.out, answer.err
 
 
 def test_the_five_likeliest_classes_are_printed_and_drawn(run):
@@ -184,9 +179,8 @@ def test_names_of_any_kind_are_printed_and_drawn(run):
     photo = "c$x_{$\x1b\n.png"
     shutil.copy(folder / "0.png", folder / photo)
     for encoding, bar in (("utf-8", "█"), ("ascii", "#")):
-        options = dict(PYTHONIOENCODING=encoding)
-        code, out, err = call(folder, "--run=odd", "0.png", photo, "--plot=odd.png", **options)
-        assert code == 0, err
+        arguments, variables = ["--run=odd", "0.png", photo, "--plot=odd.png"], {"PYTHONIOENCODING": encoding}
+        out = shell().run_fresh(arguments, folder, module="deepconv.predict", **variables).ends(0).out
         assert bar in out and r"c$x_{$\x1b\x0a.png" in out and "\x1b" not in out and len(out.splitlines()) == 13
     trained = load_run(folder / "odd")
     probs = np.eye(10, dtype=np.float32)[:4]

@@ -7,14 +7,13 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import FLAGS, ROOT, real_data
+from conftest import real_data, shell
 from PIL import Image
 
 from deepconv.data import decode, pipeline, sources, statistics
@@ -521,18 +520,16 @@ def test_statistics_go_on_after_a_kill(photos, monkeypatch):
 
 
 def command(*arguments, cwd):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS}
-    line = [sys.executable, "-m", "deepconv.data.prepare", *arguments]
-    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True)
+    return shell().run(arguments, cwd, module="deepconv.data.prepare")
 
 
 def test_the_command(photos):
     done = command("pack", "photos", "--data_dir=.", "--size=64", "--split=train,val", cwd=photos)
-    assert done.returncode == 0 and "photos-64-uint8 is whole" in done.stdout, done.stderr
+    assert done.code == 0 and "photos-64-uint8 is whole" in done.out, done.err
     for arguments, reason in (
         (["pack", "nothing", "--data_dir=.", "--split=train"], "nothing is not in ."),
         (["pack"], "'pack' is not"),
         (["pack", "photos", "--data_dir=."], "pack needs all splits"),
     ):
         wrong = command(*arguments, cwd=photos)
-        assert wrong.returncode in (1, 2) and reason in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1
+        assert wrong.code in (1, 2) and reason in wrong.err and len(wrong.err.strip().splitlines()) == 1

@@ -1,14 +1,13 @@
 import json
 import os
 import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import FLAGS, ROOT, STATISTICS
+from conftest import ROOT, STATISTICS, shell
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -186,14 +185,8 @@ def test_only_safetensors_of_numbers_are_read(tmp_path):
 
 
 def command(*arguments, module="weights", cwd):
-    done = subprocess.run(
-        [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": FLAGS},
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, done.stdout, done.stderr
+    answer = shell().run(arguments, cwd, module=f"deepconv.{module}")
+    return answer.code, answer.out, answer.err
 
 
 def test_import_start_and_export(tmp_path):

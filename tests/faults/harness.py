@@ -199,9 +199,9 @@ def _in_session(leader: int) -> list[int]:
 class Shell:
     """Runs commands, in a mount namespace of its own where the system permits one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, flags: str = "") -> None:
         self.folder, self.started = folder, 0
-        self.variables = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": CACHE}
+        self.variables = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": CACHE}
         self.variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         own_mounts = ["unshare", "-m" if os.getuid() == 0 else "-rm"]
         self.can_mount = subprocess.run([*own_mounts, "true"], capture_output=True).returncode == 0
