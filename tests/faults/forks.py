@@ -3,6 +3,7 @@
 Reads requests from standard input, a JSON object a line, and answers each with a line.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -55,5 +56,6 @@ if __name__ == "__main__":
     warnings.simplefilter(
         "ignore"
     )  # JAX warns of forks, but none of its threads runs; runpy of modules imported before
+    gc.freeze()  # else a child's first look for cycles copies all pages
     print(os.getpid(), flush=True)
     serve()
