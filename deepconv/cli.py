@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import io
 import sys
 import textwrap
 import traceback
@@ -98,7 +99,7 @@ def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
     if "--version" in argv[1:]:
         print(f"deepconv {metadata.version('deepconv')}", flush=True)
         sys.exit(0)
-    sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that a terminal's encoding lacks
+    escape_unknown_letters()
     try:
         argv, recipe = _find_recipe(argv)
         if recipe:
@@ -120,6 +121,12 @@ def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
     sys.exit(refuse(" ".join(mistake.split()), code=2))
 
 
+def escape_unknown_letters() -> None:
+    """Let standard output write letters that its encoding lacks, which names may have, as \\uNNNN."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _find_recipe(argv: list[str]) -> tuple[list[str], str]:
     """The arguments with the file of --config=NAME or --config NAME in place of the name, and the file."""
     for place, argument in enumerate(argv):
@@ -133,7 +140,7 @@ def _find_recipe(argv: list[str]) -> tuple[list[str], str]:
 def _help(main: Callable[[list[str]], int], program: str) -> str:
     """The command's docstring, its own flags, those that all commands have, and the exit codes."""
     own = program if main.__module__ == "__main__" else main.__module__  # as absl names modules
-    lines = [sys.modules[main.__module__].__doc__.strip(), ""]
+    lines = [(sys.modules[main.__module__].__doc__ or "").strip(), ""]
     for title, module in (("Flags:", own), ("Flags that all commands take:", __name__)):
         if found := flags.FLAGS.flags_by_module_dict().get(module):
             lines += [title, *(line for flag in found for line in _flag_help(flag)), ""]

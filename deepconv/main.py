@@ -14,7 +14,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -25,16 +25,20 @@ from deepconv import cli
 from deepconv.config import durations, recipes
 from deepconv.config.mistakes import collecting, raise_all
 from deepconv.data.statistics import Statistics
-from deepconv.run.directory import expanded, lock, read_eval, write_json
+from deepconv.run.directory import Evaluation, expanded, lock, read_eval, write_json
 from deepconv.weights import inputs
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run [runs/<recipe>,<what is changed in it>].")
-_INIT_FROM = flags.DEFINE_string("init_from", None, "Start from the weights of this run, or of a safetensors file.")
+if TYPE_CHECKING:
+    from deepconv.data.sources.source import Source
+    from deepconv.task import Task
+
+_WORKDIR = flags.DEFINE_string("workdir", "", "Directory of the run [runs/<recipe>,<what is changed in it>].")
+_INIT_FROM = flags.DEFINE_string("init_from", "", "Start from the weights of this run, or of a safetensors file.")
 _INIT_LAYERS = flags.DEFINE_list(
     "init_layers", [], "Of these, take only the layers named, or all_but_head; the others are random."
 )
 _LIBRARY = flags.DEFINE_enum("library", None, [*inputs.LIBRARIES], inputs.LIBRARY_HELP)
-_INPUT = flags.DEFINE_string("input", None, inputs.INPUT_HELP)
+_INPUT = flags.DEFINE_string("input", "", inputs.INPUT_HELP)
 _EVALS = flags.DEFINE_list(
     "evals",
     ["center"],
@@ -48,6 +52,17 @@ _TRAIN = flags.DEFINE_bool(
 _VERIFY_DATA = flags.DEFINE_bool(
     "verify_data", False, "Hold every photograph of a folder that is read against the sum that statistics wrote of it."
 )
+
+
+class Origin(TypedDict, total=False):
+    """What config.json says of the weights that a run starts from."""
+
+    init_from: str
+    init_layers: list[str]
+    init_bgr: bool
+    init_sha256: str  # of a file
+    train: bool  # false where they are tested as they are
+
 
 SUMMARY = ("protocol", "step", "views")  # what is shown of a test beside its errors and number of images
 
@@ -65,7 +80,7 @@ def main(arguments: list[str]) -> int:
     try:
         config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
         workdir = expanded(_WORKDIR.value or Path("runs", name))
-        origin = _origin() if _INIT_FROM.value else {}
+        origin = _origin() if _INIT_FROM.value else Origin()
         if _INIT_LAYERS.value and not origin:
             mistakes.append("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
         if not _EVALS.value:
@@ -85,7 +100,7 @@ def main(arguments: list[str]) -> int:
         if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
             source = expanded(_INIT_FROM.value)
             _check_finished(source)
-            bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value or "")
+            bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value)
             start = files.take(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
             if source.is_file() and not (_LIBRARY.value or _INPUT.value):
                 print(inputs.warning(config, source), file=sys.stderr)
@@ -112,7 +127,7 @@ def main(arguments: list[str]) -> int:
 
 def _fields_of_source(config: ConfigDict, name: str) -> dict[str, Any]:
     """What the weights to start from change in a recipe, so that images are those that their net takes."""
-    library, images = _LIBRARY.value or "", _INPUT.value or ""
+    library, images = _LIBRARY.value or "", _INPUT.value
     if not _INIT_FROM.value:
         if library or images:
             raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
@@ -143,10 +158,10 @@ def _statistics_of_source(workdir: Path) -> Statistics | None:
     return None
 
 
-def _origin() -> dict[str, Any]:
-    """What config.json says of the weights that a run starts from; a file may have changed under its name."""
-    origin = {"init_from": _INIT_FROM.value, "init_layers": _INIT_LAYERS.value}
-    if inputs.in_bgr(_LIBRARY.value or "", _INPUT.value or ""):
+def _origin() -> Origin:
+    """The weights to start from; a file may have changed under its name."""
+    origin = Origin(init_from=_INIT_FROM.value, init_layers=_INIT_LAYERS.value)
+    if inputs.in_bgr(_LIBRARY.value or "", _INPUT.value):
         origin["init_bgr"] = True
     file = expanded(_INIT_FROM.value)
     if file.is_file():
@@ -169,7 +184,7 @@ def _check_finished(source: Path) -> None:
         )
 
 
-def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:
+def _is_untrained(workdir: Path, origin: Origin) -> bool:
     """Whether the weights are tested as they are given: on demand, or where a whole net and tests are all there is."""
     if _TRAIN.value is False and not origin:
         raise ValueError("--notrain tests the net of --init_from=FILE, which is missing")
@@ -186,7 +201,7 @@ def _is_untrained(workdir: Path, origin: dict[str, Any]) -> bool:
     return not claimed.exists() or recipes.read_run(workdir).get("train") is False
 
 
-def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
+def _run(task: "Task", workdir: Path, start: dict[str, Any]) -> None:
     from deepconv import task as task_lib
     from deepconv import train
     from deepconv.evaluation import batch_stats, probabilities
@@ -215,7 +230,7 @@ def _run(task: Any, workdir: Path, start: dict[str, Any]) -> None:
     _summary(task, workdir, [read_eval(file, *SUMMARY) for file in evals.values()])
 
 
-def _identity(source: Any) -> str:
+def _identity(source: "Source") -> str:
     return f"{source.examples} examples, {source.fingerprint[:16] or 'built in'}"
 
 
@@ -233,7 +248,7 @@ def _claim(workdir: Path, new: dict[str, Any]) -> None:
         )
 
 
-def _summary(task: Any, workdir: Path, evals: list[dict[str, Any]]) -> None:
+def _summary(task: "Task", workdir: Path, evals: list[Evaluation]) -> None:
     classes = len(task.eval_source.classes)
     title = f"after {evals[0]['step']} steps" if task.total_steps else None
     columns = "images", "views", "top-1 error", "top-5 error", "by chance"

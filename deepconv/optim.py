@@ -51,7 +51,7 @@ def freeze(layer: str, step: int) -> optax.GradientTransformation:
     def mask(params: Any) -> Any:
         return jax.tree.map_with_path(lambda path, _: path[0].key == layer, params)
 
-    return optax.masked(optax.scale_by_schedule(lambda count: (count < step).astype(jnp.float32)), mask)
+    return optax.masked(optax.scale_by_schedule(lambda count: jnp.less(count, step).astype(jnp.float32)), mask)
 
 
 def add_decayed_weights(config: ConfigDict) -> optax.GradientTransformation:
@@ -90,7 +90,8 @@ def scale_by_learning_rate(
     def rate(path: Path, count: jax.Array, everyone: jax.Array) -> jax.Array:
         """The rate of a parameter; `everyone` is that of the weights of layers of which nothing is said."""
         own = _own(config, path)
-        return schedule(own)(count) if _has(own, "drop_at") or "learning_rate" in own else everyone
+        own_rate = _has(own, "drop_at") or "learning_rate" in own
+        return jnp.asarray(schedule(own)(count), jnp.float32) if own_rate else everyone
 
     def init(params: Any) -> LearningRateState:
         return LearningRateState(
@@ -100,13 +101,11 @@ def scale_by_learning_rate(
             warming_up=jnp.array(warm_up),
         )
 
-    def update(
-        updates: Any, state: LearningRateState, params: Any = None, *, top1_error: jax.Array, **unused: Any
-    ) -> tuple[Any, LearningRateState]:
+    def update(updates: Any, state: Any, params: Any = None, **measured: Any) -> tuple[Any, LearningRateState]:
         everyone = jnp.asarray(schedule(config)(state.count), jnp.float32)
         if warm_up:
             everyone = jnp.where(state.warming_up, config.warm_up_learning_rate, everyone)
-        train_error = 0.98 * state.train_error + 0.02 * top1_error
+        train_error = 0.98 * state.train_error + 0.02 * measured["top1_error"]
         still = state.warming_up & (train_error >= config.get("warm_up_until_error", 100.0))
         updates = jax.tree.map_with_path(lambda path, u: -rate(path, state.count, everyone) * u, updates)
         return updates, LearningRateState(state.count + 1, everyone, train_error, still)

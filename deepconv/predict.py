@@ -16,7 +16,7 @@ import hashlib
 import io
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Files(Encoded):
 
     paths: Sequence[str]
 
-    def read(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Iterable[int]) -> list[Record]:
         return [Record(upright(self.paths[i]), 0, self.paths[i]) for i in indices]
 
 
@@ -103,8 +103,9 @@ def _check_flags(photos: Sequence[str]) -> None:
     if FLAGS.features and (FLAGS.protocol != "center" or FLAGS.plot):
         raise ValueError("--features are those of the central crop, and are not drawn: no --protocol, no --plot")
     for flag in ("plot", "out"):
-        if FLAGS[flag].value and not Path(FLAGS[flag].value).absolute().parent.is_dir():
-            raise ValueError(f"--{flag}={FLAGS[flag].value}: its folder does not exist")
+        file = FLAGS[flag].value
+        if file and not Path(file).absolute().parent.is_dir():
+            raise ValueError(f"--{flag}={file}: its folder does not exist")
 
 
 def _is_readable(photo: str) -> bool:

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the directories of runs lie [runs]")
     flags = parser.parse_args(arguments)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
-    sys.stdout.reconfigure(errors="backslashreplace")  # as deepconv.cli does
+    cli.escape_unknown_letters()
     try:
         return _do(flags, entries.load(flags.entry))
     except (ValueError, OSError) as error:

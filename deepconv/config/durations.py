@@ -1,11 +1,15 @@
 """Durations in steps or epochs."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 from ml_collections import ConfigDict
 
 
+@overload
+def steps(config: ConfigDict, what: Literal["drop_at"], examples: int, batch_size: int) -> tuple[int, ...]: ...
+@overload
+def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int: ...
 def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int | tuple[int, ...]:
     """A duration in steps, from config.<what>_steps or config.<what>_epochs; examples are those of one epoch."""
     value = config[unit_of(config, what)]

@@ -66,7 +66,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bo
 
 def _execute(path: Path) -> ConfigDict:
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or not path.is_file():
+    if spec is None or spec.loader is None or not path.is_file():
         raise ValueError(f"--config={path} is not a Python file; recipes lie in configs/")
     module = importlib.util.module_from_spec(spec)
     try:

@@ -56,7 +56,7 @@ def decode(data: bytes) -> np.ndarray:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except (KeyError, ValueError):  # not a JPEG, whatever its name
         return _by_pillow(data, FORMATS)
-    _check_size(width, height)
+    _check_size(int(width), int(height))
     plain = colours in ("YCbCr", "Gray", "RGB")
     try:
         # strict, which notices most damage of many bytes in the middle of a file, as other decoders do not

@@ -1,7 +1,7 @@
 """The images of a split, by index: arrays of one size, or encoded images of any size."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,7 +38,10 @@ class Decoding:
 class Images(abc.ABC):
     """Can be pickled, since loader processes take it with them."""
 
-    in_memory = False  # a batch is one copy; elsewhere, images are read or decoded, side by side
+    @property
+    def in_memory(self) -> bool:
+        """Whether a batch is one copy; elsewhere, images are read or decoded, side by side."""
+        return False
 
     @abc.abstractmethod
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
@@ -71,7 +74,7 @@ class Encoded(Images):
     """Images of any size in files; data sets say how records are read."""
 
     @abc.abstractmethod
-    def read(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Iterable[int]) -> list[Record]:
         """The records at these indices. Raises DataError."""
 
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:

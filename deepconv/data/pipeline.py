@@ -126,7 +126,8 @@ def _by_workers(batches: grain.IterDataset) -> Iterator[Batch]:
 
 def _reported(batches: Iterable[Batch], report: Report | None) -> Iterator[Batch]:
     for batch in batches:
-        if corrupt := batch.pop("corrupt", None):
+        corrupt = batch.pop("corrupt", [])
+        if corrupt and report:
             report(corrupt)
         yield batch
 
@@ -141,7 +142,7 @@ def test_images(
     """
     if not len(indices):
         return iter(())
-    chunks = grain.MapDataset.source(indices).batch(batch_size)
+    chunks = grain.MapDataset.source(indices.tolist()).batch(batch_size)
     batches = chunks.map(lambda chunk: {"index": chunk} | data.test_batch(chunk, view))
     return iter(batches.to_iter_dataset(_options(data)))
 
@@ -171,5 +172,6 @@ def _start_worker(worker: int, workers: int) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)  # it was killed; nobody else would end this process

@@ -4,10 +4,13 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
+
+if TYPE_CHECKING:
+    import jax  # takes seconds, which commands without a net do without
 
 MEANS = ("channel", "pixel")
 STDS = ("none", "channel")
@@ -16,7 +19,7 @@ STDS = ("none", "channel")
 class Input(NamedTuple):
     """What a net is given: (pixels from 0 to 255 - mean) / std, in RGB."""
 
-    mean: np.ndarray  # float32, a colour [1, 1, 1, 3] or an image [1, H, W, 3]
+    mean: "np.ndarray | jax.Array"  # float32, a colour [1, 1, 1, 3] or an image [1, H, W, 3]
     std: np.ndarray = np.ones((1, 1, 1, 3), np.float32)
 
 
@@ -36,6 +39,8 @@ class Statistics:
         """
         if kind == "channel":
             return self.channel_mean.reshape(1, 1, 1, 3)
+        if self.pixel_mean is None:
+            raise ValueError("these statistics have a mean colour, and no mean image")
         height, width = self.pixel_mean.shape[:2]
         top, left = (height - size) // 2, (width - size) // 2
         return self.pixel_mean[None, top : top + size, left : left + size]
@@ -68,7 +73,8 @@ def check(data: ConfigDict) -> None:
     """Raises ValueError where config.data.mean or std is neither a known name nor three numbers."""
     for field, names in (("mean", MEANS), ("std", STDS)):
         value = data.get(field, names[0])
-        if value not in names and (numbers(value) is None or (field == "std" and numbers(value).min() <= 0)):
+        colour = numbers(value)
+        if value not in names and (colour is None or (field == "std" and colour.min() <= 0)):
             least = " above 0" if field == "std" else ""
             raise ValueError(
                 f"config.data.{field}={value!r} is unknown; choose one of {', '.join(names)}, or three numbers{least}, "
@@ -84,12 +90,11 @@ def needed(data: ConfigDict, training: bool) -> bool:
 
 def input_of(data: ConfigDict, found: Statistics) -> Input:
     """What config.data.mean and std make of images."""
-    mean, std = numbers(data.mean), data.get("std", "none")
+    mean, name = numbers(data.mean), data.get("std", "none")
     if mean is None:
         mean = found.mean(data.mean, data.image_size)
-    if std == "none":
-        return Input(mean)
-    return Input(mean, found.std() if std == "channel" else numbers(std))
+    std = found.std() if name == "channel" else numbers(name)
+    return Input(mean) if std is None else Input(mean, std)
 
 
 def numbers(text: str) -> np.ndarray | None:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv.data import augment, decode, pipeline
+from deepconv.data import augment, pipeline
 from deepconv.data.images import Images
-from deepconv.evaluation.net import Net, Step, divisible, variables
+from deepconv.evaluation.net import Net, Step, divisible, rescaled, variables
 from deepconv.evaluation.protocols import PLACES, Protocol
 from deepconv.state import TrainState
 
@@ -20,8 +20,8 @@ def see_crops(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirro
     probs = []
     for images in (flat, flat[:, :, ::-1]) if mirrored else (flat,):
         scores = net.model.apply(variables(state), augment.normalize(images, net.input), train=False)
-        probs.append(jax.nn.softmax(scores.astype(jnp.float32)))
-    return (sum(probs) / len(probs)).reshape(*crops.shape[:2], -1).mean(1)
+        probs.append(jax.nn.softmax(jnp.asarray(scores, jnp.float32)))
+    return (sum(probs[1:], probs[0]) / len(probs)).reshape(*crops.shape[:2], -1).mean(1)
 
 
 def cut(image: np.ndarray, size: int, kind: str) -> np.ndarray:
@@ -35,7 +35,7 @@ def crop_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray
     """Batches of crops of the images whose rows of the table are missing."""
 
     def look(image: np.ndarray) -> np.ndarray:
-        return cut(decode.rescale(image, protocol.scale, net.square), net.size, protocol.kind)
+        return cut(rescaled(image, net, protocol), net.size, protocol.kind)
 
     count = divisible(net.batch_size // len(PLACES[protocol.kind]), net.mesh)
     for chunk in pipeline.test_images(data, missing, count, look):

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv.data import augment, decode, pipeline
+from deepconv.data import augment, pipeline
 from deepconv.data.images import Images
-from deepconv.evaluation.net import Net, Step, divisible, variables
+from deepconv.evaluation.net import Net, Step, divisible, rescaled, variables
 from deepconv.evaluation.protocols import Protocol
 from deepconv.ops.extent import inside, padded
 from deepconv.state import TrainState
@@ -35,10 +35,10 @@ def see_whole(state: TrainState, batch: dict[str, jax.Array], *, net: Net, poste
             values = inside(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))
         values /= extents[scores.shape[1:3]].extent.prod(1, keepdims=True)
         probs.append(values if posteriors else jax.nn.softmax(values))
-    return sum(probs) / 2
+    return (probs[0] + probs[1]) / 2
 
 
-def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, int]) -> np.ndarray | jax.Array:
+def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, ...]) -> np.ndarray | jax.Array:
     """The mean image made as large as each image, [B, H, W, 3]; a mean colour stays as it is.
 
     The papers do not say what a net that subtracts a mean image subtracts from larger ones. The detection code of
@@ -57,7 +57,7 @@ def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, i
 def dense_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray) -> Iterator[Step]:
     """Batches of whole images whose rows of the table are missing, by shape."""
     waiting = defaultdict(list)  # images by the shape of the batch that they will be in
-    look = functools.partial(decode.rescale, shorter=protocol.scale, square=net.square)
+    look = functools.partial(rescaled, net=net, protocol=protocol)
     for chunk in pipeline.test_images(data, missing, 32, look):
         for index, label, image in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
             shape = bucket(*image.shape[:2])

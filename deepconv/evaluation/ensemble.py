@@ -22,7 +22,7 @@ from rich.table import Column, Table
 
 from deepconv import cli
 from deepconv.evaluation import probabilities
-from deepconv.run.directory import printable
+from deepconv.run.directory import Procedure, printable
 
 
 def main(arguments: list[str]) -> int:
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
         out = Path(flags.FLAGS.out)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            how = {"mean_of": [str(file.resolve()) for file in files], "weights": weights}
+            how = Procedure(mean_of=[str(file.resolve()) for file in files], weights=weights)
             probabilities.write(out, "ensemble", whole, labels, None, how)
         except OSError as error:
             return cli.refuse(str(error))

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 
 from deepconv import distributed, models
 from deepconv.config import recipes
-from deepconv.data import statistics
+from deepconv.data import decode, statistics
 from deepconv.data.statistics import Input
+from deepconv.evaluation.protocols import Protocol
 from deepconv.models import layers
 from deepconv.ops import repeat
 from deepconv.run import checkpoint
@@ -44,6 +45,11 @@ def variables(state: TrainState) -> dict[str, Any]:
 def divisible(count: int, mesh: Mesh) -> int:
     """The largest number up to count, and at least one for each device, that the devices can share."""
     return max(1, count // mesh.size) * mesh.size
+
+
+def rescaled(image: np.ndarray, net: Net, protocol: Protocol) -> np.ndarray:
+    """The image, or its central square, at a test's scale; as it is where the test has none."""
+    return image if protocol.scale is None else decode.rescale(image, protocol.scale, net.square)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
 """Saved class probabilities: written, read, averaged, and turned into errors."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from deepconv.run.directory import environment, read_eval, write_json
+from deepconv.run.directory import Procedure, environment, read_eval, write_json
 
 
-def write(
-    workdir: Path, name: str, probs: np.ndarray, labels: np.ndarray, step: int | None, how: dict[str, Any]
-) -> None:
+def write(workdir: Path, name: str, probs: np.ndarray, labels: np.ndarray, step: int | None, how: Procedure) -> None:
     """probs.<name>.npy, labels.npy and, last, eval.<name>.json. Raises FloatingPointError.
 
     float32: in float16, classes below 6e-8 are all the same, and errors of means of them are not those of the net.
@@ -44,9 +42,9 @@ def read_array(file: Path) -> np.ndarray:
 def mean(files: Sequence[Path], weights: Sequence[float] | None = None) -> np.ndarray:
     """The mean of saved probabilities, float32 [N, classes]; of equal weights, if none are given."""
     weights = weights or [1.0] * len(files)
-    return sum(
-        read_array(file) * np.float32(weight / sum(weights)) for file, weight in zip(files, weights, strict=True)
-    )
+    total = sum(weights)
+    parts = (read_array(file) * np.float32(weight / total) for file, weight in zip(files, weights, strict=True))
+    return functools.reduce(np.add, parts)
 
 
 def average(workdir: Path, name: str, of: Sequence[str]) -> None:
@@ -54,9 +52,15 @@ def average(workdir: Path, name: str, of: Sequence[str]) -> None:
     keys = ("scales", "views", "compiled_shapes", "seconds", "step")
     records = [read_eval(workdir / f"eval.{part}.json", *keys) for part in of]
     probs = mean([workdir / f"probs.{part}.npy" for part in of])
-    how = {"mean_of": [*of], "scales": sorted({scale for record in records for scale in record["scales"]})}
-    how |= {key: sum(record[key] for record in records) for key in ("views", "compiled_shapes", "seconds")}
-    how["images_per_second"] = len(probs) / how["seconds"]
+    seconds = sum(record["seconds"] for record in records)
+    how = Procedure(
+        mean_of=[*of],
+        scales=sorted({scale for record in records for scale in record["scales"]}, key=lambda scale: scale or 0),
+        views=sum(record["views"] for record in records),
+        compiled_shapes=sum(record["compiled_shapes"] for record in records),
+        seconds=seconds,
+        images_per_second=len(probs) / seconds,
+    )
     write(workdir, name, probs, read_array(workdir / "labels.npy"), records[0]["step"], how)
 
 

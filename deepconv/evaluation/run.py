@@ -19,6 +19,7 @@ from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
 from deepconv.run import log as runlog
 from deepconv.run import preemption
+from deepconv.run.directory import Procedure
 from deepconv.state import TrainState
 
 Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
@@ -99,7 +100,12 @@ def run(
         shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)
     seconds = float(table["seconds"].sum(dtype=np.float64))  # of all starts
     print(f"{protocol.name}: {examples - before} images were tested; shapes compiled for: {shapes}", flush=True)
-    how = {"scales": [protocol.scale], "views": protocol.views, "compiled_shapes": shapes, "seconds": seconds}
-    how["images_per_second"] = examples / seconds
+    how = Procedure(
+        scales=[protocol.scale],
+        views=protocol.views,
+        compiled_shapes=shapes,
+        seconds=seconds,
+        images_per_second=examples / seconds,
+    )
     write(workdir, protocol.name, table["output"], table["label"], int(state.step), how)
     file.unlink()

@@ -25,14 +25,19 @@ def count_multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> 
         for equation in jaxpr.eqns:
             kind, times = equation.primitive.name, equation.params.get("length", 1)  # of a scan
             if kind == "conv_general_dilated":
-                kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
-                total += equation.outvars[0].aval.size * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
+                kernel, numbers = _shape(equation.invars[1]), equation.params["dimension_numbers"]
+                total += math.prod(_shape(equation.outvars[0])) * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
             elif kind == "dot_general":
-                left, (contracted, _) = equation.invars[0].aval.shape, equation.params["dimension_numbers"][0]
-                total += equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+                left, (contracted, _) = _shape(equation.invars[0]), equation.params["dimension_numbers"][0]
+                total += math.prod(_shape(equation.outvars[0])) * math.prod(left[axis] for axis in contracted)
             else:
                 parameters = jax.tree.leaves([*equation.params.values()], is_leaf=lambda x: isinstance(x, ClosedJaxpr))
                 total += times * sum(count(part.jaxpr) for part in parameters if isinstance(part, ClosedJaxpr))
         return total
 
     return count(jax.make_jaxpr(forward)(jnp.zeros((1, *image_shape))).jaxpr)
+
+
+def _shape(array: Any) -> tuple[int, ...]:
+    """The shape of an array in a jaxpr; JAX's types leave open whether it is one."""
+    return array.aval.shape

@@ -1,11 +1,12 @@
 """Padding in pixels, and how many windows it gives."""
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import jax
 
-CEIL = "ceil"  # padding on the right and bottom, so that the last window covers the last pixel: cuda-convnet, Caffe
-Padding = int | str  # pixels on all sides, or CEIL
+# Padding on the right and bottom, so that the last window covers the last pixel, as in cuda-convnet and Caffe
+CEIL: Literal["ceil"] = "ceil"
+Padding = int | Literal["ceil"]  # pixels on all sides, or CEIL
 Side = TypeVar("Side", int, jax.Array)
 
 
@@ -18,5 +19,6 @@ def windows(side: Side, size: int, stride: int, padding: Padding) -> Side:
 def pads(x: jax.Array, size: int, stride: int, padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
     """Pixels to add to (top, bottom), (left, right) of x [B, H, W, C]."""
     if padding == CEIL:
-        return tuple((0, -(side - size) % stride) for side in x.shape[1:3])
+        bottom, right = (-(side - size) % stride for side in x.shape[1:3])
+        return ((0, bottom), (0, right))
     return ((padding, padding), (padding, padding))

@@ -57,7 +57,8 @@ def _window_sum(x: jax.Array, axes: tuple[int, ...], size: int) -> jax.Array:
         widths = [(0, 0)] * x.ndim
         widths[axis] = (size // 2, size // 2)
         padded = jnp.pad(x, widths)
-        x = sum(lax.slice_in_dim(padded, start, start + side, axis=axis) for start in range(size))
+        slices = (lax.slice_in_dim(padded, start, start + side, axis=axis) for start in range(size))
+        x = functools.reduce(jnp.add, slices)
     return x
 
 

@@ -69,6 +69,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
         return
     # The next step may overwrite ("donate") these arrays at once: orbax has taken what it writes when save returns.
     try:
+        # pyrefly: ignore[bad-argument-type]: JSON may be a list, too
         items = {STATE: ocp.args.StandardSave(repeat.by_block(state)), UNLOGGED: ocp.args.JsonSave([*unlogged])}
         manager.save(step, args=ocp.args.Composite(**items))
     except Exception as error:
@@ -102,7 +103,7 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
     for step in sorted(manager.all_steps(), reverse=True):
         if not (reason := damage(directory / str(step))):
             try:
-                items = {STATE: ocp.args.StandardRestore(_by_block(like))}
+                items: dict[str, ocp.args.CheckpointArgs] = {STATE: ocp.args.StandardRestore(_by_block(like))}
                 if (directory / str(step) / UNLOGGED).exists():
                     items[UNLOGGED] = ocp.args.JsonRestore()
                 found = manager.restore(step, args=ocp.args.Composite(**items))

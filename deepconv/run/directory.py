@@ -11,14 +11,53 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from deepconv.ops import forms
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-# What has to stay, if the last bits of results are to be the same
-FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision", "forms")
+FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")  # if bits are to be the same
 Content = TypeVar("Content", dict, list)
+
+
+class Environment(TypedDict):
+    """Where, when and with what a process ran: a start in environment.json."""
+
+    time: str
+    argv: list[str]
+    commit: str | None
+    dirty: bool | None
+    python: str
+    versions: dict[str, str]
+    device_kind: str
+    devices: int
+    cpus: int
+    xla_flags: str
+    matmul_precision: str | None
+    forms: NotRequired[str]  # of operations; missing in starts with version 0.1
+    from_step: NotRequired[int]  # of a start of training
+
+
+class Procedure(TypedDict, total=False):
+    """How probabilities were computed."""
+
+    scales: list[int | None]
+    views: int
+    compiled_shapes: int
+    seconds: float
+    images_per_second: float
+    mean_of: list[str]
+    weights: list[float]
+
+
+class Evaluation(Procedure):
+    """The record of a test, eval.<test>.json; it has an Environment's fields, too."""
+
+    protocol: str
+    examples: int
+    top1_error: float  # percent
+    top5_error: float
+    step: int | None
 
 
 @contextlib.contextmanager
@@ -92,17 +131,17 @@ def read_json(path: Path, kind: type[Content], *keys: str, remedy: str = "remove
     return content
 
 
-def read_eval(file: Path, *keys: str) -> dict[str, Any]:
+def read_eval(file: Path, *keys: str) -> Evaluation:
     """The record of a test. Raises OSError where it is damaged, or a key is missing."""
     numbers, remedy = ("top1_error", "top5_error", "examples"), "remove it, and test again"
     record = read_json(file, dict, *numbers, *keys, remedy=remedy)
     for name in numbers:
         if type(record[name]) not in (int, float):
             raise OSError(f"{file} is damaged: {name} is {record[name]!r}, not a number; {remedy}")
-    return record
+    return Evaluation(**record)
 
 
-def read_starts(workdir: Path, *keys: str) -> list[dict[str, Any]]:
+def read_starts(workdir: Path, *keys: str) -> list[Environment]:
     """The entries of environment.json, one a start. Raises OSError where it is damaged or a key is missing."""
     path = workdir / "environment.json"
     remedy = "restore it, or move it away"
@@ -119,18 +158,20 @@ def record_start(workdir: Path, from_step: int = 0) -> list[str]:
     Returns what differs from the start before in ways that change bits.
     """
     path = workdir / "environment.json"
-    older = read_starts(workdir, *FIXED[:-1]) if path.exists() else []
-    starts = [{"forms": ""} | start for start in older]  # before 0.2.0, forms could not be chosen
-    starts.append(environment() | {"from_step": from_step})
+    starts = read_starts(workdir, *FIXED) if path.exists() else []
+    starts.append({**environment(), "from_step": from_step})
     write_json(path, starts)
     if len(starts) == 1:
         return []
-    return [
-        f"{key}: {starts[-2][key]} before, {starts[-1][key]} now" for key in FIXED if starts[-2][key] != starts[-1][key]
-    ]
+    before, now = starts[-2:]
+    changes = [f"{key}: {before[key]} before, {now[key]} now" for key in FIXED if before[key] != now[key]]
+    older, newer = before.get("forms", ""), now.get("forms", "")
+    if older != newer:
+        changes.append(f"forms: {older or 'default'} before, {newer or 'default'} now")
+    return changes
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """Where, when and with what this process runs."""
     import jax  # here, so that reading what a run has written down does not wait for it
 
@@ -139,7 +180,7 @@ def environment() -> dict[str, Any]:
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "argv": sys.argv,
         "commit": commit,
-        "dirty": commit and _git("status", "--porcelain", "--untracked-files=no") != "",
+        "dirty": None if commit is None else _git("status", "--porcelain", "--untracked-files=no") != "",
         "python": sys.version.split()[0],
         "versions": {name: metadata.version(name) for name in VERSIONS},
         "device_kind": jax.devices()[0].device_kind,

@@ -104,7 +104,11 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., No
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
         task = bar.add_task(title, total=total, completed=done, text="", left="")
 
+        last = ""
+
         def show(done: int, text: str | None = None, log: bool | None = None) -> None:
-            bar.update(task, completed=done, left=time_left(done), **({} if text is None else {"text": text}))
+            nonlocal last
+            last = last if text is None else text
+            bar.update(task, completed=done, left=time_left(done), text=last)
 
         yield show

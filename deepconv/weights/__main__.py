@@ -46,12 +46,12 @@ def main(arguments: list[str]) -> int:
         distributed.check_devices()
         if missing := [f"--{name}" for name in needed[what] if not given[name].present]:
             raise ValueError(f"{what} needs {', '.join(missing)}")
-        library, images = given["library"].value or "", given["input"].value or ""
+        library, images = given.library or "", given.input or ""
         if what == "import":
             config, _ = cli.load_config(
                 arguments[:1], change=lambda config, name: inputs.of_file(config, library, images)
             )
-            source, out = Path(given["from"].value), Path(given["out"].value)
+            source, out = Path(given.get_flag_value("from", "")), Path(given.out)
             bgr = inputs.in_bgr(library, images)
             try:
                 import_file(config, source, out, bgr)
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
                 print(inputs.warning(config, source), file=sys.stderr)
             print(f"{out} holds the weights; a run can start from them with --init_from={out}")
         else:
-            run, target = Path(given["run"].value), Path(given["to"].value)
+            run, target = Path(given.run), Path(given.to)
             step, takes = export_run(run, target, library, images)
             print(f"{target} holds the weights of {run} at step {step}")
             if takes:

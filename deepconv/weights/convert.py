@@ -165,7 +165,7 @@ def of_layers(variables: Mapping[str, Any], layers: Sequence[str]) -> dict[tuple
 
 def entries_of(model: nn.Module, variables: Mapping[str, Any]) -> Iterator[Entry]:
     """Where each tensor of a file lies in the variables of a model."""
-    for path, leaf in flatten_dict(dict(variables)).items():
+    for path, leaf in of_layers(variables, ()).items():
         _, layer, *inner, leaf_name = path
         module = ".".join([layer_name(model, layer), *(BLOCK_NAMES.get(part, part) for part in inner)])
         yield Entry(f"{module}.{LEAF_NAMES[leaf_name]}", path, leaf.shape)

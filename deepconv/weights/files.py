@@ -65,8 +65,10 @@ def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str],
             return in_rgb(found) if bgr else found
         state = checkpoint.read(source / "checkpoints")
         found = of_layers({kind: state[kind] for kind in ("params", "batch_stats")}, layers)
-        wanted = of_layers(shapes, layers)
-        check_fit(*({leaf_name(path): leaf.shape for path, leaf in tree.items()} for tree in (found, wanted)), model)
+        ours, wanted = (
+            {leaf_name(path): leaf.shape for path, leaf in tree.items()} for tree in (found, of_layers(shapes, layers))
+        )
+        check_fit(ours, wanted, model)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     return unflatten_dict(found)
@@ -143,9 +145,9 @@ def export_run(run: Path, target: Path, library: str = "", given: str = "") -> t
     takes, wanted = _input_of_run(run, config.data), inputs.images_of(library, given)
     if library:
         inputs.check_library(library, config)
-    if wanted and not takes:
-        raise WeightsError(f"{run} has no statistics.npz, so it is not known what images its net takes")
     if wanted:
+        if not takes:
+            raise WeightsError(f"{run} has no statistics.npz, so it is not known what images its net takes")
         variables, takes = _fold(variables, takes, wanted)
     tensors = to_torch(variables, model)
     if library == "timm" and isinstance(model, VGG):
@@ -174,6 +176,6 @@ def _fold(variables: Variables, takes: statistics.Input, wanted: inputs.Images) 
     return in_rgb(folded) if wanted.bgr else folded, theirs
 
 
-def written(mean: np.ndarray) -> str:
+def written(mean: np.ndarray | jax.Array) -> str:
     """A mean in words, for messages."""
     return "a mean image" if mean.shape[1] > 1 else "the colour " + ",".join(f"{value:g}" for value in mean.ravel())

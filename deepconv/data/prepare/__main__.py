@@ -47,7 +47,7 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> int:
     """One of the four commands."""
     given, command, names = flags.FLAGS, " ".join(arguments[1:2]), arguments[2:]
-    replace = given["on_corrupt"].value == "replace"
+    replace = given.on_corrupt == "replace"
     try:
         data_dir = data_root(cli.DATA_DIR.value)
         if command in ("imagenet2012", "cifar10") and not names:
@@ -56,16 +56,13 @@ def main(arguments: list[str]) -> int:
                     f"{command} needs --archives=DIR, and --data_dir=DIR for another place than {data_dir}"
                 )
             make = imagenet2012 if command == "imagenet2012" else cifar10
-            results = [make(expanded(given["archives"].value), data_dir)]
+            results = [make(expanded(given.archives), data_dir)]
         elif command == "pack" and len(names) == 1:
             if not given["split"].present:
                 raise ValueError("pack needs all splits that are wanted, such as --split=train,validation")
-            results = [
-                pack(names[0], data_dir, given["split"].value, given["size"].value, given["format"].value, replace)
-            ]
+            results = [pack(names[0], data_dir, given.split, given.size, given.format, replace)]
         elif command == "statistics" and len(names) == 1:
-            size, splits = given["size"].value, given["split"].value
-            results = [compute_statistics(names[0], data_dir, split, size, replace) for split in splits]
+            results = [compute_statistics(names[0], data_dir, split, given.size, replace) for split in given.split]
         else:
             raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
     except (ValueError, OSError) as error:

@@ -67,13 +67,14 @@ def _read_cifar10(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [60000, 32, 32, 3], those of the test last, and labels."""
     parts = []
     with readable_tar(path), tarfile.open(path, "r:gz") as tar:
-        files = {Path(member.name).name: member for member in tar if member.isfile()}
+        found = ((Path(member.name).name, tar.extractfile(member)) for member in tar if member.isfile())
+        files = {name: file for name, file in found if file}
         for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
             if f"{name}.bin" in files:
-                rows = np.frombuffer(tar.extractfile(files[f"{name}.bin"]).read(), np.uint8).reshape(10_000, 3073)
+                rows = np.frombuffer(files[f"{name}.bin"].read(), np.uint8).reshape(10_000, 3073)
                 parts.append((rows[:, 0], rows[:, 1:]))
             else:
-                batch = _ArraysOnly(tar.extractfile(files[name]), encoding="latin1").load()
+                batch = _ArraysOnly(files[name], encoding="latin1").load()
                 parts.append((np.array(batch["labels"]), batch["data"]))
     labels, pixels = (np.concatenate(part) for part in zip(*parts, strict=True))
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Summed(Encoded):
     records: FolderRecords
     sums: np.ndarray  # uint8 [N, 32]; zeros where a sum is not known
 
-    def read(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Iterable[int]) -> list[Record]:
         found = self.records.read(indices)
         for index, record in zip(indices, found, strict=True):
             digest = np.frombuffer(hashlib.sha256(record.data).digest(), np.uint8)

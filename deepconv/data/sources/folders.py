@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class FolderRecords(Encoded):
     files: np.ndarray  # bytes [N], relative to the folder
     labels: np.ndarray  # int32 [N]
 
-    def read(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Iterable[int]) -> list[Record]:
         return [self._read(os.fsdecode(self.files[i]), int(self.labels[i])) for i in indices]
 
     def _read(self, file: str, label: int) -> Record:

@@ -1,7 +1,7 @@
 """The built-in data set: coloured shapes over textured backgrounds, drawn from (seed, index); nothing to download."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +101,7 @@ class _ShapeRecords(Encoded):
     first: int
     sides: tuple[int, int]
 
-    def read(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Iterable[int]) -> list[Record]:
         drawn = ((i, *draw_jpeg(self.first + int(i), self.sides)) for i in indices)
         return [Record(data, label, f"shape {i}") for i, data, label, _ in drawn]
 

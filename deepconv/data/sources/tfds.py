@@ -1,10 +1,11 @@
 """Data sets as TFDS lays them out, read without TensorFlow."""
 
+import functools
 import hashlib
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ class _TfdsRecords(Encoded):
     classes: int
     title: str
 
-    def read(self, indices: Sequence[int]) -> list[Record]:
+    def read(self, indices: Iterable[int]) -> list[Record]:
         try:
             found = self.records.__getitems__([self.first + int(i) for i in indices])
         except RuntimeError as error:  # of array_record
@@ -76,7 +77,6 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
     if not getattr(label, "num_classes", None):
         raise DataError(f"the feature 'label' of {name} is not one of classes, but {label}")
     classes = tuple(label.int2str(number) if label.names else str(number) for number in range(label.num_classes))
-    common = dict(name=name, split=split, examples=last - first, classes=classes)
     shape = info.features["image"].shape
 
     def open_records() -> Encoded:
@@ -98,11 +98,11 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
         return Arrays(images, labels)
 
     digest = hashlib.sha256((builder_dir / "dataset_info.json").read_bytes() + split.encode()).hexdigest()
-    common |= dict(fingerprint=digest)
+    describe = functools.partial(Source, name, split, last - first, classes, fingerprint=digest)
     examples = sum(part.num_examples for part in info.splits.values())  # so that all splits are treated alike
     if None not in shape and examples * math.prod(shape) < IN_MEMORY_BYTES:
-        return Source(**common, size=shape[:2], open=open_arrays)
-    return Source(**common, size=None, open=open_records, folder=builder_dir)
+        return describe(size=shape[:2], open=open_arrays)
+    return describe(size=None, open=open_records, folder=builder_dir)
 
 
 def _check_shards(split: Any, title: str) -> None:
