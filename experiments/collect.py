@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import entry
-from experiments.entry import DATA, Row, Run, Table, Values, flatten, written
+from experiments.entry import DATA, Row, Run, Table, flatten, written
+from experiments.measurements import Config, Measurement, Results, Trained
 from experiments.records import evaluation, provenance, started, tested, warn
 
 # What a result may have otherwise than the paper's and still be told beside it: how long, how often, on what data,
@@ -24,11 +25,11 @@ MAY_DEPART += ("model.dtype", "model.bn_group", "model.initialization")
 TIMES = ("drop_at_steps", "drop_at_epochs", "freeze_at_steps", "freeze_at_epochs")  # of any part of the optimiser
 NOT_COMPARED = ("log_every_", "checkpoint_every_", "eval_every_", "data.on_corrupt", "init_sha256")
 ENSEMBLE = "ensemble"  # the test of a record of the mean of several runs' probabilities
-Directories = Mapping[Path, Values]  # of runs, with what `directories` says of each
-Expected = Mapping[str, Values]  # the flat configs of a table's runs, by their names
+Directories = Mapping[Path, Trained]  # of runs, with what `directories` says of each
+Expected = Mapping[str, Config]  # the flat configs of a table's runs, by their names
 
 
-def directories(root: Path) -> dict[Path, Values]:
+def directories(root: Path) -> dict[Path, Trained]:
     """The runs below a folder that have begun, with their configs and starts, and those of the runs they begin with.
 
     Imported weights are not among them. A run that cannot be read is named and left out.
@@ -44,15 +45,15 @@ def directories(root: Path) -> dict[Path, Values]:
     return {workdir: _with_source(run, by_name) for workdir, run in found.items()}
 
 
-def _with_source(run: Values, by_name: Mapping[str, Values]) -> Values:
-    if not run["config"].get("init_from"):
+def _with_source(run: Trained, by_name: Mapping[str, Trained]) -> Trained:
+    name = (run["config"] or {}).get("init_from")
+    if not name:
         return run
-    name = run["config"]["init_from"]
     others = {key: other for key, other in by_name.items() if key != run["directory"]}
-    return run | {"init": _with_source(others[name], others) if name in others else {"directory": name}}
+    return {**run, "init": _with_source(others[name], others) if name in others else {"directory": name}}
 
 
-def collect(table: Table, found: Directories, before: Values) -> Values:
+def collect(table: Table, found: Directories, before: Results) -> Results:
     """The results of a table: those of these directories, and all that were collected before.
 
     Records that belong to no row any more are kept under "unassigned".
@@ -61,12 +62,12 @@ def collect(table: Table, found: Directories, before: Values) -> Values:
     pairs = [pair for row in rows for pair in row.everything()]
     runs = {name: run for name, (run, _) in entry.jobs(pairs).items()}
     expected = {name: _flat(json.loads(run.load().to_json())) for name, run in runs.items()}
-    before = _records(before)
-    fresh, probs = _measure(table, pairs, found, expected, before)
-    longest = {_key(record): record for record in before}
+    known = _records(before)
+    fresh, probs = _measure(table, pairs, found, expected, known)
+    longest = {_key(record): record for record in known}
     fresh = [record for record in fresh if not _is_shorter(record, longest.get(_key(record)))]
     now = {_key(record): record["config"] for record in fresh}
-    old = [record for record in before if not (_key(record) in now and _is_of(record, now[_key(record)]))]
+    old = [record for record in known if not (_key(record) in now and _is_of(record, now[_key(record)]))]
     here = {(run["directory"], started(run)): run["config"] for run in found.values()}
     placed = {}
     for row in rows:
@@ -74,7 +75,8 @@ def collect(table: Table, found: Directories, before: Values) -> Values:
         if row.combine == "ensemble":
             records = _ensemble(row, records, probs)
             kept = [record for record in old if _is_ensemble(row, record, expected, here, records)]
-            records += [record | {"run": row.label} for record in kept]
+            renamed: list[Measurement] = [{**record, "run": row.label} for record in kept]
+            records += renamed
         if records:
             placed[row.label] = sorted(
                 records, key=lambda record: (bool(record["departs"]), record["run"], _key(record))
@@ -84,19 +86,24 @@ def collect(table: Table, found: Directories, before: Values) -> Values:
     counted = {
         row.label: {name: count(row.runs[0]) for name, count in table.counts.items()} for row in table.rows if row.runs
     }
-    results = {"title": table.title} | ({"counted": counted} if table.counts else {}) | {"rows": placed}
-    return results | ({"unassigned": unassigned} if unassigned else {})
+    results = Results(title=table.title)
+    if table.counts:
+        results["counted"] = counted
+    results["rows"] = placed
+    if unassigned:
+        results["unassigned"] = unassigned
+    return results
 
 
-def _key(record: Values) -> tuple[Any, ...]:
+def _key(record: Measurement) -> tuple[Any, ...]:
     return record["directory"], record["test"], started(record), tuple(map(_key, record.get("of", ())))
 
 
-def _identity(record: Values) -> tuple[Any, ...]:
+def _identity(record: Measurement) -> tuple[Any, ...]:
     return _key(record), json.dumps(record["config"], sort_keys=True)
 
 
-def _records(results: Values) -> list[Values]:
+def _records(results: Results) -> list[Measurement]:
     """All records of a table's results, each once."""
     records = [*(record for of_row in results.get("rows", {}).values() for record in of_row)]
     records += results.get("unassigned", [])
@@ -104,8 +111,12 @@ def _records(results: Values) -> list[Values]:
 
 
 def _measure(
-    table: Table, pairs: Iterable[tuple[Run, str]], found: Directories, expected: Expected, before: Sequence[Values]
-) -> tuple[list[Values], dict[tuple[Any, ...], Path]]:
+    table: Table,
+    pairs: Iterable[tuple[Run, str]],
+    found: Directories,
+    expected: Expected,
+    before: Sequence[Measurement],
+) -> tuple[list[Measurement], dict[tuple[Any, ...], Path]]:
     """New records of the directories whose runs a table has, and the files with their probabilities by their keys."""
     measure, pairs = table.measure or evaluation, [*pairs]
     known = {_identity(record): record for record in before}
@@ -116,12 +127,12 @@ def _measure(
             try:
                 if (values := measure(workdir, test)) is None:
                     continue
-                told = {"unfinished": values.pop("departs", []), "tested": values.pop("tested", None)}
-                told["tested"] = told["tested"] or tested(workdir, test)
+                unfinished, where = values.pop("departs", []), values.pop("tested", None) or tested(workdir, test)
             except (OSError, ValueError) as error:
                 warn(workdir, error)
                 continue
-            record = {"directory": workdir.name, "test": test, "values": values} | run | told
+            record: Measurement = {"directory": workdir.name, "test": test, "values": values, **run}
+            record["unfinished"], record["tested"] = unfinished, where
             if "init" in run and not _is_complete(run["init"]) and _identity(record) in known:
                 record["init"] = known[_identity(record)]["init"]  # the source was there when it was collected before
             records.append(record)
@@ -129,52 +140,52 @@ def _measure(
     return records, probs
 
 
-def _is_complete(source: Values) -> bool:
+def _is_complete(source: Trained) -> bool:
     return "config" in source and ("init" not in source or _is_complete(source["init"]))
 
 
-def _is_true(record: Values, here: Mapping[tuple[str, str], Values]) -> bool:
+def _is_true(record: Measurement, here: Mapping[tuple[str, str], Config | None]) -> bool:
     """Whether the run's directory, where it is there, still has the record's config."""
     return _is_of(record, here.get((record["directory"], started(record)), record["config"]))
 
 
-def _is_shorter(record: Values, known: Values | None) -> bool:
+def _is_shorter(record: Measurement, known: Measurement | None) -> bool:
     """Whether a directory has lost steps since its record was collected, as when its metrics were damaged."""
     if known is None or known["config"] is None:
         return False
     return _is_of(known, record["config"]) and record["steps"] < known["steps"]
 
 
-def _is_of(record: Values, config: Values | None) -> bool:
+def _is_of(record: Measurement, config: Config | None) -> bool:
     """Whether a record is of a run with this config; not known of one from before records had configs."""
     return record["config"] is None or config is None or _compared(record["config"]) == _compared(config)
 
 
-def _compared(config: Values) -> Values:
+def _compared(config: Config) -> Config:
     """The fields of a config that say what its run was, and the numbers of images."""
     fields = {name: value for name, value in _flat(config).items() if not name.startswith(NOT_COMPARED)}
     return fields | {name: fields[name].split(",")[0] for name in ("train_data", "eval_data") if name in fields}
 
 
-def _place(row: Row, records: Iterable[Values], expected: Expected) -> list[Values]:
+def _place(row: Row, records: Iterable[Measurement], expected: Expected) -> list[Measurement]:
     """The records that belong to a row, each with the run of the row that it is nearest to."""
     runs, pairs, placed = {run.name: run for run, _ in row.everything()}, row.everything(), []
     for record in records:
         if "of" in record:
             continue
-        departs = {name: departures(run, record, expected) for name, run in runs.items()}
+        all_departs = {name: departures(run, record, expected) for name, run in runs.items()}
+        departs = {name: lines for name, lines in all_departs.items() if lines is not None}
         # a run of another seed that the row has, too, is no departure from the first one
-        of = [name for name, lines in departs.items() if lines is not None]
-        nearest = min(of, key=lambda name: len(departs[name]), default=None)
+        nearest = min(departs, key=lambda name: len(departs[name]), default="")
         if (nearest, record["test"]) not in [(run.name, test) for run, test in pairs]:
             continue
-        told = {"run": nearest, "directory": record["directory"], "test": record["test"]}
+        told: Measurement = {"run": nearest, "directory": record["directory"], "test": record["test"]}
         told["departs"] = departs[nearest] + record.get("unfinished", [])
-        placed.append(told | {name: value for name, value in record.items() if name not in told})
+        placed.append({**told, **record, **told})
     return placed
 
 
-def departures(run: Run, told: Values, expected: Expected) -> list[str] | None:
+def departures(run: Run, told: Trained, expected: Expected) -> list[str] | None:
     """What a record's run, or a directory's, did otherwise than this one; None where it is another experiment."""
     if told["config"] is None:  # of a record from before records had configs
         return told["departs"] if told["run"] == run.name else None
@@ -199,7 +210,7 @@ def departures(run: Run, told: Values, expected: Expected) -> list[str] | None:
     return lines
 
 
-def _source_departures(run: Run, source: Values | None, expected: Expected) -> list[str]:
+def _source_departures(run: Run, source: Trained | None, expected: Expected) -> list[str]:
     """How the weights that a run began with are not those that it should have begun with."""
     if not (source and run.init_from):
         return [f"init_from={source['directory'] if source else None}"] if source or run.init_from else []
@@ -213,11 +224,11 @@ def _source_departures(run: Run, source: Values | None, expected: Expected) -> l
     return [f"{line} in {name}" for line in lines + unfinished]
 
 
-def _flat(config: Values) -> Values:
+def _flat(config: Config) -> Config:
     return {"init_layers": []} | flatten(config)
 
 
-def _ensemble(row: Row, records: Sequence[Values], probs: Mapping[tuple[Any, ...], Path]) -> list[Values]:
+def _ensemble(row: Row, records: Sequence[Measurement], probs: Mapping[tuple[Any, ...], Path]) -> list[Measurement]:
     """A record of the mean probabilities, where all members are there as the paper has them; else none."""
     exact = entry.by_run([record for record in records if not record["departs"] and _key(record) in probs])
     if not all((run.name, test) in exact for run, test in row.pairs()):
@@ -232,14 +243,33 @@ def _ensemble(row: Row, records: Sequence[Values], probs: Mapping[tuple[Any, ...
         warn(Path(row.label), error)
         return []
     values = {f"top{k}_error": probabilities.top_k_error(mean, labels, k) for k in (1, 5)}
-    record = {"run": row.label, "directory": "", "test": ENSEMBLE, "departs": [], "values": values, "config": None}
-    record |= {name: members[0][name] for name in ("seed", "steps", "trained", "tested")}
-    of = [{name: value for name, value in member.items() if name != "values"} for member in members]
-    return [record | {"hours": round(sum(member["hours"] for member in members), 3), "of": of}]
+    of = [member.copy() for member in members]
+    for member in of:
+        del member["values"]
+    return [
+        {
+            "run": row.label,
+            "directory": "",
+            "test": ENSEMBLE,
+            "departs": [],
+            "values": values,
+            "config": None,
+            "seed": members[0]["seed"],
+            "steps": members[0]["steps"],
+            "trained": members[0]["trained"],
+            "tested": members[0]["tested"],
+            "hours": round(sum(member["hours"] for member in members), 3),
+            "of": of,
+        }
+    ]
 
 
 def _is_ensemble(
-    row: Row, record: Values, expected: Expected, here: Mapping[tuple[str, str], Values], newer: Sequence[Values]
+    row: Row,
+    record: Measurement,
+    expected: Expected,
+    here: Mapping[tuple[str, str], Config | None],
+    newer: Sequence[Measurement],
 ) -> bool:
     """Whether a record collected before is of this row's members, as they are now, and no newer one is of the same."""
     members, pairs = record.get("of", []), row.pairs()

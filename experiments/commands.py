@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,9 +13,10 @@ from rich.table import Table as Grid
 from experiments import collect as collect_lib
 from experiments import entries, pages, records
 from experiments.entry import Table
+from experiments.measurements import Results
 
 
-def read(chosen: Mapping[str, Table], folder: Path) -> dict[str, dict[str, Any]]:
+def read(chosen: Mapping[str, Table], folder: Path) -> dict[str, Results]:
     """The results of entries, empty where there are none."""
     return {name: records.read(folder / f"{name}.json") for name in chosen}
 
@@ -43,7 +43,7 @@ def status(chosen: Mapping[str, Table], folder: Path) -> None:
     print("python -m experiments show <entry>: the paper's numbers beside ours, and the commands of what is missing")
 
 
-def show(name: str, table: Table, results: Mapping[str, Any]) -> None:
+def show(name: str, table: Table, results: Results) -> None:
     """The table, and the commands of what is missing."""
     heading, *rows = pages.lines(table, results)
     print(f"{name}: {table.title}")
@@ -85,7 +85,7 @@ def render(chosen: Mapping[str, Table], folder: Path, page: Path) -> None:
     print(f"written: {page}")
 
 
-def stamp(name: str, table: Table, results: Mapping[str, Any]) -> str:
+def stamp(name: str, table: Table, results: Results) -> str:
     """Of an entry's picture."""
     entry = entries.HERE / f"{name}.py"
     files = [entries.HERE / "drawing.py", entry, entry.with_suffix(".csv")]

@@ -4,7 +4,13 @@ import csv
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from experiments.measurements import Results, Values
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Curve = tuple[list[float], list[float]]
 COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
@@ -21,14 +27,14 @@ def read(file: Path, x: str, y: str, *names: str) -> dict[tuple[str, ...], Curve
     return curves
 
 
-def records(results: Mapping[str, Any], label: str) -> list[tuple[str, Mapping[str, Any]]]:
+def records(results: Results, label: str) -> list[tuple[str, Values]]:
     """What was measured of a row, with how it is called: by what it did otherwise than the paper, if anything."""
     found = results.get("rows", {}).get(label, [])
     return [(", ".join(["ours", *record["departs"]]), record["values"]) for record in found]
 
 
-def panels(count: int, xlabel: str, ylabel: str, titles: Sequence[str]) -> tuple[Any, Sequence[Any]]:
-    """A matplotlib Figure with plots side by side."""
+def panels(count: int, xlabel: str, ylabel: str, titles: Sequence[str]) -> "tuple[Figure, Sequence[Axes]]":
+    """A figure with plots side by side."""
     from matplotlib.figure import Figure  # here, since the status of tables need not wait for it
 
     figure = Figure(figsize=(1.5 + 5 * count, 4.5), layout="constrained")
@@ -41,14 +47,14 @@ def panels(count: int, xlabel: str, ylabel: str, titles: Sequence[str]) -> tuple
 
 
 def errors(
-    results: Mapping[str, Any],
+    results: Results,
     *,
     file: Path,
     plots: Mapping[str, Sequence[str]],
     splits: Mapping[str, str],
     of: Callable[[str], str] = str.lower,
     limits: tuple[float, float] = (0, 20),
-) -> Any:
+) -> "Figure":
     """Errors over steps. plots: {title: rows}; splits: {ours: the file's}; of(row): what the file calls it."""
     paper = read(file, "iter", "error_pct", "net", "split")
     figure, axes = panels(len(plots), "step", "error, %", list(plots))

@@ -19,7 +19,7 @@ def names() -> list[str]:
     files = [file for paper in PAPERS for file in (HERE / paper).glob("*.py") if file.stem != "__init__"]
 
     def place(file: Path) -> tuple[Any, ...]:
-        kind, number, rest = re.fullmatch(r"([a-z]+)(\d*)(.*)", file.stem).groups()
+        kind, number, rest = re.findall(r"^([a-z]+)(\d*)(.*)$", file.stem)[0]
         group = ("table", "fig").index(kind) if number else 2
         return PAPERS.index(file.parent.name), group, int(number or 0), rest, kind
 

@@ -4,15 +4,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
 from deepconv.config import recipes, smoke
+from experiments.measurements import Cell, Config, Measurement, Results, Values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # the status of tables need not wait for it
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-Cell = float | str | None  # None: the paper has nothing there
-Values = dict[str, Any]  # what a run gives: a number for each column, and what a figure draws
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of its directory."""
-        source = self.init_from and self.init_from.name
+        source = self.init_from.name if self.init_from else None
         return recipes.run_name(self.config, self.overrides, self.smoke, source, self.init_layers)
 
     @property
@@ -90,8 +92,8 @@ class Run:
         kept = {name: mine[name] for name in self.overrides if mine.get(name) != base.get(name)}
         kept = {name: value for name, value in kept.items() if name.startswith(("model.", "data."))}
         kept.pop("data.lighting_until_epochs", None)
-        before = self.init_from and self.init_from.shrunk(changes)
-        return replace(self, overrides=kept | changes, init_from=before, smoke=True)
+        before = self.init_from.shrunk(changes) if self.init_from else None
+        return replace(self, overrides={**kept, **changes}, init_from=before, smoke=True)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Table:
 
     counts: columns that are counted from a run's config, without training it. measure(directory, test) gives the other
     columns' numbers of a run, and what is to be drawn, or None where they are not there yet. after: commands that
-    measure needs, less `python -m`, with {run} for the directory. draw(results) gives a matplotlib Figure.
+    measure needs, less `python -m`, with {run} for the directory.
     """
 
     title: str
@@ -132,7 +134,7 @@ class Table:
     rows: Sequence[Row]
     counts: Mapping[str, Callable[[Run], Cell]] = field(default_factory=dict)
     measure: Callable[[Path, str], Values | None] | None = None
-    draw: Callable[[Mapping[str, Any]], Any] | None = None
+    draw: "Callable[[Results], Figure] | None" = None
     after: Sequence[str] = ()
     note: str = ""
 
@@ -158,7 +160,7 @@ def jobs(pairs: Iterable[tuple[Run, str]]) -> dict[str, tuple[Run, list[str]]]:
     return found
 
 
-def missing(table: Table, results: Values) -> list[tuple[Run, str]]:
+def missing(table: Table, results: Results) -> list[tuple[Run, str]]:
     """Runs with tests that are still to be done; of an ensemble all, since their probabilities are needed together."""
     pairs = []
     for row in table.rows if table.trained() else ():
@@ -168,7 +170,7 @@ def missing(table: Table, results: Values) -> list[tuple[Run, str]]:
     return pairs
 
 
-def state(table: Table, row: Row, results: Values) -> str:
+def state(table: Table, row: Row, results: Results) -> str:
     """ "done", "missing", "out of reach" or "quoted"."""
     if row.quoted or row.needs:
         return "quoted" if row.quoted else "out of reach"
@@ -177,27 +179,27 @@ def state(table: Table, row: Row, results: Values) -> str:
     return "done" if counted and trained else "missing"
 
 
-def exact(row: Row, results: Values) -> list[Values]:
+def exact(row: Row, results: Results) -> list[Measurement]:
     """Records of exactly what the paper did."""
     return [record for record in results.get("rows", {}).get(row.label, []) if not record["departs"]]
 
 
-def ours(row: Row, results: Values) -> list[Values] | None:
+def ours(row: Row, results: Results) -> list[Measurement] | None:
     """The exact records that fill a row, one per run in order, or one of an ensemble; None where one is missing."""
     records = by_run(exact(row, results))
     if row.combine == "ensemble":
         return [*records.values()] or None
-    found = [records.get((run.name, test)) for run, test in row.everything()]
-    return found if found and all(found) else None
+    wanted = [(run.name, test) for run, test in row.everything()]
+    return [records[pair] for pair in wanted] if wanted and records.keys() >= {*wanted} else None
 
 
-def by_run(records: Iterable[Values]) -> dict[tuple[str, str], Values]:
+def by_run(records: Iterable[Measurement]) -> dict[tuple[str, str], Measurement]:
     """A record for each run and test: of several, that of the directory with the run's name, then the newest."""
     ordered = sorted(records, key=lambda record: (record["directory"] == record["run"], record["trained"][0]["time"]))
     return {(record["run"], record["test"]): record for record in ordered}
 
 
-def on_paper_data(results: Values) -> Values:
+def on_paper_data(results: Results) -> Results:
     """The rows with the records of runs that saw the paper's images: no others are drawn in the paper's figures."""
     rows = {
         label: [record for record in records if not any(map(OTHER_DATA.match, record["departs"]))]
@@ -206,16 +208,19 @@ def on_paper_data(results: Values) -> Values:
     return {"rows": {label: records for label, records in rows.items() if records}} if any(rows.values()) else {}
 
 
-def numbers(table: Table, row: Row, results: Values) -> dict[str, tuple[Cell, float | None]]:
+def numbers(table: Table, row: Row, results: Results) -> dict[str, tuple[Cell, float | None]]:
     """For each column, ours and the spread over seeds (None of one); only where all that the paper did was done."""
-    cells = {name: (value, None) for name, value in results.get("counted", {}).get(row.label, {}).items()}
+    cells: dict[str, tuple[Cell, float | None]] = {}
+    for name, counted in results.get("counted", {}).get(row.label, {}).items():
+        cells[name] = (counted, None)
     records = ours(row, results) if row.runs and table.trained() else None
     for name in table.trained() if records else ():
-        values = [record["values"].get(name) for record in records]
+        found: list[Cell] = [record["values"].get(name) for record in records or ()]
         if row.combine == "ratio":
-            values = [_ratio(*values)]
-        if any(value is None or isinstance(value, str) for value in values):
-            cells[name] = (values[0] if len(values) == 1 else None, None)
+            found = [_ratio(*found)]
+        values = [value for value in found if isinstance(value, float | int)]
+        if len(values) < len(found):
+            cells[name] = (found[0] if len(found) == 1 else None, None)
             continue
         if row.less:
             *values, base = values
@@ -237,9 +242,9 @@ def _ratio(number: Cell, other: Cell) -> Cell:
     return number / other
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Values:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Config:
     """{"model": {"depth": 20}} -> {"model.depth": 20}."""
-    flat: Values = {}
+    flat: Config = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

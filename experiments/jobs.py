@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from deepconv.run.preemption import EXIT_CODE as STOPPED
 from experiments import entry
-from experiments.entry import Run, Table, Values
+from experiments.entry import Run, Table
+from experiments.measurements import Results
 
 Command = Sequence[str]  # what follows `python -m`
 
@@ -20,13 +21,13 @@ class Job:
     needs: str = ""
 
 
-def lacking(chosen: Mapping[str, Table], done: Mapping[str, Values]) -> list[tuple[Run, str]]:
+def lacking(chosen: Mapping[str, Table], done: Mapping[str, Results]) -> list[tuple[Run, str]]:
     """The runs with tests that the entries lack, given their results."""
     return [pair for name, table in chosen.items() for pair in entry.missing(table, done[name])]
 
 
 def missing(
-    chosen: Mapping[str, Table], done: Mapping[str, Values], runs: str, flags: Sequence[str] = ()
+    chosen: Mapping[str, Table], done: Mapping[str, Results], runs: str, flags: Sequence[str] = ()
 ) -> dict[str, Job]:
     """By the names of runs: what the entries lack, given their results, and what that begins with; runs: a folder.
 

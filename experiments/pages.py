@@ -6,21 +6,21 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from experiments import entries, entry, records
-from experiments.entry import WITHHELD, Cell, Row, Table
+from experiments.entry import WITHHELD, Row, Table
+from experiments.measurements import Cell, Environment, Measurement, Results
 
 STATES = ("done", "missing", "out of reach", "quoted")
 
 
-def counts(table: Table, results: Mapping[str, Any]) -> dict[str, int]:
+def counts(table: Table, results: Results) -> dict[str, int]:
     """How many rows are in each state."""
     states = [entry.state(table, row, results) for row in table.rows]
     return {state: states.count(state) for state in STATES}
 
 
-def lines(table: Table, results: Mapping[str, Any]) -> list[list[str]]:
+def lines(table: Table, results: Results) -> list[list[str]]:
     """The heading and a line for each row: label, the paper's numbers with ours beside them, what else was measured.
 
     A table of many columns is turned, so that a row of the paper's is a column.
@@ -37,7 +37,7 @@ def lines(table: Table, results: Mapping[str, Any]) -> list[list[str]]:
     return [list(line) for line in zip(*whole, strict=True)] if len(table.columns) > 5 else whole
 
 
-def _cells(table: Table, row: Row, results: Mapping[str, Any], measured: bool) -> list[str]:
+def _cells(table: Table, row: Row, results: Results, measured: bool) -> list[str]:
     mine, line = entry.numbers(table, row, results), [row.label]
     for paper, name in zip(row.paper, table.columns.values(), strict=True):
         line += [text(paper), *([_ours(row, name, paper, *mine.get(name, (None, None)))] if measured else [])]
@@ -66,7 +66,7 @@ def _ours(row: Row, name: str, paper: Cell, value: Cell, spread: float | None) -
     return f"{value:{digits}}{'' if spread is None else f' ± {spread:.2f}'}{difference}"
 
 
-def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
+def _departing(table: Table, row: Row, results: Results) -> str:
     """Numbers of runs that did something otherwise, of some of a row's runs, and of runs that were made again."""
     if row.less or row.combine == "ratio":  # a run's own numbers are none of the row's
         return ""
@@ -82,7 +82,7 @@ def _departing(table: Table, row: Row, results: Mapping[str, Any]) -> str:
     return "; ".join(found)
 
 
-def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
+def commands(table: Table, results: Results) -> list[str]:
     """Of the runs that are missing, in an order in which they can be given."""
     missing, told = entry.missing(table, results), []
     for run, tests in entry.jobs(missing).values():
@@ -92,12 +92,12 @@ def commands(table: Table, results: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def pictured(name: str, table: Table, results: Mapping[str, Any]) -> bool:
+def pictured(name: str, table: Table, results: Results) -> bool:
     """Whether there is a picture: of what was measured on the paper's data, or of the paper's curves at least."""
     return bool(table.draw) and (bool(entry.on_paper_data(results)) or (entries.HERE / f"{name}.csv").exists())
 
 
-def page(chosen: Mapping[str, Table], results: Mapping[str, Mapping[str, Any]]) -> str:
+def page(chosen: Mapping[str, Table], results: Mapping[str, Results]) -> str:
     """README.md: every table, the paper's numbers beside ours."""
     page = [
         "# Every table and figure",
@@ -126,7 +126,7 @@ def notes(table: Table) -> list[str]:
     return ([" ".join([*([table.note] if table.note else []), *told])] if table.note or told else []) + of_rows
 
 
-def _unassigned(results: Mapping[str, Any]) -> list[str]:
+def _unassigned(results: Results) -> list[str]:
     """Records that belong to no row any more, since a row, a recipe or a run's config has changed."""
     told = []
     for record in results.get("unassigned", []):
@@ -136,25 +136,26 @@ def _unassigned(results: Mapping[str, Any]) -> list[str]:
     return ["", "Measured, but of no row of this table now:", "", *told] if told else []
 
 
-def _sources(results: Mapping[str, Any]) -> list[str]:
+def _sources(results: Results) -> list[str]:
     """Where the numbers come from, a line a run, and where it was tested if that is elsewhere."""
     records = [record for of_row in results.get("rows", {}).values() for record in of_row]
     told = set()
     for record in [*records, *results.get("unassigned", [])]:
-        trained, tested = record["trained"], record["tested"]
+        trained, tested, tests = record["trained"], record["tested"], ""
         where = ", then ".join(f"{_environment(start)}, {start['time'][:10]}" for start in trained)
-        same = tested and all(tested[name] == trained[-1][name] for name in ("commit", "dirty"))
-        elsewhere = tested and not (same and trained[-1]["device"].startswith(tested["device"]))
-        tests = f"; {record['test']} tested on {_environment(tested)}" if elsewhere else ""
+        if tested:
+            same = all(tested[name] == trained[-1][name] for name in ("commit", "dirty"))
+            if not (same and trained[-1]["device"].startswith(tested["device"])):
+                tests = f"; {record['test']} tested on {_environment(tested)}"
         told.add(f"- `{_run(record)}`: {record['steps']} steps in {record['hours']:.2f} h on {where}{tests}")
     return ["", *sorted(told)] if told else []
 
 
-def _run(record: Mapping[str, Any]) -> str:
+def _run(record: Measurement) -> str:
     return record["directory"] or " + ".join(f"{member['directory']} {member['test']}" for member in record["of"])
 
 
-def _environment(told: Mapping[str, Any]) -> str:
+def _environment(told: Environment) -> str:
     versions = f", jax {told['versions']['jax']}" if told["versions"] else ""
     return f"{told['device']}, commit {str(told['commit'])[:10]}{' (dirty)' if told['dirty'] else ''}{versions}"
 
@@ -163,7 +164,7 @@ def _line(parts: Iterable[str]) -> str:
     return f"| {' | '.join(part.replace('|', '/') for part in parts)} |"
 
 
-def stamp(table: Table, results: Mapping[str, Any], sources: Iterable[Path]) -> str:
+def stamp(table: Table, results: Results, sources: Iterable[Path]) -> str:
     """What a picture was drawn from: results, the paper's curves, and the code that draws."""
     digest = hashlib.sha256(json.dumps(entry.on_paper_data(results), sort_keys=True).encode())
     for file in sources:
@@ -181,7 +182,9 @@ def stamp_of(picture: Path) -> str | None:
         return image.info.get("Source")
 
 
-def draw(table: Table, results: Mapping[str, Any], picture: Path, mark: str) -> None:
+def draw(table: Table, results: Results, picture: Path, mark: str) -> None:
     """A PNG file with its stamp."""
+    if table.draw is None:
+        raise ValueError(f"{table.title}: there is nothing that draws it")
     picture.parent.mkdir(parents=True, exist_ok=True)
     table.draw(entry.on_paper_data(results)).savefig(picture, dpi=110, metadata={"Source": mark, "Software": None})

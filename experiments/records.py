@@ -2,17 +2,17 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deepconv.config import durations, recipes
+from deepconv.run import directory
 from deepconv.run import log as runlog
 from deepconv.run.directory import printable, read_eval, read_json, read_starts
-from experiments.entry import Values
+from experiments.measurements import Environment, Results, Start, Trained, Values
 
 
-def started(record: Values) -> str:
+def started(record: Trained) -> str:
     """When the training of a record's run began, which tells runs of one directory apart."""
     return record["trained"][0]["time"]
 
@@ -42,7 +42,7 @@ def curves(workdir: Path, test: str) -> Values | None:
     return last | points | {"departs": [] if finished else [f"stopped at step {points['test'][-1][0]}"]}
 
 
-def provenance(workdir: Path) -> Values:
+def provenance(workdir: Path) -> Trained:
     """A run's config, and where its weights come from. Raises OSError."""
     config = recipes.read_run(workdir)
     if config.get("init_from"):
@@ -50,7 +50,7 @@ def provenance(workdir: Path) -> Values:
     steps = timed = 0
     seconds = 0.0
     for record in runlog.read_metrics(workdir):
-        steps = record["step"]
+        steps = int(record["step"])
         if speed := record.get("images_per_second"):  # none, or 0 of an earlier version, where no step was timed
             seconds += (steps - timed) * config["batch_size"] / speed
             timed = steps
@@ -67,50 +67,52 @@ def provenance(workdir: Path) -> Values:
     }
 
 
-def _trained(workdir: Path) -> list[Values]:
+def _trained(workdir: Path) -> list[Start]:
     """Where and with what a run was trained: its starts, those that do not differ from the one before left out.
 
     Earlier versions wrote down the starts of tests as well, without from_step: of those, the first trained for sure.
     """
     starts = read_starts(workdir, "time", "commit", "dirty", "devices", "device_kind", "cpus", "versions")
     last = max((number for number, start in enumerate(starts) if "from_step" in start), default=0)
-    trained: list[Values] = []
+    trained: list[Start] = []
     for start in starts[: last + 1]:
-        told = environment(start)
-        if not trained or trained[-1] != {"time": trained[-1]["time"]} | told:
-            trained.append({"time": start["time"]} | told)
+        told = _environment(start)
+        if not trained or trained[-1] != {"time": trained[-1]["time"], **told}:
+            trained.append({"time": start["time"], **told})
     return trained
 
 
-def tested(workdir: Path, test: str) -> Values | None:
+def tested(workdir: Path, test: str) -> Environment | None:
     """Where and with what a test was made; None where what was measured is no test."""
     file = workdir / f"eval.{test}.json"
     return environment(read_json(file, dict)) if file.exists() else None  # what is measured may be no errors
 
 
-def environment(told: Values) -> Values | None:
-    """Commit, device and versions of a start, or of a test, of which earlier versions kept less; None without any."""
-    if "devices" not in told:
-        return None
+def environment(told: dict[str, Any]) -> Environment | None:
+    """Commit, device and versions of a test, of which earlier versions kept less; None without any."""
+    return _environment(told) if "devices" in told else None
+
+
+def _environment(told: dict[str, Any] | directory.Environment) -> Environment:
     cores = f", CPU cores: {told['cpus']}" if "cpus" in told else ""
     device = f"{told['devices']} x {told['device_kind']}{cores}"
-    return {"device": device} | {name: told.get(name) for name in ("commit", "dirty", "versions")}
+    return Environment(device=device, commit=told.get("commit"), dirty=told.get("dirty"), versions=told.get("versions"))
 
 
-def read(file: Path) -> Values:
+def read(file: Path) -> Results:
     """Results as committed; empty where nothing was measured. Raises OSError."""
     if not file.exists():
-        return {}
+        return Results()
     results = read_json(file, dict, "title", "rows", remedy="restore it from git")
     for record in [
         *(record for of_row in results["rows"].values() for record in of_row),
         *results.get("unassigned", ()),
     ]:
         _complete(record)
-    return results
+    return Results(**results)
 
 
-def _complete(record: Values) -> None:
+def _complete(record: dict[str, Any]) -> None:
     """Adds what records and configs did not have in earlier versions, in place."""
     if "trained" not in record and "started" in record:
         told = {name: record.pop(name) for name in ("commit", "dirty", "device", "versions")}
@@ -121,7 +123,7 @@ def _complete(record: Values) -> None:
         _complete(other)
 
 
-def write(file: Path, results: Mapping[str, Any]) -> None:
+def write(file: Path, results: Results) -> None:
     """A record a line, so that what changed can be seen."""
     lines = [f' "title": {json.dumps(results["title"])}']
     for part in ("counted", "rows"):

@@ -6,14 +6,17 @@ are those with the lowest training error in epoch 2, by the results of fig1_rate
 """
 
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from experiments import drawing, entries, records
 from experiments.alexnet import fig1_rates
 from experiments.alexnet.fig1_rates import NAMES, by_epoch, net
-from experiments.entry import Row, Table, Values
+from experiments.entry import Row, Table
+from experiments.measurements import Results, Values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GOAL = 25.0  # training error in percent, at which the paper's curves end
 SEARCH = records.read(entries.RESULTS / "alexnet" / "fig1_rates.json")
@@ -31,7 +34,7 @@ def epochs_to_goal(workdir: Path, test: str) -> Values | None:
     return {"epochs": epochs, "last_error": curve[-1][1], "train": curve, "departs": departs}
 
 
-def draw(results: Mapping[str, Any]) -> Any:
+def draw(results: Results) -> "Figure":
     """Training error over epochs."""
     paper = drawing.read(Path(__file__).with_suffix(".csv"), "epoch", "train_error", "unit")
     figure, (plot,) = drawing.panels(1, "epoch", "training error, %", ["four layers on CIFAR-10"])

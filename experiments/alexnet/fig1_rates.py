@@ -4,7 +4,8 @@ from pathlib import Path
 
 from deepconv.run import log as runlog
 from experiments import entry
-from experiments.entry import Row, Run, Table, Values
+from experiments.entry import Row, Run, Table
+from experiments.measurements import Results, Values
 
 NAMES = {"relu": "ReLU", "tanh": "tanh"}
 TRIED = {
@@ -27,7 +28,7 @@ def by_epoch(workdir: Path) -> list[list[float]]:
 
     What is logged are means over windows of steps; a window belongs to the epoch that its middle lies in.
     """
-    errors: dict[int, list[tuple[float, int]]] = {}  # with the numbers of steps
+    errors: dict[int, list[tuple[float, float]]] = {}  # with the numbers of steps
     step = epoch_steps = 0
     for record in runlog.read_metrics(workdir):
         if "train_top1_error" in record:
@@ -62,7 +63,7 @@ TABLE = Table(
 )
 
 
-def fastest(variant: str, unit: str, results: Values) -> tuple[float, str]:
+def fastest(variant: str, unit: str, results: Results) -> tuple[float, str]:
     """The learning rate with the lowest error in epoch 2, by the results of TABLE, and what there is to say of it."""
     found = {rate: entry.ours(ROWS[variant, unit, rate], results) for rate in TRIED[variant, unit]}
     errors = {rate: records[0]["values"]["error"] for rate, records in found.items() if records}

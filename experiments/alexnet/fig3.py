@@ -1,13 +1,16 @@
 """Fig. 3: the 96 kernels of the first convolution."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from experiments.alexnet import CODE_2010, TEXT, TEXT_2010
-from experiments.entry import Row, Table, Values
+from experiments.entry import Row, Table
+from experiments.measurements import Results, Values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PER_ROW = 16  # as in the authors' shownet.py, with a pixel between kernels
 
@@ -37,7 +40,7 @@ def saturation(kernel: np.ndarray) -> float:
     return round(float(shares.mean()), 4)
 
 
-def draw(results: Mapping[str, Any]) -> Any:
+def draw(results: Results) -> "Figure":
     """Six rows of 16 kernels for each run, the first three of them the first tower's."""
     from matplotlib.figure import Figure
 

@@ -4,15 +4,18 @@ Which images the paper shows is not known but for their classes, and they are of
 test images of as many classes.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepconv.run.directory import read_json
 from experiments.alexnet import TEXT, TEXT_2010
-from experiments.entry import Row, Table, Values
+from experiments.entry import Row, Table
+from experiments.measurements import Results, Values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BARS, QUERIES, NEAREST = 8, 5, 6
 IMAGES = {
@@ -39,19 +42,19 @@ def likeliest(workdir: Path, test: str) -> Values | None:
     labels, known = np.load(workdir / "labels.npy"), np.load(workdir / "fc7.train.labels.npy")
     names = read_json(workdir / "classes.json", list)
     shown = np.unique(labels, return_index=True)[1][:BARS]
-    bars = []
+    bars, right = [], 0
     for image in shown:
         best = np.argsort(-probs[image], kind="stable")[:5]
         likely = [[names[label], round(float(probs[image, label]), 4)] for label in best]
         bars.append({"image": int(image), "class": names[labels[image]], "likeliest": likely})
-    neighbours = []
+        right += names[labels[image]] == likely[0][0]
+    neighbours, same = [], 0
     for image in shown[:QUERIES]:
         near = nearest(features[image], others)
         classes = [names[known[other]] for other in near]
         neighbours.append({"image": int(image), "class": names[labels[image]], "nearest": near, "classes": classes})
-    right = [bar["class"] == bar["likeliest"][0][0] for bar in bars]
-    same = [found["class"] == name for found in neighbours for name in found["classes"]]
-    return {"right": sum(right), "same": sum(same), "bars": bars, "neighbours": neighbours}
+        same += classes.count(names[labels[image]])
+    return {"right": right, "same": same, "bars": bars, "neighbours": neighbours}
 
 
 def nearest(query: np.ndarray, features: np.ndarray) -> list[int]:
@@ -62,13 +65,13 @@ def nearest(query: np.ndarray, features: np.ndarray) -> list[int]:
     return [int(row) for row in np.argsort(distances, kind="stable")[:NEAREST]]
 
 
-def draw(results: Mapping[str, Any]) -> Any:
+def draw(results: Results) -> "Figure":
     """The bars, the true class in pink as in the paper, and the classes of the nearest images."""
     from matplotlib.figure import Figure
 
     records = [(row.label, record) for row in TABLE.rows for record in results.get("rows", {}).get(row.label, [])]
     figure = Figure(figsize=(14, 0.8 + 4.2 * len(records)), layout="constrained")
-    for part, (label, record) in zip(np.atleast_1d(figure.subfigures(len(records))), records, strict=True):
+    for part, (label, record) in zip(figure.subfigures(len(records), squeeze=False).flat, records, strict=True):
         part.suptitle(", ".join([label, *record["departs"]]), fontsize=9)
         plots = part.subplots(2, BARS // 2 + 1)
         for plot, bar in zip(plots[:, :-1].flat, record["values"]["bars"], strict=False):

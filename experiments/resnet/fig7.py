@@ -2,14 +2,17 @@
 
 import itertools
 import statistics
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from deepconv.run.directory import read_json
 from experiments import drawing, records
-from experiments.entry import Row, Table, Values
+from experiments.entry import Row, Table
+from experiments.measurements import Results, Values
 from experiments.resnet import CIFAR, CIFAR_PLAIN
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLAIN = {20: (2.06, 2.32, 1.85), 56: (3.03, 1.66, 1.54)}
 RESIDUAL = {20: (1.71, 2.50, 1.54), 56: (2.98, 1.53, 1.08), 110: (3.41, 1.68, 0.91)}
@@ -28,7 +31,7 @@ def responses(workdir: Path, test: str) -> Values | None:
     return values | {"tested": records.environment(found)}
 
 
-def draw(results: Mapping[str, Any]) -> Any:
+def draw(results: Results) -> "Figure":
     """In the order of layers, and sorted."""
     paper = drawing.read(Path(__file__).with_suffix(".csv"), "layer", "std", "net", "order")
     titles = ("layers in their order", "sorted by size")

@@ -18,12 +18,12 @@ SHALLOW = Run("vgg13_5x5")  # each pair of 3x3 convolutions of B made one of 5x5
 def at_384(net: Run) -> Run:
     """The net of S=256 trained further, from a smaller rate (3.1)."""
     scales = {"data.train_scale": (384, 384), "data.test_scale": 384, "optimizer.learning_rate": 1e-3}
-    return Run(net.config, net.overrides | scales, init_from=net)
+    return Run(net.config, {**net.overrides, **scales}, init_from=net)
 
 
 def jittered(net: Run, config: str | None = None) -> Run:
     """The net of S=384 trained further, S from 256 to 512. Rate and length are not said; here as at S=384."""
-    return Run(config or net.config, net.overrides | {"data.train_scale": (256, 512)}, init_from=net)
+    return Run(config or net.config, {**net.overrides, "data.train_scale": (256, 512)}, init_from=net)
 
 
 C_384, D_384, E_384 = map(at_384, (C, D, E))
