@@ -31,7 +31,7 @@ def see_whole(state: TrainState, batch: dict[str, jax.Array], *, net: Net, poste
     probs = []
     for seen in (images, jnp.take_along_axis(images, back[:, None, :, None], 2)):
         with padded(seen, extent, net.size) as extents:
-            scores = net.model.apply(variables(state), augment.normalize(seen, given), train=False)
+            scores = jnp.asarray(net.model.apply(variables(state), augment.normalize(seen, given), train=False))
             values = inside(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))
         values /= extents[scores.shape[1:3]].extent.prod(1, keepdims=True)
         probs.append(values if posteriors else jax.nn.softmax(values))

@@ -25,16 +25,17 @@ class Extent:
     view: int  # height and width of the map of one view, an image of the size in training
 
 
-Extents = dict[tuple[int, int], Extent]  # by height and width of a map
+Extents = dict[tuple[int, ...], Extent]  # by height and width of a map
 _extents: contextvars.ContextVar[Extents | None] = contextvars.ContextVar("extents", default=None)
 
 
 @contextlib.contextmanager
 def padded(x: jax.Array, extent: jax.Array, view: int) -> Iterator[Extents]:
     """A net is applied to x [B, H, W, 3], whose images fill their extent; gives the extents of all maps, scores too."""
-    token = _extents.set({x.shape[1:3]: Extent(extent, view)})
+    extents: Extents = {x.shape[1:3]: Extent(extent, view)}
+    token = _extents.set(extents)
     try:
-        yield _extents.get()
+        yield extents
     finally:
         _extents.reset(token)
 
@@ -58,6 +59,6 @@ def note(x: jax.Array, y: jax.Array, size: int, stride: int, padding: Padding) -
     extents = _extents.get()
     if extents is not None and y.shape[1:3] not in extents:
         of_map = extents[x.shape[1:3]]
-        sides = (windows(side, size, stride, padding) for side in (of_map.extent, of_map.view))
-        extents[y.shape[1:3]] = Extent(*sides)
+        extent = windows(of_map.extent, size, stride, padding)
+        extents[y.shape[1:3]] = Extent(extent, windows(of_map.view, size, stride, padding))
     return y

@@ -30,9 +30,9 @@ def in_turn(blocks: Sequence[nn.Module], x: jax.Array) -> jax.Array:
         for block in others:
             x = block(x)
         return x
-    name = f"{others[0].name}_to_{others[-1].name.rpartition('_')[2]}"
-    stack = others[0].clone(parent=others[0].parent, name=name)
-    scan = nn.scan(_step, variable_axes=_AXES, split_rngs={"params": True}, length=len(others))
+    last = str(others[-1].name).rpartition("_")[2]
+    stack = others[0].clone(parent=others[0].parent, name=f"{others[0].name}_to_{last}")
+    scan = nn.scan(_step, variable_axes={**_AXES}, split_rngs={"params": True}, length=len(others))
     return scan(stack, x, None)[0]
 
 
@@ -43,7 +43,7 @@ def _step(block: nn.Module, x: jax.Array, _: None) -> tuple[jax.Array, None]:
 def init(model: nn.Module, key: jax.Array, images: jax.Array) -> Variables:
     """A model's variables at random, the same ones whatever form the blocks have."""
     with forms.using("blocks:scan"):
-        variables = model.init(key, images, train=False)
+        variables = dict(model.init(key, images, train=False))
     return variables if forms.form("blocks") == "scan" else by_block(variables)
 
 

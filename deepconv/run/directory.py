@@ -187,7 +187,7 @@ def environment() -> Environment:
         "devices": jax.device_count(),
         "cpus": len(os.sched_getaffinity(0)),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "matmul_precision": jax.config.jax_default_matmul_precision,  # pyrefly: ignore[missing-attribute], set by JAX
         "forms": forms.chosen(),
     }
 
