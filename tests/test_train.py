@@ -1,4 +1,5 @@
 import os
+import pickle
 import shutil
 import signal
 import threading
@@ -30,6 +31,41 @@ def leaves(state):
 
 def equal(a, b):
     return all((x == y).all() for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+def once(function, key):
+    """The function's result of each key, made when it is first asked for."""
+    made = {}
+
+    def known(*args):
+        found = key(*args)
+        if found not in made:
+            made[found] = function(*args)
+        return made[found]
+
+    return known
+
+
+def of_task(task, computed=None):
+    sizes = task.train_source.examples, len(task.train_source.classes), task.lit_steps
+    return task.config.to_json(), *sizes, task.model, task.mesh, train.train_step, pickle.dumps(computed)
+
+
+def of_net(net, protocol):
+    return net.model, pickle.dumps((net.input, net.size, net.square, net.batch_size)), net.mesh, protocol
+
+
+COMPILED = [(train, "jit_step", once(train.jit_step, of_task)), (evaluate, "jit", once(evaluate.jit, of_net))]
+COMPILED += [(train, "initial_state", once(train.initial_state, of_task))]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def equal_runs_are_compiled_once():
+    """In a process; the cache on the disk spares compiling, but not tracing."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, known in COMPILED:
+            patch.setattr(module, name, known)
+        yield
 
 
 @pytest.fixture
@@ -136,10 +172,22 @@ def values(records):
     return [{name: value for name, value in record.items() if name != "images_per_second"} for record in records]
 
 
+SPARSE = {"log_every_steps": 4, "checkpoint_every_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The metrics of a run that logs seldom."""
+    directory = tmp_path_factory.mktemp("undisturbed")
+    train.train(tiny_task(**SPARSE), directory)
+    return values(runlog.read_metrics(directory))
+
+
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
-def test_metrics_of_a_stopped_and_resumed_run_are_those_of_an_undisturbed_one(tmp_path, signals, monkeypatch, stop):
-    batches, settings = train.batches, {"log_every_steps": 4, "checkpoint_every_steps": 3}
-    train.train(tiny_task(**settings), tmp_path / "whole")
+def test_metrics_of_a_stopped_and_resumed_run_are_those_of_an_undisturbed_one(
+    undisturbed, tmp_path, signals, monkeypatch, stop
+):
+    batches = train.batches
 
     def batches_with_a_signal(*args):
         for i, batch in enumerate(batches(*args)):
@@ -150,16 +198,15 @@ def test_metrics_of_a_stopped_and_resumed_run_are_those_of_an_undisturbed_one(tm
     with monkeypatch.context() as patch:
         patch.setattr(train, "batches", batches_with_a_signal)
         with pytest.raises(preemption.Preempted):
-            train.train(tiny_task(**settings), tmp_path / "stopped")
+            train.train(tiny_task(**SPARSE), tmp_path)
     preemption.install()
-    train.train(tiny_task(**settings), tmp_path / "stopped")
-    whole, stopped = (values(runlog.read_metrics(tmp_path / name)) for name in ("whole", "stopped"))
-    assert [record["step"] for record in whole] == [3, 4, 6] and stopped == whole
+    train.train(tiny_task(**SPARSE), tmp_path)
+    assert [record["step"] for record in undisturbed] == [3, 4, 6]
+    assert values(runlog.read_metrics(tmp_path)) == undisturbed
 
 
-def test_metrics_after_a_crash_are_those_of_an_undisturbed_run(tmp_path, monkeypatch):
-    batches, settings = train.batches, {"log_every_steps": 4, "checkpoint_every_steps": 3}
-    train.train(tiny_task(**settings), tmp_path / "whole")
+def test_metrics_after_a_crash_are_those_of_an_undisturbed_run(undisturbed, tmp_path, monkeypatch):
+    batches = train.batches
 
     def batches_with_a_crash(*args):
         for i, batch in enumerate(batches(*args)):
@@ -170,11 +217,10 @@ def test_metrics_after_a_crash_are_those_of_an_undisturbed_run(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(train, "batches", batches_with_a_crash)
         with pytest.raises(MemoryError):
-            train.train(tiny_task(**settings), tmp_path / "crashed")
-    assert checkpoint.steps(tmp_path / "crashed" / "checkpoints") == [3]  # not at a multiple of log_every_steps
-    train.train(tiny_task(**settings), tmp_path / "crashed")
-    whole, crashed = (values(runlog.read_metrics(tmp_path / name)) for name in ("whole", "crashed"))
-    assert crashed == whole
+            train.train(tiny_task(**SPARSE), tmp_path)
+    assert checkpoint.steps(tmp_path / "checkpoints") == [3]  # not at a multiple of log_every_steps
+    train.train(tiny_task(**SPARSE), tmp_path)
+    assert values(runlog.read_metrics(tmp_path)) == undisturbed
 
 
 def test_a_speed_is_logged_only_where_steps_were_timed(tmp_path):
