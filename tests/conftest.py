@@ -46,6 +46,12 @@ def tiny_task(workers=0, **overrides):
     return task_lib.prepare(recipes.load(ROOT / "configs" / "resnet_cifar.py", changes, smoke=True), None, workers)
 
 
+def narrow(patch, module, most=64):
+    """Fully connected layers of a module's nets get at most so many outputs: 4096 only take time in most tests."""
+    whole = module.FullyConnected
+    patch.setattr(module, "FullyConnected", lambda outputs, *args, **kw: whole(min(outputs, most), *args, **kw))
+
+
 def real_data(folder):
     """A folder of real data; the test is skipped where there is none."""
     data = Path(os.environ.get("DEEPCONV_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny_task
+from conftest import narrow, tiny_task
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -61,6 +61,7 @@ def net():
     """A VGG of three convolutions with images of 16 pixels, and a mean image that is not flat."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(vgg.CONFIGURATIONS, "A", ("3-5", "3-7 1-8"))
+        narrow(patch, vgg)
         model = models.create(ConfigDict(dict(name="vgg", configuration="A")), CLASSES)
         mean = np.random.default_rng(0).uniform(80, 160, (1, 16, 16, 3)).astype(np.float32)
         yield Net(model, Input(mean), 16, False, 8, distributed.make_mesh())
@@ -73,7 +74,7 @@ def state(net):
 
 
 def literal_convolution(x, layer):
-    kernel, bias = np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"])
+    kernel, bias = layer["kernel"], layer["bias"]
     reach = kernel.shape[0] // 2
     padded = np.pad(x, ((reach, reach), (reach, reach), (0, 0)))
     out, matrix = np.zeros((*x.shape[:2], kernel.shape[-1])), kernel.reshape(-1, kernel.shape[-1])
@@ -100,8 +101,7 @@ def literal_scores(params, image):
         for j in range(x.shape[1] - 3):
             y = x[i : i + 4, j : j + 4].reshape(-1)
             for name in ("fc6", "fc7", "fc8"):
-                kernel = np.asarray(params[name]["kernel"], np.float64).reshape(len(y), -1)
-                y = y @ kernel + np.asarray(params[name]["bias"])
+                y = y @ params[name]["kernel"].reshape(len(y), -1) + params[name]["bias"]
                 y = y if name == "fc8" else np.maximum(y, 0)
             scores.append(y)
     return np.array(scores)
@@ -172,7 +172,7 @@ PROTOCOLS = {
 
 def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
     """Of a tall picture, a wide one and one that is smaller than a crop."""
-    params = jax.device_get(state.params)
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), state.params)
     chosen = [1, 2, 4]
     by_hand = {}
     for name, of in PROTOCOLS.items():

@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import narrow
 from jax import lax
 from ml_collections import ConfigDict
 
 from deepconv import models
 from deepconv import state as state_lib
-from deepconv.models import alexnet, layers, vgg
+from deepconv.models import alexnet, layers, resnet, vgg
 from deepconv.models.resnet import BasicBlock, CifarResNet
 from deepconv.ops import convolution, counting, forms, pooling, repeat, response_norm
 from deepconv.ops.extent import padded
@@ -445,7 +446,10 @@ def test_fully_connected_layers_apply_to_every_window_of_a_larger_map():
 
 
 @pytest.mark.parametrize("text", ["vgg configuration=A", "alexnet"])
-def test_dropout_is_for_training(text):
+def test_dropout_is_for_training(text, monkeypatch):
+    monkeypatch.setitem(vgg.CONFIGURATIONS, "A", ("3-8", "3-8 3-8"))
+    for module in (vgg, alexnet):
+        narrow(monkeypatch, module)
     side = 32 if "vgg" in text else 64
     model, x = create(text), jax.random.normal(jax.random.key(0), (2, side, side, 3))
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), x)
@@ -455,9 +459,10 @@ def test_dropout_is_for_training(text):
     assert (first == again).all() and (first != other).any() and (first != ordinary).any()
 
 
-def test_dense_scores_are_those_of_every_view_of_each_image():
+def test_dense_scores_are_those_of_every_view_of_each_image(monkeypatch):
     """Images of different sizes in one batch, each as if it were alone; by the very parameters of ordinary scores."""
-    # VGG is in test_evaluate.py, bottlenecks are in test_parity.py
+    # VGG is in test_evaluate.py; bottlenecks, and a stage's other blocks in all stages, are in test_parity.py
+    monkeypatch.setitem(resnet.BASIC, 18, (2, 1, 1, 1))
     model, keys = create("resnet depth=18 shortcut=A"), jax.random.split(jax.random.key(0), 4)
     sizes = [(64, 64), (64, 77), (97, 64)]
     images = [jax.random.normal(key, (*size, 3)) for key, size in zip(keys, sizes, strict=False)]
