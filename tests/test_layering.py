@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "models": {"ops"},
     "data": {"run"},
     "evaluation": {"config", "data", "distributed", "models", "ops", "run", "state"},
-    "weights": {"config", "data", "distributed", "models", "optim", "run", "state"},
+    "weights": {"config", "data", "distributed", "models", "ops", "optim", "run", "state"},
     "task": {"config", "data", "distributed", "evaluation", "models", "optim", "state"},
     "train": {"config", "data", "distributed", "evaluation", "objective"}
     | {"ops", "optim", "run", "state", "task", "weights"},

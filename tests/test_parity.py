@@ -16,7 +16,8 @@ from deepconv.evaluation import protocols
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net
 from deepconv.models import alexnet as alexnet_module
-from deepconv.state import TrainState
+from deepconv.ops import repeat
+from deepconv.state import TrainState, held_shapes
 from deepconv.weights import convert
 from experiments import responses
 
@@ -105,7 +106,8 @@ def both(name):
     net = make()
     randomise(net)
     model = models.create(ConfigDict(fields), CLASSES)
-    return net, model, convert.from_torch(arrays(net), model, size)
+    variables = convert.from_torch(arrays(net), model, size)
+    return net, model, repeat.stacked(variables, held_shapes(model, size))
 
 
 def batch(name, scale=1.0):

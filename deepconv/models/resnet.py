@@ -102,7 +102,7 @@ class ResNet(nn.Module):
         shared = dict(shortcut=self.shortcut if self.residual else "none", stride_on=self.stride_on)
         shared |= dict(bn_group=self.bn_group, dtype=dtype, train=train)
         for part, (filters, count) in enumerate(zip(FILTERS, counts[self.depth], strict=True), 2):
-            x = stage(x, part, block, count, filters, shared)
+            x = stage(self, x, part, block, count, filters, shared)
         return head(x, self.classes)
 
 
@@ -132,19 +132,19 @@ class CifarResNet(nn.Module):
             shortcut=self.shortcut if self.residual else "none", bn_group=self.bn_group, dtype=dtype, train=train
         )
         for part, filters in enumerate(CIFAR_FILTERS, 2):
-            x = stage(x, part, BasicBlock, (self.depth - 2) // 6, filters, shared)
+            x = stage(self, x, part, BasicBlock, (self.depth - 2) // 6, filters, shared)
         return head(x, self.classes)
 
 
 def stage(
-    x: jax.Array, part: int, block: type[nn.Module], count: int, filters: int, shared: dict[str, Any]
+    net: nn.Module, x: jax.Array, part: int, block: type[nn.Module], count: int, filters: int, shared: dict[str, Any]
 ) -> jax.Array:
     """Blocks conv2_1, conv2_2, ... of conv2_x, and so on; from conv3_x on, the first halves the map."""
     blocks = []
     for number in range(1, count + 1):
         stride = 2 if part > 2 and number == 1 else 1
         blocks.append(block(filters, stride, **shared, name=f"conv{part}_{number}"))
-    return in_turn(blocks, x)
+    return in_turn(net, blocks, x)
 
 
 def head(x: jax.Array, classes: int) -> jax.Array:

@@ -19,19 +19,21 @@ _STACK = re.compile(r"(\w+_)(\d+)_to_(\d+)")
 _AXES = {"params": 0, "batch_stats": 0, "intermediates": 0}
 
 
-def in_turn(blocks: Sequence[nn.Module], x: jax.Array) -> jax.Array:
-    """Apply blocks, each to what the one before gives. All but the first differ in nothing but their names.
+def in_turn(net: nn.Module, blocks: Sequence[nn.Module], x: jax.Array) -> jax.Array:
+    """Applies blocks of a net, each to what the one before gives. All but the first differ in nothing but their names.
 
     The names end in _1, _2, and so on. The first may change the shape of the map, or the number of its channels.
+    Variables decide the form, if there are any.
     """
     first, *others = blocks
     x = first(x)
-    if len(others) < 2 or forms.form("blocks") == "plain":
+    name = f"{others[0].name}_to_{str(others[-1].name).rpartition('_')[2]}" if others else ""
+    scans = forms.form("blocks") == "scan" if net.is_initializing() else net.has_variable("params", name)
+    if len(others) < 2 or not scans:
         for block in others:
             x = block(x)
         return x
-    last = str(others[-1].name).rpartition("_")[2]
-    stack = others[0].clone(parent=others[0].parent, name=f"{others[0].name}_to_{last}")
+    stack = others[0].clone(parent=net, name=name)
     scan = nn.scan(_step, variable_axes={**_AXES}, split_rngs={"params": True}, length=len(others))
     return scan(stack, x, None)[0]
 

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from deepconv.models.alexnet import AlexNet
 from deepconv.models.layers import FIRST_LAYERS, LAST_LAYERS
 from deepconv.models.resnet import ResNet
+from deepconv.ops import repeat
 from deepconv.run.directory import printable
 from deepconv.state import not_finite, shapes_of
 from deepconv.weights import inputs
@@ -63,8 +64,8 @@ class Entry:
 
 def to_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.ndarray]:
     """Variables of a model -> tensors by torchvision's names, or by our own for nets that it does not have."""
-    arrays = flatten_dict(dict(variables))
-    tensors = {}
+    variables = repeat.by_block(dict(variables))
+    arrays, tensors = flatten_dict(variables), {}
     for entry in entries_of(model, variables):
         tensors[entry.name] = np.ascontiguousarray(entry.to_torch(np.asarray(arrays[entry.path])))
     return tensors
