@@ -1,1 +1,1 @@
-"""Every table and figure of the three papers, one file each: python -m experiments."""
+"""The tables and figures of the three papers, one file each. `python -m experiments` lists them."""

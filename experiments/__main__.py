@@ -1,4 +1,4 @@
-"""Every table and figure of the papers: what is done, what is missing, and how to do it.
+"""The state of every table and figure of the papers, and the commands for missing results.
 
 python -m experiments [status]
 python -m experiments show resnet/table6
@@ -29,26 +29,26 @@ COMMANDS = ("status", "show", "collect", "render", "smoke")
 
 
 def main(arguments: list[str]) -> int:
-    """Parse and do."""
+    """Runs the command and returns the exit code."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "python -m experiments", description=__doc__, epilog=cli.EXIT_CODES, formatter_class=plain
     )
     parser.add_argument("--version", action="version", version=f"deepconv {metadata.version('deepconv')}")
-    parser.add_argument("command", nargs="?", default="status", choices=COMMANDS, help="what to do [status]")
+    parser.add_argument("command", nargs="?", default="status", choices=COMMANDS, help="the command [status]")
     parser.add_argument("entry", nargs="*", help="alexnet/table1, ..., or a paper: alexnet, vgg, resnet [all]")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the directories of runs lie [runs]")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs' directories [runs]")
     flags = parser.parse_args(arguments)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends the command silently
     cli.escape_unknown_letters()
     try:
-        return _do(flags, entries.load(flags.entry))
+        return _run(flags, entries.load(flags.entry))
     except (ValueError, OSError) as error:
         print(f"experiments: {printable(str(error))}", file=sys.stderr)
         return 2
 
 
-def _do(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
+def _run(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
     if flags.command == "status":
         commands.status(chosen, entries.RESULTS)
     elif flags.command == "show":
@@ -56,16 +56,16 @@ def _do(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
             commands.show(name, table, records.read(entries.RESULTS / f"{name}.json"))
     elif flags.command == "collect":
         if not flags.runs.is_dir():
-            print(f"experiments: there is no folder {flags.runs}; --runs=DIR says where runs lie", file=sys.stderr)
+            print(f"experiments: no folder {flags.runs}; name the folder of runs by --runs=DIR", file=sys.stderr)
             return 2
         commands.collect(chosen, flags.runs, entries.RESULTS)
     elif flags.command == "render" and flags.entry:
-        print("experiments: render writes the page of all entries, and takes none", file=sys.stderr)
+        print("experiments: render writes the page of all entries; give it no entry", file=sys.stderr)
         return 2
     elif flags.command == "render":
         commands.render(entries.load(), entries.RESULTS, entries.HERE / "README.md")
     else:
-        from experiments import smoke  # which is not needed to show a table
+        from experiments import smoke  # slow to import
 
         with tempfile.TemporaryDirectory(prefix="deepconv-smoke-") as folder:
             return smoke.run(chosen, Path(folder))

@@ -1,4 +1,4 @@
-"""The commands but the smoke test: what they show and write."""
+"""The commands status, show, collect and render."""
 
 import re
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from experiments.measurements import Results
 
 
 def read(chosen: Mapping[str, Table], folder: Path) -> dict[str, Results]:
-    """The results of entries, empty where there are none."""
+    """Returns the results of entries, empty for entries without any."""
     return {name: records.read(folder / f"{name}.json") for name in chosen}
 
 
 def status(chosen: Mapping[str, Table], folder: Path) -> None:
-    """A line for each entry, and the sums."""
+    """Prints a line for each entry, and the sums."""
     states = (Column(name.replace(" of ", " of\n"), justify="right", min_width=6) for name in pages.STATES)
     title = Column("", no_wrap=True, overflow="ellipsis", ratio=1)
     grid = Grid(
@@ -40,11 +40,11 @@ def status(chosen: Mapping[str, Table], folder: Path) -> None:
     grid.add_section()
     grid.add_row("rows", "", *map(str, total.values()))
     Console().print(grid)
-    print("python -m experiments show <entry>: the paper's numbers beside ours, and the commands of what is missing")
+    print("python -m experiments show <entry>: the paper's numbers beside ours, and the commands for missing rows")
 
 
 def show(name: str, table: Table, results: Results) -> None:
-    """The table, and the commands of what is missing."""
+    """Prints the table and the commands for its missing rows."""
     heading, *rows = pages.lines(table, results)
     print(f"{name}: {table.title}")
     grid = Grid(*map(escape, heading), box=SIMPLE_HEAD, pad_edge=False)
@@ -54,12 +54,12 @@ def show(name: str, table: Table, results: Results) -> None:
     for note in pages.notes(table):
         print(note)
     if commands := pages.commands(table, results):
-        print("\nmissing; the same commands go on where they were stopped, then: python -m experiments collect")
+        print("\nCommands for the missing rows; repeat one to resume it. Then: python -m experiments collect")
         print("\n".join(commands))
 
 
 def collect(chosen: Mapping[str, Table], runs: Path, folder: Path) -> None:
-    """Read the directories of runs, and write what they have given beside what is known already."""
+    """Collects the results of runs and writes them, together with the earlier results."""
     directories = collect_lib.directories(runs)
     for name, table in chosen.items():
         file = folder / f"{name}.json"
@@ -68,17 +68,17 @@ def collect(chosen: Mapping[str, Table], runs: Path, folder: Path) -> None:
         if after != before and (before or len(after) > 2 or after["rows"]):
             records.write(file, after)
             print(f"written: {file}")
-    print(f"{len(directories)} runs in {runs} were looked at; python -m experiments render writes the page")
+    print(f"{len(directories)} runs in {runs} were read; python -m experiments render writes the page")
 
 
 def render(chosen: Mapping[str, Table], folder: Path, page: Path) -> None:
-    """The page of all tables, and the pictures that are not what the results say."""
+    """Writes the page of all tables, and the pictures that are missing or out of date."""
     results = read(chosen, folder)
     for name, table in chosen.items():
         picture, mark = folder / f"{name}.png", stamp(name, table, results[name])
-        if not pages.pictured(name, table, results[name]):
+        if not pages.has_picture(name, table, results[name]):
             picture.unlink(missing_ok=True)
-        elif pages.stamp_of(picture) != mark:
+        elif pages.read_stamp(picture) != mark:
             pages.draw(table, results[name], picture, mark)
             print(f"drawn:   {picture}")
     page.write_text(pages.page(chosen, results))
@@ -86,7 +86,7 @@ def render(chosen: Mapping[str, Table], folder: Path, page: Path) -> None:
 
 
 def stamp(name: str, table: Table, results: Results) -> str:
-    """Of an entry's picture."""
+    """Returns the stamp of an entry's picture."""
     entry = entries.HERE / f"{name}.py"
     files = [entries.HERE / "drawing.py", entry, entry.with_suffix(".csv")]
     return pages.stamp(table, results, [file for file in files if file.exists()])

@@ -1,4 +1,4 @@
-"""What is counted of a run's net without training it, for columns of the papers' tables. JAX is imported when asked."""
+"""Counts of a run's net without training, for columns of the papers' tables. Imports JAX on the first call."""
 
 import functools
 from typing import Any
@@ -7,7 +7,7 @@ from experiments.entry import DATA, Run
 
 
 def net(run: Run) -> tuple[Any, Any]:
-    """The model of a run, and the shapes of its variables."""
+    """Returns the model of a run and the shapes of its variables."""
     return _net(run.config, tuple(run.overrides.items()))
 
 
@@ -22,14 +22,14 @@ def _net(recipe: str, overrides: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]
 
 
 def parameters(run: Run) -> float:
-    """In millions, biases and BatchNorm's scales and shifts included."""
+    """Returns the number of parameters in millions, including biases and BatchNorm's scales and shifts."""
     from deepconv.ops import counting
 
     return counting.count_parameters(net(run)[1]["params"]) / 1e6
 
 
 def multiply_adds(run: Run) -> float:
-    """In 1e9, of one image; what the papers call FLOPs."""
+    """Returns the multiply-adds for one image in 1e9; the papers call them FLOPs."""
     from deepconv.ops import counting
 
     size = run.load().data.image_size

@@ -1,4 +1,4 @@
-"""Pictures of figures: the paper's curves, as digitised, and ours in one plot."""
+"""Plots of figures: the paper's digitised curves and ours together."""
 
 import csv
 import itertools
@@ -17,7 +17,7 @@ COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:b
 
 
 def read(file: Path, x: str, y: str, *names: str) -> dict[tuple[str, ...], Curve]:
-    """Digitised curves by their names, the other columns of a CSV file."""
+    """Returns the digitised curves of a CSV file, {values of the columns `names`: (x, y)}."""
     curves: dict[tuple[str, ...], Curve] = {}
     with file.open(newline="") as lines:
         for line in csv.DictReader(lines):
@@ -28,14 +28,14 @@ def read(file: Path, x: str, y: str, *names: str) -> dict[tuple[str, ...], Curve
 
 
 def records(results: Results, label: str) -> list[tuple[str, Values]]:
-    """What was measured of a row, with how it is called: by what it did otherwise than the paper, if anything."""
+    """Returns (name, values) of each record of a row; the name lists its departures from the paper."""
     found = results.get("rows", {}).get(label, [])
     return [(", ".join(["ours", *record["departs"]]), record["values"]) for record in found]
 
 
 def panels(count: int, xlabel: str, ylabel: str, titles: Sequence[str]) -> "tuple[Figure, Sequence[Axes]]":
-    """A figure with plots side by side."""
-    from matplotlib.figure import Figure  # here, since the status of tables need not wait for it
+    """Returns a figure with plots side by side."""
+    from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(1.5 + 5 * count, 4.5), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
@@ -52,26 +52,26 @@ def errors(
     file: Path,
     plots: Mapping[str, Sequence[str]],
     splits: Mapping[str, str],
-    of: Callable[[str], str] = str.lower,
+    paper_name: Callable[[str], str] = str.lower,
     limits: tuple[float, float] = (0, 20),
 ) -> "Figure":
-    """Errors over steps. plots: {title: rows}; splits: {ours: the file's}; of(row): what the file calls it."""
+    """Draws errors over steps. plots: {title: rows}; splits: {ours: the file's}; paper_name(row): the file's name."""
     paper = read(file, "iter", "error_pct", "net", "split")
     figure, axes = panels(len(plots), "step", "error, %", list(plots))
     depths = dict.fromkeys(label.split("-")[-1] for labels in plots.values() for label in labels)
-    colors = dict(zip(depths, itertools.cycle(COLORS), strict=False))  # a depth has the same in all plots
+    colors = dict(zip(depths, itertools.cycle(COLORS), strict=False))  # one color per depth, in all plots
     for plot, labels in zip(axes, plots.values(), strict=True):
         for label in labels:
             color = colors[label.split("-")[-1]]
-            for style, (split, theirs) in zip(("--", "-"), splits.items(), strict=True):
+            for style, (split, paper_split) in zip(("--", "-"), splits.items(), strict=True):
                 shared = dict(linestyle=style, color=color)
-                if (of(label), theirs) in paper:
+                if (paper_name(label), paper_split) in paper:
                     name = f"{label}, {split}, paper" if split == "test" else None
-                    plot.plot(*paper[of(label), theirs], **shared, alpha=0.35, linewidth=1, label=name)
+                    plot.plot(*paper[paper_name(label), paper_split], **shared, alpha=0.35, linewidth=1, label=name)
                 for name, values in records(results, label):
                     shown = f"{label}, {split}, {name}" if split == "test" else None
                     plot.plot(*zip(*values[split], strict=True), **shared, linewidth=1.8, label=shown)
         plot.set_ylim(*limits)
         plot.legend(fontsize=7)
-    figure.supxlabel("dashed: training error; solid: test error; pale: the paper, as digitised", fontsize=8)
+    figure.supxlabel("dashed: training error; solid: test error; pale: digitised from the paper", fontsize=8)
     return figure

@@ -1,4 +1,4 @@
-"""The entries by name: a file each, its table or figure."""
+"""The entries, one file for each table or figure, by name."""
 
 import difflib
 import importlib
@@ -10,30 +10,30 @@ from typing import Any
 from experiments.entry import Table
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"  # a JSON file an entry
+RESULTS = HERE / "results"  # one JSON file per entry
 PAPERS = ("alexnet", "vgg", "resnet")
 
 
 def names() -> list[str]:
-    """ "alexnet/table1", ...: papers in their order, tables by number, then figures, then what is in the text."""
+    """Returns "alexnet/table1", ...: for each paper its tables, figures, and numbers from the text."""
     files = [file for paper in PAPERS for file in (HERE / paper).glob("*.py") if file.stem != "__init__"]
 
-    def place(file: Path) -> tuple[Any, ...]:
+    def sort_key(file: Path) -> tuple[Any, ...]:
         kind, number, rest = re.findall(r"^([a-z]+)(\d*)(.*)$", file.stem)[0]
         group = ("table", "fig").index(kind) if number else 2
         return PAPERS.index(file.parent.name), group, int(number or 0), rest, kind
 
-    return [f"{file.parent.name}/{file.stem}" for file in sorted(files, key=place)]
+    return [f"{file.parent.name}/{file.stem}" for file in sorted(files, key=sort_key)]
 
 
 def load(chosen: Sequence[str] = ()) -> dict[str, Table]:
-    """Those of the names, which may be papers; all, if there are none. Raises ValueError."""
-    known = names()
-    if unknown := [name for name in chosen if name not in known and name not in PAPERS]:
-        near = [name for name in known if name.split("/")[1] == unknown[0]] or difflib.get_close_matches(
-            unknown[0], [*known, *PAPERS]
+    """Returns the tables of the given entries and papers, or of all entries if none are given. Raises ValueError."""
+    available = names()
+    if unknown := [name for name in chosen if name not in available and name not in PAPERS]:
+        similar = [name for name in available if name.split("/")[1] == unknown[0]] or difflib.get_close_matches(
+            unknown[0], [*available, *PAPERS]
         )
-        hint = f"did you mean {', '.join(near)}?" if near else f"choose from {', '.join([*PAPERS, *known])}"
+        hint = f"did you mean {', '.join(similar)}?" if similar else f"choose from {', '.join([*PAPERS, *available])}"
         raise ValueError(f"{unknown[0]} is not an entry; {hint}")
-    wanted = [name for name in known if not chosen or name in chosen or name.split("/")[0] in chosen]
+    wanted = [name for name in available if not chosen or name in chosen or name.split("/")[0] in chosen]
     return {name: importlib.import_module(f"experiments.{name.replace('/', '.')}").TABLE for name in wanted}

@@ -1,4 +1,4 @@
-"""Runs that tables lack, as commands in an order in which they can be given. No JAX."""
+"""The missing runs of tables as commands, in the order in which they can run. Without JAX."""
 
 import shlex
 import time
@@ -10,51 +10,52 @@ from experiments import entry
 from experiments.entry import Run, Table
 from experiments.measurements import Results
 
-Command = Sequence[str]  # what follows `python -m`
+Command = Sequence[str]  # the module and its arguments, after `python -m`
 
 
 @dataclass(frozen=True)
 class Job:
-    """Commands to be given one after the other, when those of another job are done."""
+    """Commands to run one after the other, once the job it needs is done."""
 
     commands: Sequence[Command]
-    needs: str = ""
+    needs: str = ""  # the name of another job
 
 
-def lacking(chosen: Mapping[str, Table], done: Mapping[str, Results]) -> list[tuple[Run, str]]:
-    """The runs with tests that the entries lack, given their results."""
+def missing_runs(chosen: Mapping[str, Table], done: Mapping[str, Results]) -> list[tuple[Run, str]]:
+    """Returns the runs and tests the entries still need, given their results."""
     return [pair for name, table in chosen.items() for pair in entry.missing(table, done[name])]
 
 
 def missing(
     chosen: Mapping[str, Table], done: Mapping[str, Results], runs: str, flags: Sequence[str] = ()
 ) -> dict[str, Job]:
-    """By the names of runs: what the entries lack, given their results, and what that begins with; runs: a folder.
+    """Returns {run's name: job} for the entries' missing runs and the runs they start from.
 
-    flags are added to every command.
+    `runs` is the folder of all runs; `flags` are added to every command.
     """
-    after: dict[str, dict[str, None]] = {}  # a set in order
+    extra: dict[str, dict[str, None]] = {}  # ordered sets
     for name, table in chosen.items():
         for run, _ in entry.missing(table, done[name]):
-            after.setdefault(run.name, {}).update(dict.fromkeys(run.after(line, runs) for line in table.after))
+            lines = [run.format_command(line, runs) for line in table.extra_commands]
+            extra.setdefault(run.name, {}).update(dict.fromkeys(lines))
     todo = {}
-    for name, (run, tests) in entry.jobs(lacking(chosen, done)).items():
+    for name, (run, tests) in entry.jobs(missing_runs(chosen, done)).items():
         main = ["deepconv.main", *run.arguments(tests, runs), f"--workdir={runs}/{name}", *flags]
-        others = [[*shlex.split(line), *flags] for line in after.get(name, ())]
+        others = [[*shlex.split(line), *flags] for line in extra.get(name, ())]
         todo[name] = Job([main, *others], run.init_from.name if run.init_from else "")
     return todo
 
 
-def follow(
+def run_all(
     todo: Mapping[str, Job],
-    at_once: int,
+    max_running: int,
     start: Callable[[str, Command], Callable[[], int | None]],
-    tell: Callable[[str, int, float], None] = lambda name, code, seconds: None,
+    report: Callable[[str, int, float], None] = lambda name, code, seconds: None,
 ) -> dict[str, int]:
-    """Do all jobs, each after what it needs; gives the exit codes that are not 0.
+    """Runs all jobs, each after the job it needs, and returns the nonzero exit codes.
 
-    start(name, command) gives a function that says the command's exit code, None while it runs. What needs a job that
-    failed is not begun, and nothing is after one was told to stop.
+    start(name, command) starts a command and returns a function that polls its exit code, None while it runs. A job
+    that needs a failed job does not start, and no job starts after one was stopped (exit code 75).
     """
     waiting, running, ended = dict(todo), {}, {}
     while waiting or running:
@@ -62,7 +63,7 @@ def follow(
             if ended.get(job.needs) or STOPPED in ended.values():
                 ended[name] = ended.get(job.needs) or STOPPED
                 del waiting[name]
-            elif len(running) < at_once and (job.needs not in todo or job.needs in ended):
+            elif len(running) < max_running and (job.needs not in todo or job.needs in ended):
                 del waiting[name]
                 running[name] = time.monotonic(), list(job.commands[1:]), start(name, job.commands[0])
         for name, (began, others, poll) in list(running.items()):
@@ -73,6 +74,6 @@ def follow(
                 continue
             del running[name]
             ended[name] = code
-            tell(name, code, time.monotonic() - began)
+            report(name, code, time.monotonic() - began)
         time.sleep(0.05)
     return {name: code for name, code in ended.items() if code}

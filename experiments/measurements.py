@@ -1,14 +1,14 @@
-"""What is kept of runs and their tests: the records of experiments/results/*.json."""
+"""The records of runs and tests in experiments/results/*.json."""
 
 from typing import Any, Required, TypedDict
 
-Cell = float | str | None  # None: the paper has nothing there
-Values = dict[str, Any]  # what a run gives: a number for each column, and what a figure draws
-Config = dict[str, Any]  # a run's config.json, which may be of an earlier version, or flat
+Cell = float | str | None  # None: an empty cell
+Values = dict[str, Any]  # a number for each column, and the data of a figure
+Config = dict[str, Any]  # a run's config.json, perhaps of an earlier version, nested or flat
 
 
 class Environment(TypedDict):
-    """With what something was computed."""
+    """The device, commit and versions of a training or a test."""
 
     device: str
     commit: str | None
@@ -23,7 +23,7 @@ class Start(Environment):
 
 
 class Trained(TypedDict, total=False):
-    """A run: its config, how it was trained, and the run whose weights it began with, of which all may be unknown."""
+    """A run: its config, its training, and the run whose weights it started from. Fields may be missing."""
 
     directory: Required[str]
     seed: int
@@ -32,24 +32,24 @@ class Trained(TypedDict, total=False):
     hours: float
     trained: list[Start]
     replaced: int  # images
-    config: Config | None  # None: of a record from before records had configs
+    config: Config | None  # None: a record of an earlier version
     init: "Trained"
-    run: str  # of a table's row, which the record belongs to
-    departs: list[str]  # what was done otherwise than in that run
+    run: str  # the name of the row's run it is assigned to
+    departs: list[str]  # its departures from that run
 
 
 class Measurement(Trained, total=False):
-    """What a test of a run gave."""
+    """A record: the values a test of a run measured."""
 
     test: str
     values: Values
-    tested: Environment | None  # None: where it was trained
-    unfinished: list[str]
+    tested: Environment | None  # None: no test, or a test of an earlier version
+    unfinished: list[str]  # departures of a training that stopped early
     of: list["Measurement"]  # the members of an ensemble
 
 
 class Results(TypedDict, total=False):
-    """What was measured of an entry."""
+    """The results of an entry."""
 
     title: str
     counted: dict[str, dict[str, Cell]]

@@ -1,4 +1,4 @@
-"""What has been measured, as text: a table in the terminal, a page of Markdown, the pictures of figures."""
+"""Results as text and pictures: a table in the terminal, a page of Markdown, the plots of figures."""
 
 import hashlib
 import json
@@ -15,42 +15,42 @@ STATES = ("done", "missing", "out of reach", "quoted")
 
 
 def counts(table: Table, results: Results) -> dict[str, int]:
-    """How many rows are in each state."""
+    """Returns the number of rows in each state."""
     states = [entry.state(table, row, results) for row in table.rows]
     return {state: states.count(state) for state in STATES}
 
 
 def lines(table: Table, results: Results) -> list[list[str]]:
-    """The heading and a line for each row: label, the paper's numbers with ours beside them, what else was measured.
+    """Returns the heading and a line for each row: label, the paper's numbers beside ours, other results.
 
-    A table of many columns is turned, so that a row of the paper's is a column.
+    A table of many columns is transposed.
     """
     measured = any(row.runs for row in table.rows)
     heads = [heading for name in table.columns for heading in ([name, "ours"] if measured else [name])]
-    whole = [["", *heads], *(_cells(table, row, results, measured) for row in table.rows)]
-    if others := [_departing(table, row, results) for row in table.rows]:
-        last = ["otherwise than in the paper", *others]
-        whole = [[*line, text] for line, text in zip(whole, last, strict=True)] if any(others) else whole
+    grid = [["", *heads], *(_cells(table, row, results, measured) for row in table.rows)]
+    if others := [_other_results(table, row, results) for row in table.rows]:
+        last = ["other results", *others]
+        grid = [[*line, text] for line, text in zip(grid, last, strict=True)] if any(others) else grid
     if not measured:
         needs = ["ours", *(f"needs {row.needs}" if row.needs else "" for row in table.rows)]
-        whole = [[*line, text] for line, text in zip(whole, needs, strict=True)]
-    return [list(line) for line in zip(*whole, strict=True)] if len(table.columns) > 5 else whole
+        grid = [[*line, text] for line, text in zip(grid, needs, strict=True)]
+    return [list(line) for line in zip(*grid, strict=True)] if len(table.columns) > 5 else grid
 
 
 def _cells(table: Table, row: Row, results: Results, measured: bool) -> list[str]:
-    mine, line = entry.numbers(table, row, results), [row.label]
+    numbers, line = entry.numbers(table, row, results), [row.label]
     for paper, name in zip(row.paper, table.columns.values(), strict=True):
-        line += [text(paper), *([_ours(row, name, paper, *mine.get(name, (None, None)))] if measured else [])]
+        line += [text(paper), *([_our_cell(row, name, paper, *numbers.get(name, (None, None)))] if measured else [])]
     return line
 
 
 def text(cell: Cell) -> str:
-    """What the paper has, less zeros at the end."""
+    """Formats a number of the paper, without trailing zeros."""
     return "" if cell is None else str(cell)
 
 
-def _ours(row: Row, name: str, paper: Cell, value: Cell, spread: float | None) -> str:
-    """Our number, its spread over seeds, and by how much it is above the paper's; else why there is none."""
+def _our_cell(row: Row, name: str, paper: Cell, value: Cell, spread: float | None) -> str:
+    """Formats our number, its spread over seeds and its difference from the paper's, or the reason it is missing."""
     if row.quoted:
         return ""
     if row.needs:
@@ -66,46 +66,47 @@ def _ours(row: Row, name: str, paper: Cell, value: Cell, spread: float | None) -
     return f"{value:{digits}}{'' if spread is None else f' ± {spread:.2f}'}{difference}"
 
 
-def _departing(table: Table, row: Row, results: Results) -> str:
-    """Numbers of runs that did something otherwise, of some of a row's runs, and of runs that were made again."""
-    if row.less or row.combine == "ratio":  # a run's own numbers are none of the row's
+def _other_results(table: Table, row: Row, results: Results) -> str:
+    """Formats the records that do not fill the row: departing runs, some of the row's runs, repeated runs."""
+    if row.baseline or row.combine == "ratio":  # a single run's number is no number of the row
         return ""
-    used, found = entry.ours(row, results), []
+    used, found = entry.row_records(row, results), []
     for record in results.get("rows", {}).get(row.label, []):
         if record["departs"] or used is None or record not in used:
             values = (record["values"].get(name) for name in table.trained())
             shown = " / ".join(f"{value:.2f}" if isinstance(value, float | int) else "–" for value in values)
-            where = "" if record["directory"] == record["run"] else f"{record['directory']}, "
-            again = f"again, {where}{records.started(record)[:10]}"
-            more = [f"one of {len(row.runs)}, seed={record['seed']}" if used is None else again]
-            found.append(f"{shown}: {', '.join(record['departs'] or more)}")
+            directory = "" if record["directory"] == record["run"] else f"{record['directory']}, "
+            repeated = f"again, {directory}{records.started(record)[:10]}"
+            reason = [f"one of {len(row.runs)}, seed={record['seed']}" if used is None else repeated]
+            found.append(f"{shown}: {', '.join(record['departs'] or reason)}")
     return "; ".join(found)
 
 
 def commands(table: Table, results: Results) -> list[str]:
-    """Of the runs that are missing, in an order in which they can be given."""
-    missing, told = entry.missing(table, results), []
+    """Returns the commands for the missing runs, in the order in which they can run."""
+    missing, lines = entry.missing(table, results), []
     for run, tests in entry.jobs(missing).values():
         arguments = [shlex.quote(argument) for argument in run.arguments(tests)]
-        told.append(" ".join(["python -m deepconv.main", *arguments, "--data_dir=DIR"]))
-    told += [f"python -m {run.after(line)} --data_dir=DIR" for run, _ in missing for line in table.after]
-    return list(dict.fromkeys(told))
+        lines.append(" ".join(["python -m deepconv.main", *arguments, "--data_dir=DIR"]))
+    for run, _ in missing:
+        lines += [f"python -m {run.format_command(line)} --data_dir=DIR" for line in table.extra_commands]
+    return list(dict.fromkeys(lines))
 
 
-def pictured(name: str, table: Table, results: Results) -> bool:
-    """Whether there is a picture: of what was measured on the paper's data, or of the paper's curves at least."""
+def has_picture(name: str, table: Table, results: Results) -> bool:
+    """Returns whether an entry has a picture: it has results on the paper's data or digitised curves."""
     return bool(table.draw) and (bool(entry.on_paper_data(results)) or (entries.HERE / f"{name}.csv").exists())
 
 
 def page(chosen: Mapping[str, Table], results: Mapping[str, Results]) -> str:
-    """README.md: every table, the paper's numbers beside ours."""
+    """Returns README.md: every table, the paper's numbers beside ours."""
     page = [
         "# Every table and figure",
         "",
-        "Written by `python -m experiments render` from the entries and from `results/`; not by hand. In each table:",
-        "what the paper has, then ours, with the spread over seeds (±) and, in brackets, how far it is above the",
-        "paper's. Only what was done as in the paper stands there; the last column has what was done otherwise, and",
-        "how. `–`: not measured yet; `python -m experiments show <entry>` has the commands.",
+        "Generated by `python -m experiments render` from the entries and from `results/`. Each table has the paper's",
+        "numbers and ours, with the standard deviation over seeds (±) and, in brackets, the difference from the",
+        "paper's. Only runs without departures from the paper fill these columns; *other results* lists the rest, with",
+        "their departures. `–`: not measured yet; `python -m experiments show <entry>` lists the commands.",
     ]
     for name, table in chosen.items():
         found = results[name]
@@ -113,51 +114,52 @@ def page(chosen: Mapping[str, Table], results: Mapping[str, Results]) -> str:
         page += ["", f"## {name}", "", f"**{table.title}**", "", _line(heading), _line(["---"] * len(heading))]
         page += [_line(row) for row in rows]
         page += ["\n" + re.sub(r"^([*+])", r"\\\1", note) for note in notes(table)]
-        page += ["", f"![{table.title}](results/{name}.png)"] if pictured(name, table, found) else []
+        page += ["", f"![{table.title}](results/{name}.png)"] if has_picture(name, table, found) else []
         page += _unassigned(found) + _sources(found)
     return "\n".join(page) + "\n"
 
 
 def notes(table: Table) -> list[str]:
-    """What there is to say of a table and of its rows."""
-    of_rows = [f"{row.label}: {row.note}." for row in table.rows if row.note]
+    """Returns the notes of a table and of its rows."""
+    row_notes = [f"{row.label}: {row.note}." for row in table.rows if row.note]
     quoted = [row.quoted for row in table.rows if row.quoted]
-    told = [f"Rows without ours: {quoted[0]}."] if quoted else []
-    return ([" ".join([*([table.note] if table.note else []), *told])] if table.note or told else []) + of_rows
+    notes = [*([table.note] if table.note else []), *([f"Rows without ours: {quoted[0]}."] if quoted else [])]
+    return [*([" ".join(notes)] if notes else []), *row_notes]
 
 
 def _unassigned(results: Results) -> list[str]:
-    """Records that belong to no row any more, since a row, a recipe or a run's config has changed."""
-    told = []
+    """Lists the records without a row, because the row, the recipe or the run's config has changed."""
+    lines = []
     for record in results.get("unassigned", []):
         values = {name: value for name, value in record["values"].items() if isinstance(value, float | int | str)}
         shown = ", ".join(f"{name} {value}" for name, value in values.items())
-        told.append(f"- `{_run(record)}`, test {record['test']}: {shown}")
-    return ["", "Measured, but of no row of this table now:", "", *told] if told else []
+        lines.append(f"- `{_run(record)}`, test {record['test']}: {shown}")
+    return ["", "Results without a row in this table:", "", *lines] if lines else []
 
 
 def _sources(results: Results) -> list[str]:
-    """Where the numbers come from, a line a run, and where it was tested if that is elsewhere."""
-    records = [record for of_row in results.get("rows", {}).values() for record in of_row]
-    told = set()
+    """Lists the provenance of the numbers, one line per run, with the test's environment if it differs."""
+    records = [record for row_records in results.get("rows", {}).values() for record in row_records]
+    lines = set()
     for record in [*records, *results.get("unassigned", [])]:
         trained, tested, tests = record["trained"], record["tested"], ""
-        where = ", then ".join(f"{_environment(start)}, {start['time'][:10]}" for start in trained)
+        starts = ", then ".join(f"{_environment(start)}, {start['time'][:10]}" for start in trained)
         if tested:
             same = all(tested[name] == trained[-1][name] for name in ("commit", "dirty"))
             if not (same and trained[-1]["device"].startswith(tested["device"])):
                 tests = f"; {record['test']} tested on {_environment(tested)}"
-        told.add(f"- `{_run(record)}`: {record['steps']} steps in {record['hours']:.2f} h on {where}{tests}")
-    return ["", *sorted(told)] if told else []
+        lines.add(f"- `{_run(record)}`: {record['steps']} steps in {record['hours']:.2f} h on {starts}{tests}")
+    return ["", *sorted(lines)] if lines else []
 
 
 def _run(record: Measurement) -> str:
     return record["directory"] or " + ".join(f"{member['directory']} {member['test']}" for member in record["of"])
 
 
-def _environment(told: Environment) -> str:
-    versions = f", jax {told['versions']['jax']}" if told["versions"] else ""
-    return f"{told['device']}, commit {str(told['commit'])[:10]}{' (dirty)' if told['dirty'] else ''}{versions}"
+def _environment(environment: Environment) -> str:
+    versions = f", jax {environment['versions']['jax']}" if environment["versions"] else ""
+    commit = f"{str(environment['commit'])[:10]}{' (dirty)' if environment['dirty'] else ''}"
+    return f"{environment['device']}, commit {commit}{versions}"
 
 
 def _line(parts: Iterable[str]) -> str:
@@ -165,15 +167,15 @@ def _line(parts: Iterable[str]) -> str:
 
 
 def stamp(table: Table, results: Results, sources: Iterable[Path]) -> str:
-    """What a picture was drawn from: results, the paper's curves, and the code that draws."""
+    """Returns a digest of a picture's sources: the results, the paper's curves and the drawing code."""
     digest = hashlib.sha256(json.dumps(entry.on_paper_data(results), sort_keys=True).encode())
     for file in sources:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def stamp_of(picture: Path) -> str | None:
-    """That of a picture that is there."""
+def read_stamp(picture: Path) -> str | None:
+    """Returns the stamp stored in a picture; None if the picture does not exist."""
     from PIL import Image
 
     if not picture.exists():
@@ -183,8 +185,8 @@ def stamp_of(picture: Path) -> str | None:
 
 
 def draw(table: Table, results: Results, picture: Path, mark: str) -> None:
-    """A PNG file with its stamp."""
+    """Writes a picture as a PNG file with its stamp."""
     if table.draw is None:
-        raise ValueError(f"{table.title}: there is nothing that draws it")
+        raise ValueError(f"{table.title}: the table has no function `draw`")
     picture.parent.mkdir(parents=True, exist_ok=True)
     table.draw(entry.on_paper_data(results)).savefig(picture, dpi=110, metadata={"Source": mark, "Software": None})

@@ -1,4 +1,4 @@
-"""Records: what a run gave, with where it comes from; and the JSON files that keep them."""
+"""Reads the results of runs with their provenance, and reads and writes the JSON files of records."""
 
 import json
 import sys
@@ -13,12 +13,12 @@ from experiments.measurements import Environment, Results, Start, Trained, Value
 
 
 def started(record: Trained) -> str:
-    """When the training of a record's run began, which tells runs of one directory apart."""
+    """Returns when a run's training began; it distinguishes successive runs in one directory."""
     return record["trained"][0]["time"]
 
 
 def evaluation(workdir: Path, test: str) -> Values | None:
-    """Errors of a run's test, in percent."""
+    """Returns the errors of a run's test in percent; None if the test was not run."""
     file = workdir / f"eval.{test}.json"
     if not file.exists():
         return None
@@ -27,7 +27,7 @@ def evaluation(workdir: Path, test: str) -> Values | None:
 
 
 def curves(workdir: Path, test: str) -> Values | None:
-    """Errors in percent over training, [step, error], and the last. Training errors are means since the test before."""
+    """Returns errors in percent over training, [step, error], and the last; training errors are means between tests."""
     window, points = [], {"train": [], "test": []}
     for record in runlog.read_metrics(workdir):
         window += [record["train_top1_error"]] if "train_top1_error" in record else []
@@ -38,12 +38,12 @@ def curves(workdir: Path, test: str) -> Values | None:
     if not points["test"]:
         return None
     finished = (workdir / f"eval.{test}.json").exists()
-    last = {f"{split}_error": at[-1][1] for split, at in points.items()}
+    last = {f"{split}_error": curve[-1][1] for split, curve in points.items()}
     return last | points | {"departs": [] if finished else [f"stopped at step {points['test'][-1][0]}"]}
 
 
 def provenance(workdir: Path) -> Trained:
-    """A run's config, and where its weights come from. Raises OSError."""
+    """Returns a run's config and how it was trained. Raises OSError."""
     config = recipes.read_run(workdir)
     if config.get("init_from"):
         config["init_from"] = Path(config["init_from"]).name
@@ -51,7 +51,7 @@ def provenance(workdir: Path) -> Trained:
     seconds = 0.0
     for record in runlog.read_metrics(workdir):
         steps = int(record["step"])
-        if speed := record.get("images_per_second"):  # none, or 0 of an earlier version, where no step was timed
+        if speed := record.get("images_per_second"):  # missing, or 0 in earlier versions, if no step was timed
             seconds += (steps - timed) * config["batch_size"] / speed
             timed = steps
     corrupt = workdir / "corrupt.txt"
@@ -68,44 +68,45 @@ def provenance(workdir: Path) -> Trained:
 
 
 def _trained(workdir: Path) -> list[Start]:
-    """Where and with what a run was trained: its starts, those that do not differ from the one before left out.
+    """Returns the starts of a run's training, without those in the same environment as the one before.
 
-    Earlier versions wrote down the starts of tests as well, without from_step: of those, the first trained for sure.
+    Earlier versions also recorded the starts of tests, without from_step: of these, only the first surely trained.
     """
     starts = read_starts(workdir, "time", "commit", "dirty", "devices", "device_kind", "cpus", "versions")
     last = max((number for number, start in enumerate(starts) if "from_step" in start), default=0)
     trained: list[Start] = []
     for start in starts[: last + 1]:
-        told = _environment(start)
-        if not trained or trained[-1] != {"time": trained[-1]["time"], **told}:
-            trained.append({"time": start["time"], **told})
+        environment = _environment(start)
+        if not trained or trained[-1] != {"time": trained[-1]["time"], **environment}:
+            trained.append({"time": start["time"], **environment})
     return trained
 
 
 def tested(workdir: Path, test: str) -> Environment | None:
-    """Where and with what a test was made; None where what was measured is no test."""
+    """Returns the environment of a test; None if the test was not run."""
     file = workdir / f"eval.{test}.json"
-    return environment(read_json(file, dict)) if file.exists() else None  # what is measured may be no errors
+    return environment(read_json(file, dict)) if file.exists() else None
 
 
-def environment(told: dict[str, Any]) -> Environment | None:
-    """Commit, device and versions of a test, of which earlier versions kept less; None without any."""
-    return _environment(told) if "devices" in told else None
+def environment(stored: dict[str, Any]) -> Environment | None:
+    """Returns the device, commit and versions of a test; None for tests of earlier versions, which lack them."""
+    return _environment(stored) if "devices" in stored else None
 
 
-def _environment(told: dict[str, Any] | directory.Environment) -> Environment:
-    cores = f", CPU cores: {told['cpus']}" if "cpus" in told else ""
-    device = f"{told['devices']} x {told['device_kind']}{cores}"
-    return Environment(device=device, commit=told.get("commit"), dirty=told.get("dirty"), versions=told.get("versions"))
+def _environment(stored: dict[str, Any] | directory.Environment) -> Environment:
+    cores = f", CPU cores: {stored['cpus']}" if "cpus" in stored else ""
+    device = f"{stored['devices']} x {stored['device_kind']}{cores}"
+    commit, dirty, versions = stored.get("commit"), stored.get("dirty"), stored.get("versions")
+    return Environment(device=device, commit=commit, dirty=dirty, versions=versions)
 
 
 def read(file: Path) -> Results:
-    """Results as committed; empty where nothing was measured. Raises OSError."""
+    """Returns the results of an entry's file, empty if it does not exist. Raises OSError."""
     if not file.exists():
         return Results()
     results = read_json(file, dict, "title", "rows", remedy="restore it from git")
     for record in [
-        *(record for of_row in results["rows"].values() for record in of_row),
+        *(record for row_records in results["rows"].values() for record in row_records),
         *results.get("unassigned", ()),
     ]:
         _complete(record)
@@ -113,18 +114,18 @@ def read(file: Path) -> Results:
 
 
 def _complete(record: dict[str, Any]) -> None:
-    """Adds what records and configs did not have in earlier versions, in place."""
+    """Adds the fields that records and configs of earlier versions lack, in place."""
     if "trained" not in record and "started" in record:
-        told = {name: record.pop(name) for name in ("commit", "dirty", "device", "versions")}
-        record |= {"trained": [{"time": record.pop("started")} | told], "tested": None, "config": None}
+        environment = {name: record.pop(name) for name in ("commit", "dirty", "device", "versions")}
+        record |= {"trained": [{"time": record.pop("started")} | environment], "tested": None, "config": None}
     if record.get("config"):
         recipes.complete(record["config"])
-    for other in [*record.get("of", ()), *([record["init"]] if "init" in record else [])]:
-        _complete(other)
+    for nested in [*record.get("of", ()), *([record["init"]] if "init" in record else [])]:
+        _complete(nested)
 
 
 def write(file: Path, results: Results) -> None:
-    """A record a line, so that what changed can be seen."""
+    """Writes results with one record per line, for readable diffs."""
     lines = [f' "title": {json.dumps(results["title"])}']
     for part in ("counted", "rows"):
         if part in results:
@@ -143,5 +144,5 @@ def _lines(content: Any) -> str:
 
 
 def warn(workdir: Path, error: Exception) -> None:
-    """Says on standard error that a run's directory is passed over, and why."""
+    """Prints to standard error why a run's directory is skipped."""
     print(f"not collected: {printable(f'{workdir}: {error}')}", file=sys.stderr)

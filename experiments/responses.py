@@ -2,15 +2,16 @@
 
     python -m experiments.responses --run=RUN_DIR --data_dir=DIR
 
-writes responses.json to the run's directory: {"layers": [...], "std": [...]}, the convolutions of a net for CIFAR-10
-in order. Responses are what a convolution puts out after BatchNorm, before the rectifier or the sum. On which images is
-not said; here it is the recipe's test split, over images, places and channels, BatchNorm as in tests.
+writes responses.json to the run's directory: {"layers": [...], "std": [...]} for the convolutions of a net for
+CIFAR-10 in order. A response is the output of a convolution after BatchNorm, before the rectifier or the sum. The paper
+does not name the images; here they are the recipe's test split. The deviation is over images, places and channels, with
+BatchNorm as in tests.
 """
 
 if __name__ == "__main__":
     from deepconv.run import preemption
 
-    preemption.install()  # before the imports, which take seconds
+    preemption.install()  # before the slow imports
 
 import functools
 from collections.abc import Callable, Mapping
@@ -34,15 +35,15 @@ from deepconv.state import TrainState
 
 
 def main(arguments: list[str]) -> int:
-    """A run -> responses.json in its directory."""
+    """Measures the responses of --run and writes its responses.json."""
     try:
         if len(arguments) > 1 or not flags.FLAGS.run:
-            raise ValueError("--run=RUN_DIR is what is needed, and nothing else but --data_dir=DIR")
+            raise ValueError("give --run=RUN_DIR, and no other arguments but --data_dir=DIR")
         run = expanded(flags.FLAGS.run)
         trained = load_run(run)
         data = trained.data
         if not trained.state.batch_stats or "train_scale" in data:
-            raise ValueError(f"{run}: responses are for nets with BatchNorm on images of one size, those of Fig. 7")
+            raise ValueError(f"{run}: responses need a net with BatchNorm on images of one size, as in Fig. 7")
         source = sources.find(data.name, data.eval_split, cli.DATA_DIR.value, data.image_size)
         write(trained, source, run / "responses.json")
     except (ValueError, OSError) as error:
@@ -51,20 +52,20 @@ def main(arguments: list[str]) -> int:
 
 
 def write(trained: Trained, source: Source, file: Path) -> None:
-    """Go over the images of a source."""
+    """Writes the standard deviations of the responses to the images of a source."""
     (center,) = protocols.parts("center", trained.data, source.size, trained.net.model, batch_norm=True)
-    see = functools.partial(moments, net=trained.net)
-    table, _ = features.fill(trained.net, trained.state, source.open(), source.examples, center, see, "responses")
-    mean, of_squares = np.moveaxis(table["output"].astype(np.float64).mean(0).reshape(-1, 2), 1, 0)
-    names = [*in_order(trained.state.batch_stats, lambda of_layer: of_layer["mean"][..., None])]
-    content = {"layers": names, "std": np.sqrt(of_squares - mean**2).tolist()}
+    forward = functools.partial(moments, net=trained.net)
+    table, _ = features.fill(trained.net, trained.state, source.open(), source.examples, center, forward, "responses")
+    mean, mean_square = np.moveaxis(table["output"].astype(np.float64).mean(0).reshape(-1, 2), 1, 0)
+    names = [*in_order(trained.state.batch_stats, lambda layer: layer["mean"][..., None])]
+    content = {"layers": names, "std": np.sqrt(mean_square - mean**2).tolist()}
     content |= {"examples": source.examples, "step": int(trained.state.step)}
     write_json(file, content | environment())
     print(f"{file} holds the standard deviations of {len(names)} layers' responses to {source.examples} images")
 
 
 def moments(state: TrainState, batch: Mapping[str, jax.Array], net: Net) -> jax.Array:
-    """Mean and mean square of each layer's responses to each image, float32 [B, layers, 2]."""
+    """Returns the mean and mean square of each layer's responses to each image, float32 [B, layers, 2]."""
     images = augment.normalize(batch["image"][:, 0], net.input)
     _, found = net.model.apply(
         {"params": state.params, "batch_stats": state.batch_stats},
@@ -74,23 +75,23 @@ def moments(state: TrainState, batch: Mapping[str, jax.Array], net: Net) -> jax.
         mutable=["intermediates"],
     )
 
-    def of_images(of_layer: Mapping[str, Any]) -> jax.Array:
-        x = of_layer["__call__"][0].astype(jnp.float32)
+    def layer_moments(layer: Mapping[str, Any]) -> jax.Array:
+        x = layer["__call__"][0].astype(jnp.float32)
         return jnp.stack([x.mean((-3, -2, -1)), jnp.square(x).mean((-3, -2, -1))], -1)
 
-    return jnp.stack([*in_order(found["intermediates"], of_images).values()], 1)
+    return jnp.stack([*in_order(found["intermediates"], layer_moments).values()], 1)
 
 
-def in_order(tree: Mapping[str, Any], of: Callable[[Any], jax.Array]) -> dict[str, jax.Array]:
-    """What belongs to each BatchNorm of a net for CIFAR-10, from the first to the last."""
-    found, layers = {"conv1": of(tree["bn1"])}, repeat.by_block(dict(tree))
+def in_order(tree: Mapping[str, Any], function: Callable[[Any], jax.Array]) -> dict[str, jax.Array]:
+    """Applies a function to each BatchNorm's subtree in a net for CIFAR-10, from the first to the last."""
+    found, layers = {"conv1": function(tree["bn1"])}, repeat.by_block(dict(tree))
     for layer in repeat.names(set(layers) - {"bn1", "conv1", "fc"}):
-        found |= {f"{layer}.conv{number}": of(layers[layer][f"bn{number}"]) for number in (1, 2)}
+        found |= {f"{layer}.conv{number}": function(layers[layer][f"bn{number}"]) for number in (1, 2)}
     return found
 
 
 def define_flags() -> None:
-    """The flags of this command alone."""
+    """Defines the flags of this command."""
     flags.DEFINE_string("run", None, "The run's directory.")
 
 

@@ -1,1 +1,1 @@
-"""Ways to run what tables are missing."""
+"""Launchers: ways to run the missing runs of tables."""

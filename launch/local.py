@@ -1,9 +1,9 @@
-"""The missing runs of tables, on this machine, one after the other.
+"""Runs the missing runs of tables on this machine, one after the other.
 
     python -m launch.local resnet/table6 --data_dir=DIR
 
-A run begins when the one whose weights it starts from is done. The same command again goes on where it was stopped, as
-every run does. Only --data_dir and --workers may follow the entries; every run gets them.
+A run starts when the run whose weights it starts from is done. Repeat the command to resume. Besides entries, it takes
+only --data_dir and --workers, and passes them to every run.
 """
 
 if __name__ == "__main__":
@@ -27,21 +27,21 @@ PASSED_ON = ("data_dir", "workers")
 
 
 def main(arguments: list[str]) -> int:
-    """Give the commands of what the entries lack."""
+    """Runs the commands for the missing rows of entries."""
     given = flags.FLAGS
     passed = [f"--{name}={given[name].value}" for name in PASSED_ON if given[name].present]
     try:
         if len(arguments) == 1:
             raise ValueError("no entry is given, such as resnet/table6; python -m experiments lists them")
-        if other := [name for name in ("config", "smoke") if given[name].present]:
-            raise ValueError(f"--{other[0]} belongs to one run; entries say what their runs are")
+        if single := [name for name in ("config", "smoke") if given[name].present]:
+            raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
         chosen = entries.load(arguments[1:])
         done = {name: records.read(entries.RESULTS / f"{name}.json") for name in chosen}
         todo = jobs.missing(chosen, done, "runs", passed)
-        check_data(run for run, _ in entry.jobs(jobs.lacking(chosen, done)).values())
+        check_data(run for run, _ in entry.jobs(jobs.missing_runs(chosen, done)).values())
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
-    failed = follow(todo)
+    failed = run_all(todo)
     for name, code in failed.items():
         print(f"launch: not done: {name} (exit code {code})", file=sys.stderr)
     print(f"{len(todo) - len(failed)} of {len(todo)} runs are done; python -m experiments collect reads them")
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check_data(runs: Iterable[Run]) -> None:
-    """Raises ValueError with a line for each data set that the runs need and that is not there."""
+    """Raises ValueError with a line for each missing data set of the runs."""
     from deepconv.data import sources
 
     problems = {}
@@ -65,15 +65,15 @@ def check_data(runs: Iterable[Run]) -> None:
         raise ValueError("\n".join(problems.values()))
 
 
-def follow(todo: Mapping[str, jobs.Job]) -> dict[str, int]:
-    """Do all jobs; gives the exit codes that are not 0. A signal is passed on, and nothing is begun after it."""
-    begun: list[subprocess.Popen] = []
+def run_all(todo: Mapping[str, jobs.Job]) -> dict[str, int]:
+    """Runs all jobs and returns the nonzero exit codes. A signal stops the current run, and no other starts."""
+    processes: list[subprocess.Popen] = []
     stopped = False
 
     def stop(*_: object) -> None:
         nonlocal stopped
         stopped = True
-        for process in begun:
+        for process in processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
 
@@ -81,18 +81,17 @@ def follow(todo: Mapping[str, jobs.Job]) -> dict[str, int]:
         if stopped:
             return lambda: preemption.EXIT_CODE
         print(f"== {name}: python -m {' '.join(command)}", flush=True)
-        begun.append(subprocess.Popen([sys.executable, "-m", *command]))
-        return lambda process=begun[-1]: ended(process.poll())
+        processes.append(subprocess.Popen([sys.executable, "-m", *command]))
+        return lambda process=processes[-1]: exit_code(process.poll())
 
-    def ended(code: int | None) -> int | None:
-        return (
-            preemption.EXIT_CODE if stopped and code and code < 0 else code
-        )  # a signal came before its handlers were there
+    def exit_code(code: int | None) -> int | None:
+        killed = code is not None and code < 0  # the signal came before the run installed its handlers
+        return preemption.EXIT_CODE if stopped and killed else code
 
-    preemption.unsaved(True)  # from here on, the handler below answers signals
+    preemption.unsaved(True)  # from here on, `stop` handles signals
     for number in preemption.SIGNALS:
         signal.signal(number, stop)
-    return jobs.follow(todo, 1, start)
+    return jobs.run_all(todo, 1, start)
 
 
 if __name__ == "__main__":

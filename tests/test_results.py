@@ -96,7 +96,7 @@ def test_what_was_done_otherwise_is_told_and_fills_no_cell(tmp_path, changes, to
     assert found["rows"]["net"][0]["departs"] == told
     assert entry.state(table, row, found) == "missing"
     assert pages.lines(table, found)[1] == ["net", "8.75", "–", f"20.00: {', '.join(told)}"]
-    assert pages.lines(table, found)[0][-1] == "otherwise than in the paper"
+    assert pages.lines(table, found)[0][-1] == "other results"
     assert pages.commands(table, found)
 
 
@@ -139,14 +139,14 @@ def test_seeds_mean_spread_and_best_by_hand(tmp_path):
 
 
 def test_differences_and_ratios_by_hand(tmp_path):
-    less = Row("difference", (1.7,), [CIFAR[1]], less=CIFAR[0])
+    difference = Row("difference", (1.7,), [CIFAR[1]], baseline=CIFAR[0])
     ratio = Row("ratio", (6,), [CIFAR[1], CIFAR[0]], combine="ratio")
-    table = Table("T. t", ERROR, [less, ratio])
+    table = Table("T. t", ERROR, [difference, ratio])
     make_run(tmp_path, CIFAR[1], 12.0)
     assert {entry.state(table, row, collect(table, tmp_path)) for row in table.rows} == {"missing"}
     make_run(tmp_path, CIFAR[0], 10.0)
     found = collect(table, tmp_path)
-    assert entry.numbers(table, less, found)["top1_error"][0] == 2.0
+    assert entry.numbers(table, difference, found)["top1_error"][0] == 2.0
     assert entry.numbers(table, ratio, found)["top1_error"][0] == 1.2
     found["rows"]["ratio"][0 if found["rows"]["ratio"][0]["run"] == CIFAR[1].name else 1]["values"]["top1_error"] = (
         "more than 40"
@@ -216,7 +216,7 @@ def test_a_chain_of_runs_is_looked_at_to_its_beginning(tmp_path):
     make_run(tmp_path / "other", third, 9.0)
     assert departs("other") == [f"init_from={first.name} in {second.name}"]
     make_run(tmp_path / "alone", third, 9.0)
-    assert departs("alone") == [f"init_from={second.name}, which is not at hand"]
+    assert departs("alone") == [f"init_from={second.name}, whose directory is missing"]
     make_run(tmp_path / "none", Run("resnet_cifar", {"seed": 2}), 9.0)
     assert departs("none") == ["init_from=None"]
 
@@ -233,7 +233,7 @@ def test_what_a_directory_gave_before_its_config_changed_is_kept_apart(tmp_path)
     assert after["rows"] == {} and after["unassigned"] == known["rows"]["net"]
     assert collect(table, tmp_path, after) == after
     page = pages.page({"t": table}, {"t": after})
-    assert "Measured, but of no row of this table now:" in page
+    assert "Results without a row in this table:" in page
     assert "`resnet_cifar,seed=0`, test center: top1_error 9.0, top5_error 4.5, examples 10000" in page
 
 
@@ -434,7 +434,7 @@ def test_replaced_images_and_smaller_sets_are_told(tmp_path):
     assert record["departs"] == []  # the sheet has 1.2 million, not to the image
     (folder / "corrupt.txt").write_text("a.JPEG\nb.JPEG\n")
     (record,) = collect(table, tmp_path)["rows"]["net"]
-    assert record["departs"] == ["2 images replaced by others"]
+    assert record["departs"] == ["2 damaged images replaced"]
     make_run(tmp_path / "small", run, 38.0, examples=(100, 10), name="b", test="ten_crop")
     (record,) = collect(table, tmp_path / "small")["rows"]["net"]
     assert record["departs"] == ["100 instead of 1200000 images in train", "10 instead of 150000 images in test"]
@@ -575,12 +575,12 @@ def test_rates_of_fig_1_are_those_of_its_search():
         "learning rate 0.032, the best in epoch 2 of 3 from 0.016 to 0.064",
     )
     best, note = found({0.016: 53.2, 0.032: 52.8})
-    assert best == 0.032 and note.endswith("so the search is not bracketed above")
-    assert found({}) == (0.001, "learning rate 0.001, cuda-convnet's own; others were not tried yet")
+    assert best == 0.032 and note.endswith("no rate above it was tried")
+    assert found({}) == (0.001, "learning rate 0.001, cuda-convnet's own; the search has no results yet")
     for row in fig1.TABLE.rows[:2]:
         unit = row.label.split(",")[0].lower()
         rows = {rate: row for (net, of, rate), row in fig1_rates.ROWS.items() if (net, of) == ("18pct", unit)}
-        measured = {rate: entry.ours(row, fig1.SEARCH) for rate, row in rows.items()}
+        measured = {rate: entry.row_records(row, fig1.SEARCH) for rate, row in rows.items()}
         errors = {rate: records[0]["values"]["error"] for rate, records in measured.items() if records}
         assert row.runs[0].overrides["optimizer.learning_rate"] == min(errors, key=errors.get)
 
@@ -643,13 +643,13 @@ def test_jobs_follow_what_they_need(tmp_path):
 
     todo = {"child": jobs.Job([["0"]], "parent"), "parent": jobs.Job([["0"], ["0"]]), "bad": jobs.Job([["3"]])}
     todo |= {"orphan": jobs.Job([["0"]], "bad"), "of_elsewhere": jobs.Job([["0"]], "not in the list")}
-    assert jobs.follow(todo, 2, start) == {"bad": 3, "orphan": 3}
+    assert jobs.run_all(todo, 2, start) == {"bad": 3, "orphan": 3}
     order = (tmp_path / "log").read_text().split()
     assert sorted(order) == ["bad", "child", "of_elsewhere", "parent", "parent"]
     assert order.index("child") > max(place for place, name in enumerate(order) if name == "parent")
     (tmp_path / "log").unlink()
     stopped = {"first": jobs.Job([[str(preemption.EXIT_CODE)]]), "second": jobs.Job([["0"]])}
-    assert jobs.follow(stopped, 1, start) == {"first": 75, "second": 75}
+    assert jobs.run_all(stopped, 1, start) == {"first": 75, "second": 75}
     assert (tmp_path / "log").read_text().split() == ["first"]
 
 
@@ -685,9 +685,9 @@ def test_the_page_and_the_pictures_are_what_render_writes():
     assert (ROOT / "experiments" / "README.md").read_text() == pages.page(everything, found), "experiments render"
     for name, table in everything.items():
         picture = entries.RESULTS / f"{name}.png"
-        assert picture.exists() == pages.pictured(name, table, found[name])
+        assert picture.exists() == pages.has_picture(name, table, found[name])
         if picture.exists():
-            assert pages.stamp_of(picture) == commands.stamp(name, table, found[name]), f"render again: {name}"
+            assert pages.read_stamp(picture) == commands.stamp(name, table, found[name]), f"render again: {name}"
     known = {file.relative_to(entries.RESULTS).with_suffix("").as_posix() for file in entries.RESULTS.rglob("*.*")}
     assert known <= set(everything)
 
@@ -711,14 +711,14 @@ def test_figures_have_what_was_measured(name, tmp_path):
     row = table.rows[-1] if name == "alexnet/fig4" else table.rows[0]
     record = {"run": "r", "directory": "r", "test": "t", "departs": ["total_steps=9"], "values": values}
     found = {"rows": {row.label: [record]}}
-    assert pages.pictured(name, table, found)
+    assert pages.has_picture(name, table, found)
     texts = [text.get_text() for text in table.draw(found).findobj(lambda artist: hasattr(artist, "get_text"))]
     assert any("total_steps=9" in text for text in texts)
-    if pages.pictured(name, table, {}):  # with the paper's curves
+    if pages.has_picture(name, table, {}):  # with the paper's curves
         texts = [text.get_text() for text in table.draw({}).findobj(lambda artist: hasattr(artist, "get_text"))]
         assert any("paper" in text for text in texts) and not any("total_steps=9" in text for text in texts)
     pages.draw(table, found, tmp_path / "p.png", "mark")
-    assert pages.stamp_of(tmp_path / "p.png") == "mark"
+    assert pages.read_stamp(tmp_path / "p.png") == "mark"
 
 
 def test_mistakes_are_answered_in_a_line(capsys, tmp_path, monkeypatch):
@@ -740,7 +740,7 @@ def test_mistakes_are_answered_in_a_line(capsys, tmp_path, monkeypatch):
     error = capsys.readouterr().err
     assert "vgg/table3.json is damaged" in error and error.count("\n") == 1
     assert main(["render", "vgg"]) == 2
-    assert "takes none" in capsys.readouterr().err
+    assert "give it no entry" in capsys.readouterr().err
     assert local.main(["launch", "vgg/tabel1"]) == 2
     assert "vgg/tabel1 is not an entry" in capsys.readouterr().err
 
@@ -770,7 +770,7 @@ from deepconv.run import preemption
 from experiments import jobs
 preemption.install()
 from launch import local
-print(local.follow({name: jobs.Job([["slow"]]) for name in ("a", "b")}), flush=True)
+print(local.run_all({name: jobs.Job([["slow"]]) for name in ("a", "b")}), flush=True)
 """
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:

@@ -43,7 +43,7 @@ def test_rows_have_a_cell_a_column_and_either_runs_or_a_reason():
         assert sum(map(bool, (row.runs, row.quoted, row.needs))) == 1, f"{name}, {row.label}"
         assert row.combine in ("mean", "best", "ratio", "ensemble")
         assert len(row.tests) in (1, len(row.runs))
-        assert row.less is None or row.combine == "mean"
+        assert row.baseline is None or row.combine == "mean"
     for table in TABLES.values():
         labels = [row.label for row in table.rows]
         assert len({*labels}) == len(labels)

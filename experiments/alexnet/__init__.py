@@ -1,13 +1,13 @@
-"""Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012: its runs.
+"""The runs of Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012.
 
-What the text leaves open is taken from the logs of the code that the authors released in 2025: the epochs of the drops,
-which were made by hand, and the way to the nets that were trained on all of ImageNet first.
+The text leaves open the epochs of the drops, which were made by hand, and the training on all of ImageNet. Both are
+taken from the logs of the code that the authors released in 2025.
 """
 
 from experiments.entry import Run
 
-TEXT = Run("alexnet")  # as the text has it, on ILSVRC-2012
-CODE = Run("alexnet_code")  # as the authors' code had it
+TEXT = Run("alexnet")  # the net of the text, on ILSVRC-2012
+CODE = Run("alexnet_code")  # the net of the authors' code
 
 # ILSVRC-2010, whose test set has labels: DIR/ilsvrc2010/{train,test}/<class>/. Run 145-2010 of the authors' code.
 ON_2010 = {"data.name": "ilsvrc2010", "data.eval_split": "test"}

@@ -1,4 +1,4 @@
-"""Section 3.3: the test error of a net of four layers on CIFAR-10 without and with response normalisation."""
+"""Section 3.3: the test errors of nets with four layers on CIFAR-10, without and with response normalisation."""
 
 from experiments.entry import Row, Run, Table
 
@@ -7,7 +7,7 @@ LAST = {"total_epochs": 170, "optimizer.drop_at_epochs": (150, 160)}
 
 
 def net(recipe: str, **changes: bool) -> Run:
-    """Trained on 40,000 images, then on all, then with a smaller rate (cuda-convnet's methodology)."""
+    """Returns a run trained on 40,000 images, then on all, then at smaller rates (cuda-convnet's methodology)."""
     changes = {f"model.{name}": value for name, value in changes.items()}
     return Run(recipe, changes | LAST, init_from=Run(recipe, changes | FIRST))
 
@@ -19,11 +19,11 @@ TABLE = Table(
         Row("without: cuda-convnet's 13pct", (13.0,), [net("alexnet_cifar_13pct")], ["ten_crop"]),
         Row("with: cuda-convnet's 11pct", (11.0,), [net("alexnet_cifar_11pct")], ["ten_crop"]),
         Row(
-            "11pct with nothing changed but normalisation",
+            "11pct, only normalisation removed",
             (None,),
             [net("alexnet_cifar_11pct", lrn=False)],
             ["ten_crop"],
-            note="not in the paper, whose two nets differ in local3's width and fc10's weight decay, too",
+            note="not in the paper, whose two nets also differ in local3's width and fc10's weight decay",
         ),
     ],
 )

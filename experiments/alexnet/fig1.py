@@ -1,8 +1,8 @@
 """Fig. 1: training with rectifiers and with tanh on CIFAR-10.
 
-Rates were chosen for each by itself, to make training as fast as possible, and nothing was regularised. Which net it
-was is not said. Of cuda-convnet's nets, 18pct has four layers with weights, and 13pct has four before the last. Rates
-are those with the lowest training error in epoch 2, by the results of fig1_rates.py.
+The authors chose a rate for each nonlinearity, to make training as fast as possible, and did not regularise. The paper
+does not name the net. Of cuda-convnet's nets, 18pct has four layers with weights, and 13pct has four before the last.
+The rates here have the lowest training error in epoch 2, by the results of fig1_rates.py.
 """
 
 import itertools
@@ -18,12 +18,12 @@ from experiments.measurements import Results, Values
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GOAL = 25.0  # training error in percent, at which the paper's curves end
+GOAL = 25.0  # training error in percent; the paper's curves end there
 SEARCH = records.read(entries.RESULTS / "alexnet" / "fig1_rates.json")
 
 
 def epochs_to_goal(workdir: Path, test: str) -> Values | None:
-    """The first epoch whose mean training error is below 25 %."""
+    """Returns the first epoch whose mean training error is at most 25 %."""
     curve = by_epoch(workdir)
     if not curve:
         return None
@@ -35,7 +35,7 @@ def epochs_to_goal(workdir: Path, test: str) -> Values | None:
 
 
 def draw(results: Results) -> "Figure":
-    """Training error over epochs."""
+    """Draws the training error over epochs."""
     paper = drawing.read(Path(__file__).with_suffix(".csv"), "epoch", "train_error", "unit")
     figure, (plot,) = drawing.panels(1, "epoch", "training error, %", ["four layers on CIFAR-10"])
     for unit, name in NAMES.items():
@@ -53,7 +53,7 @@ def draw(results: Results) -> "Figure":
 
 
 def rows(variant: str) -> list[Row]:
-    """Both nonlinearities, and how many times as many epochs tanh takes."""
+    """Returns rows for both nonlinearities and for the ratio of their epochs."""
     rates = {unit: fig1_rates.fastest(variant, unit, SEARCH) for unit in NAMES}
     relu, tanh = (net(variant, unit, rate) for unit, (rate, _) in rates.items())
     return [
@@ -69,6 +69,6 @@ TABLE = Table(
     [*rows("18pct"), *rows("13pct")],
     measure=epochs_to_goal,
     draw=draw,
-    note="The paper's net is not named; these are two readings. An epoch's error is the mean over its batches; "
-    "only whole epochs count. The paper's numbers are read from the figure.",
+    note="The paper does not name the net; 18pct and 13pct are two readings. An epoch's error is the mean over its "
+    "batches; only full epochs count. The paper's numbers are read from the figure.",
 )

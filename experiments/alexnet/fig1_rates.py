@@ -14,21 +14,21 @@ TRIED = {
     ("13pct", "relu"): (0.0005, 0.001, 0.002, 0.004),
     ("13pct", "tanh"): (0.0005, 0.001, 0.002, 0.004),
 }
-UNTRIED = 0.001  # cuda-convnet's own rate, where no results say which is best
+DEFAULT_RATE = 0.001  # cuda-convnet's own rate, used without results of a search
 
 
 def net(variant: str, activation: str, rate: float) -> Run:
-    """The run at a learning rate; biases learn twice as fast as weights, as in cuda-convnet's files."""
+    """Returns the run at a learning rate; the biases' rate is twice that of the weights, as in cuda-convnet's files."""
     changes = {"model.variant": variant, "model.lrn": variant == "18pct", "model.activation": activation}
     return Run("alexnet_cifar", changes | {"optimizer.learning_rate": rate, "optimizer.bias.learning_rate": 2 * rate})
 
 
 def by_epoch(workdir: Path) -> list[list[float]]:
-    """[epoch, mean training error in it] of the whole epochs.
+    """Returns [epoch, mean training error] for each full epoch.
 
-    What is logged are means over windows of steps; a window belongs to the epoch that its middle lies in.
+    The log has means over windows of steps; a window belongs to the epoch of its middle.
     """
-    errors: dict[int, list[tuple[float, float]]] = {}  # with the numbers of steps
+    errors: dict[int, list[tuple[float, float]]] = {}  # {epoch: [(error, steps of the window), ...]}
     step = epoch_steps = 0
     for record in runlog.read_metrics(workdir):
         if "train_top1_error" in record:
@@ -37,13 +37,14 @@ def by_epoch(workdir: Path) -> list[list[float]]:
             epoch = int((before + step) / 2 / epoch_steps) + 1
             errors.setdefault(epoch, []).append((record["train_top1_error"], step - before))
     means = {
-        epoch: sum(error * steps for error, steps in of) / sum(steps for _, steps in of) for epoch, of in errors.items()
+        epoch: sum(error * steps for error, steps in windows) / sum(steps for _, steps in windows)
+        for epoch, windows in errors.items()
     }
     return [[epoch, round(mean, 3)] for epoch, mean in sorted(means.items()) if round(epoch * epoch_steps) <= step]
 
 
 def second_epoch(workdir: Path, test: str) -> Values | None:
-    """The mean training error in it."""
+    """Returns the mean training error in epoch 2; None if the epoch is not finished."""
     curve = by_epoch(workdir)
     return {"error": curve[1][1]} if len(curve) > 1 else None
 
@@ -58,18 +59,18 @@ TABLE = Table(
     {"training error, %": "error"},
     [*ROWS.values()],
     measure=second_epoch,
-    note="Not in the paper, which says only that rates were chosen to make training as fast as possible. Runs may be "
-    "stopped when their second epoch is over.",
+    note="Not in the paper, which states only that rates were chosen to make training as fast as possible. Runs may "
+    "stop after their second epoch.",
 )
 
 
 def fastest(variant: str, unit: str, results: Results) -> tuple[float, str]:
-    """The learning rate with the lowest error in epoch 2, by the results of TABLE, and what there is to say of it."""
-    found = {rate: entry.ours(ROWS[variant, unit, rate], results) for rate in TRIED[variant, unit]}
+    """Returns the learning rate with the lowest error in epoch 2, by the results of TABLE, and a note."""
+    found = {rate: entry.row_records(ROWS[variant, unit, rate], results) for rate in TRIED[variant, unit]}
     errors = {rate: records[0]["values"]["error"] for rate, records in found.items() if records}
     if not errors:
-        return UNTRIED, f"learning rate {UNTRIED}, cuda-convnet's own; others were not tried yet"
+        return DEFAULT_RATE, f"learning rate {DEFAULT_RATE}, cuda-convnet's own; the search has no results yet"
     best, low, high = min(errors, key=errors.__getitem__), min(errors), max(errors)
     note = f"learning rate {best}, the best in epoch 2 of {len(errors)} from {low} to {high}"
     sides = [side for side, end in (("below", low), ("above", high)) if best == end]
-    return best, f"{note}, so the search is not bracketed {' and '.join(sides)}" if sides else note
+    return best, f"{note}; no rate {' or '.join(sides)} it was tried" if sides else note

@@ -105,7 +105,7 @@ TABLE = Table(
     ],
     measure=likeliest,
     draw=draw,
-    after=(
+    extra_commands=(
         f"{PREDICT} --split={{train}} --out={{run}}/fc7.train.npy",
         f"{PREDICT} --split={{eval}} --out={{run}}/fc7.test.npy",
     ),

@@ -23,7 +23,7 @@ TABLE = Table(
         file=Path(__file__).with_suffix(".csv"),
         plots={"plain": ("plain-18", "plain-34"), "residual": ("ResNet-18", "ResNet-34")},
         splits={"train": "train", "test": "val_centre"},
-        of=NAMES.__getitem__,
+        paper_name=NAMES.__getitem__,
         limits=(20, 60),
     ),
     note="The paper's numbers are read from the figure, means from step 500,000 on, within 0.2.",

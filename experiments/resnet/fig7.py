@@ -58,6 +58,6 @@ TABLE = Table(
     ],
     measure=responses,
     draw=draw,
-    after=("experiments.responses --run={run}",),
+    extra_commands=("experiments.responses --run={run}",),
     note="After BatchNorm, before the rectifier or the sum. The paper's numbers are read from the figure, within 0.03.",
 )
