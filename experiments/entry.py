@@ -36,7 +36,7 @@ DATA = {
 }
 ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}
 OTHER_DATA = re.compile(r"name=|\d+ instead of \d+ images")  # matches departures in the data
-QUOTED = "as cited by the paper"
+QUOTED = "quoted by the paper from other work"
 WITHHELD = "needs ILSVRC's test server: the test labels are not public"
 
 

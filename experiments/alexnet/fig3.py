@@ -12,11 +12,11 @@ from experiments.measurements import Results, Values
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PER_ROW = 16  # as in the authors' shownet.py, with a pixel between kernels
+PER_ROW = 16  # as in the authors' shownet.py
 
 
 def kernels(workdir: Path, test: str) -> Values | None:
-    """The kernels, and how coloured those of each tower are."""
+    """Returns the kernels as pixels, and the share of colour in each tower's kernels."""
     from deepconv.run import checkpoint  # with JAX
 
     if not (workdir / f"eval.{test}.json").exists():
@@ -30,9 +30,9 @@ def kernels(workdir: Path, test: str) -> Values | None:
 
 
 def saturation(kernel: np.ndarray) -> float:
-    """Share of the kernels' variance over the channels that is not common to all three, 0 to 1; [h, w, 3, kernels].
+    """Returns the share of the variance of kernels [h, w, 3, kernels] that the three channels do not share, 0 to 1.
 
-    Ours: the paper says "color-agnostic" and "color-specific" without a number.
+    This measure is ours: the paper says "color-agnostic" and "color-specific" without a number.
     """
     centered = kernel - kernel.mean((0, 1, 2), keepdims=True)
     grey = centered.mean(2, keepdims=True)
@@ -41,7 +41,7 @@ def saturation(kernel: np.ndarray) -> float:
 
 
 def draw(results: Results) -> "Figure":
-    """Six rows of 16 kernels for each run, the first three of them the first tower's."""
+    """Draws six rows of 16 kernels for each run; the first three rows belong to the first tower."""
     from matplotlib.figure import Figure
 
     sheets = [(row.label, record) for row in TABLE.rows for record in results.get("rows", {}).get(row.label, [])]
@@ -55,21 +55,21 @@ def draw(results: Results) -> "Figure":
 
 
 def sheet(pixels: np.ndarray) -> np.ndarray:
-    """Kernels [N, h, w, 3] in rows, with a white pixel between them."""
+    """Arranges kernels [N, h, w, 3] in rows, with a white pixel between them."""
     padded = np.pad(pixels, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
     rows = padded.reshape(-1, PER_ROW, *padded.shape[1:])
     return np.concatenate([np.concatenate([*row], axis=1) for row in rows], axis=0)
 
 
 TABLE = Table(
-    "Fig. 3. The 96 kernels of conv1: one tower's without colours, the other's with",
+    "Fig. 3. The 96 kernels of conv1: colour-agnostic in one tower, colour-specific in the other",
     {"share of colour, one tower": "tower1", "share of colour, other tower": "tower2"},
     [
         Row("CNN", ("color-agnostic", "color-specific"), [TEXT_2010]),
-        Row("CNN as the authors' code has it", ("color-agnostic", "color-specific"), [CODE_2010]),
+        Row("CNN of the authors' code", ("color-agnostic", "color-specific"), [CODE_2010]),
         Row("CNN on ILSVRC-2012", ("color-agnostic", "color-specific"), [TEXT]),
     ],
     measure=kernels,
     draw=draw,
-    note="Which tower takes the colours may differ from run to run.",
+    note="The tower that learns the colours may differ between runs.",
 )

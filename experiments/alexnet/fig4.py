@@ -1,7 +1,7 @@
-"""Fig. 4: eight test images with their five likeliest classes; five with their nearest training images by fc7.
+"""Fig. 4: the five likeliest classes of eight test images, and the nearest training images of five, by fc7.
 
-Which images the paper shows is not known but for their classes, and they are of ILSVRC-2010. Here they are the first
-test images of as many classes.
+The paper gives only the classes of its images, which are from ILSVRC-2010. Here the images are the first test image of
+each of the first eight classes.
 """
 
 from pathlib import Path
@@ -31,15 +31,13 @@ IMAGES = {
 
 
 def likeliest(workdir: Path, test: str) -> Values | None:
-    """The five likeliest classes of the first test image of each of eight classes; their nearest training images."""
+    """Returns the likeliest classes of the first test image of each of eight classes, and their nearest neighbours."""
     files = [workdir / f"probs.{test}.npy", workdir / "fc7.test.npy", workdir / "fc7.train.npy"]
     trained = max((file.stat().st_mtime for file in (workdir / "checkpoints").glob("*")), default=0)
-    if not all(
-        file.exists() and file.stat().st_mtime >= trained for file in files
-    ):  # features may be of an earlier net
+    if not all(file.exists() and file.stat().st_mtime >= trained for file in files):  # not those of an earlier net
         return None
-    probs, features, others = (np.load(file, mmap_mode="r") for file in files)
-    labels, known = np.load(workdir / "labels.npy"), np.load(workdir / "fc7.train.labels.npy")
+    probs, features, train_features = (np.load(file, mmap_mode="r") for file in files)
+    labels, train_labels = np.load(workdir / "labels.npy"), np.load(workdir / "fc7.train.labels.npy")
     names = read_json(workdir / "classes.json", list)
     shown = np.unique(labels, return_index=True)[1][:BARS]
     bars, right = [], 0
@@ -50,23 +48,23 @@ def likeliest(workdir: Path, test: str) -> Values | None:
         right += names[labels[image]] == likely[0][0]
     neighbours, same = [], 0
     for image in shown[:QUERIES]:
-        near = nearest(features[image], others)
-        classes = [names[known[other]] for other in near]
+        near = nearest(features[image], train_features)
+        classes = [names[train_labels[neighbour]] for neighbour in near]
         neighbours.append({"image": int(image), "class": names[labels[image]], "nearest": near, "classes": classes})
         same += classes.count(names[labels[image]])
     return {"right": right, "same": same, "bars": bars, "neighbours": neighbours}
 
 
 def nearest(query: np.ndarray, features: np.ndarray) -> list[int]:
-    """The indices of the rows with the smallest Euclidean distance, nearest first."""
-    block = 10_000  # rows at a time: of ImageNet, all are 21 GB
+    """Returns the indices of the rows with the smallest Euclidean distance, nearest first."""
+    block = 10_000  # rows at a time: ImageNet's features take 21 GB
     starts = range(0, len(features), block)
     distances = np.concatenate([np.square(features[start : start + block] - query).sum(1) for start in starts])
     return [int(row) for row in np.argsort(distances, kind="stable")[:NEAREST]]
 
 
 def draw(results: Results) -> "Figure":
-    """The bars, the true class in pink as in the paper, and the classes of the nearest images."""
+    """Draws the bars, the true class in pink as in the paper, and lists the classes of the nearest images."""
     from matplotlib.figure import Figure
 
     records = [(row.label, record) for row in TABLE.rows for record in results.get("rows", {}).get(row.label, [])]
@@ -93,11 +91,11 @@ def draw(results: Results) -> "Figure":
 
 PREDICT = "deepconv.predict --run={run} --features=fc7 --rectify"
 TABLE = Table(
-    "Fig. 4. Five likeliest classes of eight test images; nearest training images of five by fc7",
-    {"of 8 images, right": "right", "of 30 neighbours, of the image's class": "same"},
+    "Fig. 4. The five likeliest classes of eight test images, and the nearest training images of five, by fc7",
+    {"images classified correctly, of 8": "right", "neighbours of the image's class, of 30": "same"},
     [
         *(
-            Row(f"{name}: {text}", (None, None), quoted="the figure's own images, not in any data set by themselves")
+            Row(f"{name}: {text}", (None, None), quoted="the paper does not identify the images")
             for name, text in IMAGES.items()
         ),
         Row("CNN, first images of the first classes", (4, None), [TEXT_2010], ["ten_crop"]),
@@ -109,6 +107,6 @@ TABLE = Table(
         f"{PREDICT} --split={{train}} --out={{run}}/fc7.train.npy",
         f"{PREDICT} --split={{eval}} --out={{run}}/fc7.test.npy",
     ),
-    note="Of the paper's own eight images, four are right. Distances are Euclidean, as in the authors' findsimilar.py; "
-    "that they are taken after fc7's rectifier is our reading.",
+    note="Four of the paper's own eight images are classified correctly. Distances are Euclidean, as in the authors' "
+    "findsimilar.py, and taken after fc7's rectifier, which is our reading.",
 )

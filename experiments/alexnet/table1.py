@@ -10,9 +10,10 @@ TABLE = Table(
         Row("sparse coding, mean of six", (47.1, 28.2), quoted=QUOTED),
         Row("SIFT and Fisher vectors, mean of two", (45.7, 25.7), quoted=QUOTED),
         Row("CNN, ten crops", (37.5, 17.0), [TEXT_2010], ["ten_crop"]),
-        Row("CNN as the authors' code has it, ten crops", (37.5, 17.0), [CODE_2010], ["ten_crop"]),
+        Row("CNN of the authors' code, ten crops", (37.5, 17.0), [CODE_2010], ["ten_crop"]),
         Row("CNN, central crop (footnote 5)", (39.0, 18.3), [TEXT_2010]),
-        Row("CNN as the authors' code has it, central crop", (39.0, 18.3), [CODE_2010]),
+        Row("CNN of the authors' code, central crop", (39.0, 18.3), [CODE_2010]),
     ],
-    note="The paper's text and the code behind its numbers are two nets: configs/alexnet.py, configs/alexnet_code.py.",
+    note="The net of the paper's text (configs/alexnet.py) differs from that of the authors' code, which gave the "
+    "paper's numbers (configs/alexnet_code.py).",
 )

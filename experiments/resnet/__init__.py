@@ -1,4 +1,4 @@
-"""He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015: the runs behind its tables and figures."""
+"""The runs of He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015."""
 
 from experiments.entry import Run
 
@@ -15,7 +15,7 @@ CIFAR_PLAIN = {
 }
 FIVE_110 = [CIFAR[110], *(Run("resnet_cifar", {"model.depth": 110, "seed": seed}) for seed in (1, 2, 3, 4))]
 
-# The authors' nets test with averages over the training set in BatchNorm
+# The authors tested with BatchNorm's averages over the training set.
 TEN_CROP = "ten_crop_precise_batch_stats"  # Tables 2 and 3
 FIVE_SCALES = "dense_q224_256_384_480_640_precise_batch_stats"  # Table 4
 LAST_ERRORS = {"training error at the end, %": "train_error", "test error at the end, %": "test_error"}

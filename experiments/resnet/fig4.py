@@ -26,5 +26,5 @@ TABLE = Table(
         paper_name=NAMES.__getitem__,
         limits=(20, 60),
     ),
-    note="The paper's numbers are read from the figure, means from step 500,000 on, within 0.2.",
+    note="The paper's numbers are read from the figure, within 0.2: means from step 500,000 on.",
 )

@@ -21,7 +21,7 @@ TABLE = Table(
         drawing.errors,
         file=Path(__file__).with_suffix(".csv"),
         plots={
-            "plain": [f"plain-{depth}" for depth in (20, 32, 44, 56)],  # that of 110 layers is not drawn
+            "plain": [f"plain-{depth}" for depth in (20, 32, 44, 56)],  # without 110 layers, as in the paper
             "residual": [f"ResNet-{depth}" for depth in (20, 32, 44, 56, 110)],
             "residual, deep": ["ResNet-110", "ResNet-1202"],
         },

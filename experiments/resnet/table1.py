@@ -10,13 +10,13 @@ STAGES = {f"conv{number}_x": f"conv{number}" for number in (2, 3, 4, 5)}
 
 
 def conv1(run: Run) -> str:
-    """The first convolution, of k pixels and c filters, as "k-c"."""
+    """Returns the first convolution as "k-c", for k x k pixels and c filters."""
     size, *_, filters = net(run)[1]["params"]["conv1"]["kernel"].shape
     return f"{size}-{filters}"
 
 
 def stage(run: Run, name: str) -> str:
-    """The convolutions of a block, and how many blocks there are."""
+    """Returns the convolutions of a block and the number of blocks, "[3-64, 3-64] x2"."""
     parameters = net(run)[1]["params"]
     blocks = [layers for block, layers in parameters.items() if block.startswith(f"{name}_")]
     kernels = [layers["kernel"].shape for name, layers in sorted(blocks[0].items()) if name.startswith("conv")]
@@ -55,5 +55,5 @@ TABLE = Table(
     ],
     counts={"conv1": conv1, "multiply_adds": multiply_adds}
     | {name: functools.partial(stage, name=short) for name, short in STAGES.items()},
-    note="Counted from the models. The paper's 3.8 is 3.86 by its own conventions.",
+    note="Counted from the models. By the paper's conventions, its 3.8 is 3.86.",
 )

@@ -5,7 +5,9 @@ from experiments.entry import Row, Table
 CLASSES = ("aero", "bike", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow")
 CLASSES += ("table", "dog", "horse", "mbike", "person", "plant", "sheep", "sofa", "train", "tv")
 COLUMNS = {"mAP, %": "mean_average_precision"} | {f"{name}, %": f"{name}_average_precision" for name in CLASSES}
-SYSTEMS = "baseline is Faster R-CNN, +++ adds box refinement, context, multi-scale testing and training on COCO before."
+SYSTEMS = (
+    "The baseline is Faster R-CNN; +++ adds box refinement, context, multi-scale testing and training on COCO first."
+)
 VGG_16 = (73.2, 76.5, 79.0, 70.9, 65.5, 52.1, 83.1, 84.7, 86.4, 52.0, 81.9)
 VGG_16 += (65.7, 84.8, 84.6, 77.5, 76.7, 38.8, 73.6, 73.9, 83.0, 72.6)
 RESNET_101 = (76.4, 79.8, 80.7, 76.2, 68.3, 55.9, 85.1, 85.3, 89.8, 56.7, 87.8)

@@ -2,7 +2,7 @@
 
 from experiments.entry import QUOTED, Row, Table
 
-SERVER = "DET test is on a test server"
+SERVER = "the labels of DET test are on a test server"
 TABLE = Table(
     "Table 12. ImageNet detection (DET)",
     {

@@ -4,7 +4,7 @@ from experiments.entry import ERRORS, QUOTED, Row, Table
 from experiments.resnet import PLAIN, SHORTCUT_A, SHORTCUT_B, SHORTCUT_C, TEN_CROP
 from experiments.vgg import D_JITTERED
 
-VGG_16 = "tested by the authors; which of VGG's nets of 16 layers is not said, and it is taken to be the released one"
+VGG_16 = "tested by ResNet's authors, who do not say which 16-layer net of VGG; here it is taken to be the released one"
 TABLE = Table(
     "Table 3. ImageNet validation, ten crops: residual nets are better when deeper",
     ERRORS,
@@ -20,5 +20,5 @@ TABLE = Table(
         Row("ResNet-101", (21.75, 6.05), [SHORTCUT_B[101]], [TEN_CROP]),
         Row("ResNet-152", (21.43, 5.71), [SHORTCUT_B[152]], [TEN_CROP]),
     ],
-    note="A, B and C are kinds of shortcut; the nets of 50, 101 and 152 layers have B.",
+    note="A, B and C are kinds of shortcuts; the nets of 50, 101 and 152 layers have B.",
 )

@@ -7,7 +7,7 @@ TABLE = Table(
     "Table 4. ImageNet validation, one net, residual nets at five scales",
     ERRORS,
     [
-        Row("VGG (ILSVRC'14)", (None, "8.43 (test)"), quoted=QUOTED, note="error of the test set"),
+        Row("VGG (ILSVRC'14)", (None, "8.43 (test)"), quoted=QUOTED, note="error on the test set"),
         Row("GoogLeNet (ILSVRC'14)", (None, 7.89), quoted=QUOTED),
         Row("VGG (v5)", (24.4, 7.1), quoted=QUOTED),
         Row("PReLU-net", (21.59, 5.71), quoted=QUOTED),

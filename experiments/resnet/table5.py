@@ -1,11 +1,11 @@
-"""Table 5: several nets together on ImageNet's test set."""
+"""Table 5: ensembles on ImageNet's test set."""
 
 from experiments.entry import QUOTED, Row, Table
 
-SIX = "six models of different depths, only two of 152 layers, the others not named"
+SIX = "six models of different depths; the paper states only that two of them have 152 layers"
 TABLE = Table(
-    "Table 5. ImageNet test set, several nets",
-    {"top-5 error of the test set, %": "top5_error"},
+    "Table 5. ImageNet test set, ensembles",
+    {"top-5 error on the test set, %": "top5_error"},
     [
         Row("VGG (ILSVRC'14)", (7.32,), quoted=QUOTED),
         Row("GoogLeNet (ILSVRC'14)", (6.66,), quoted=QUOTED),

@@ -23,5 +23,5 @@ TABLE = Table(
         Row("ResNet-1202", (19.4, 7.93), [CIFAR[1202]]),
     ],
     counts={"parameters": parameters},
-    note="Errors are those of the last step: the paper's are the last points of Fig. 6, and not the lowest.",
+    note="Errors are taken at the last step: the paper's are the last points of Fig. 6, not the lowest.",
 )

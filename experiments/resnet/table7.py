@@ -2,7 +2,7 @@
 
 from experiments.entry import Row, Table
 
-SERVER = "VOC12 test is on a test server"
+SERVER = "the labels of VOC12 test are on a test server"
 TABLE = Table(
     "Table 7. PASCAL VOC, baseline Faster R-CNN: ResNet-101 detects better than VGG-16",
     {
@@ -13,5 +13,5 @@ TABLE = Table(
         Row("VGG-16", (73.2, 70.4), needs="detection", note=SERVER),
         Row("ResNet-101", (76.4, 73.8), needs="detection", note=SERVER),
     ],
-    note="07+12 is trainval of VOC07 and VOC12, 07++12 is trainval and test of VOC07 and trainval of VOC12.",
+    note="07+12 is the trainval splits of VOC07 and VOC12; 07++12 adds the test split of VOC07.",
 )

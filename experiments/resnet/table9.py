@@ -1,8 +1,8 @@
-"""Table 9: what improves Faster R-CNN on COCO."""
+"""Table 9: improvements of Faster R-CNN on COCO."""
 
 from experiments.entry import Row, Table
 
-SERVER = "COCO test-dev is on a test server"
+SERVER = "the labels of COCO test-dev are on a test server"
 TABLE = Table(
     "Table 9. COCO, improvements of Faster R-CNN with ResNet-101",
     {
@@ -19,5 +19,5 @@ TABLE = Table(
         Row("+ multi-scale testing", (53.8, 32.5, 55.7, 34.9), needs="detection", note=SERVER),
         Row("ensemble, 3 networks", (None, None, 59.0, 37.4), needs="detection", note=SERVER),
     ],
-    note="A row with + is ResNet-101 with all that the rows above have.",
+    note="Each row with + is ResNet-101 with one more improvement than the row above.",
 )

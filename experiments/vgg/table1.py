@@ -10,20 +10,20 @@ BLOCKS = [f"conv{number}" for number in (1, 2, 3, 4, 5)]
 
 
 def layers(run: Run, block: str) -> str:
-    """Convolutions of k pixels and c filters as "k-c"."""
+    """Returns the convolutions of a block as "k-c", for k x k pixels and c filters."""
     model, shapes = net(run)
     kernels = [layer["kernel"].shape for name, layer in shapes["params"].items() if name.startswith(block)]
-    normalised = block == "conv1" and model.configuration == "A-LRN"  # has no parameters to be counted
+    normalised = block == "conv1" and model.configuration == "A-LRN"  # LRN has no parameters
     return " ".join([*(f"{size}-{filters}" for size, *_, filters in kernels), *["LRN"] * normalised])
 
 
 def fully_connected(run: Run) -> str:
-    """Their widths."""
+    """Returns the widths of the fully connected layers."""
     return " ".join(str(layer["bias"].size) for name, layer in net(run)[1]["params"].items() if name.startswith("fc"))
 
 
 def weight_layers(run: Run) -> int:
-    """Layers with weights."""
+    """Returns the number of layers with weights."""
     return len(net(run)[1]["params"])
 
 

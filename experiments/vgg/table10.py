@@ -3,10 +3,10 @@
 from experiments.entry import QUOTED, WITHHELD, Row, Table
 
 TABLE = Table(
-    "Table 10. ILSVRC localisation, comparison",
+    "Table 10. ILSVRC localisation, comparison with other systems",
     {
         "top-5 localisation error, %": "top5_localisation_error",
-        "top-5 localisation error of the test set, %": WITHHELD,
+        "top-5 localisation error on the test set, %": WITHHELD,
     },
     [
         Row("VGG", (26.9, 25.3), needs="localisation", note="the fusion of Table 9"),

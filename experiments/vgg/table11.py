@@ -1,4 +1,4 @@
-"""Table 11: the nets' features, not trained further, with a linear SVM on other data sets."""
+"""Table 11: features of the nets, without fine-tuning, and a linear SVM on other data sets."""
 
 from experiments.entry import QUOTED, Row, Table
 
@@ -22,7 +22,12 @@ TABLE = Table(
         ),
         Row("VGG, D", (89.3, 89.0, "91.8 ± 1.0", "85.0 ± 0.2"), needs="transfer"),
         Row("VGG, E", (89.3, 89.0, "92.3 ± 0.5", "85.1 ± 0.3"), needs="transfer"),
-        Row("VGG, D and E", (89.7, 89.3, "92.7 ± 0.5", "86.2 ± 0.3"), needs="transfer", note="features are stacked"),
+        Row(
+            "VGG, D and E",
+            (89.7, 89.3, "92.7 ± 0.5", "86.2 ± 0.3"),
+            needs="transfer",
+            note="the features of both nets are stacked",
+        ),
     ],
-    note="VOC-2012 needs its test server as well; ± is the standard deviation over three random splits.",
+    note="VOC-2012 also needs its test server; ± is the standard deviation over three random splits.",
 )

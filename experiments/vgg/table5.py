@@ -1,4 +1,4 @@
-"""Table 5: dense and multi-crop tests, and both together."""
+"""Table 5: dense and multi-crop tests, and their combination."""
 
 from experiments.entry import ERRORS, Row, Table
 from experiments.vgg import BOTH, D_JITTERED, DENSE, E_JITTERED, MULTI_CROP, READINGS

@@ -1,4 +1,4 @@
-"""Table 6: means of several nets' probabilities."""
+"""Table 6: ensembles."""
 
 from experiments.entry import ERRORS, WITHHELD, Row, Table
 from experiments.vgg import (
@@ -25,8 +25,8 @@ SUBMISSION = (
 )
 TWO_NETS = [D_JITTERED, E_JITTERED]
 TABLE = Table(
-    "Table 6. ImageNet validation, several nets",
-    ERRORS | {"top-5 error of the test set, %": WITHHELD},
+    "Table 6. ImageNet validation, ensembles",
+    ERRORS | {"top-5 error on the test set, %": WITHHELD},
     [
         Row("submission, 7 nets, dense", (24.7, 7.5, 7.3), *SUBMISSION, "ensemble"),
         Row("D and E, S from 256 to 512, dense", (24.0, 7.1, 7.0), TWO_NETS, [DENSE], "ensemble"),

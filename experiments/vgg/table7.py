@@ -6,7 +6,7 @@ from experiments.vgg.table6 import SUBMISSION
 
 TABLE = Table(
     "Table 7. ILSVRC classification without outside data",
-    ERRORS | {"top-5 error of the test set, %": WITHHELD},
+    ERRORS | {"top-5 error on the test set, %": WITHHELD},
     [
         Row("VGG, 2 nets, multi-crop and dense", (23.7, 6.8, 6.8), [D_JITTERED, E_JITTERED], [BOTH], "ensemble"),
         Row("VGG, 1 net, multi-crop and dense", (24.4, 7.1, 7.0), [E_JITTERED], [BOTH]),

@@ -1,13 +1,13 @@
-"""Table 9: localisation, the whole procedure."""
+"""Table 9: localisation with predicted classes."""
 
 from experiments.entry import WITHHELD, Row, Table
 
 LOCALISATION = "localisation"
 TABLE = Table(
-    "Table 9. ILSVRC localisation, boxes from the whole image",
+    "Table 9. ILSVRC localisation, boxes from the full image",
     {
         "top-5 localisation error, %": "top5_localisation_error",
-        "top-5 localisation error of the test set, %": WITHHELD,
+        "top-5 localisation error on the test set, %": WITHHELD,
     },
     [
         Row("S=256, Q=256", (29.5, None), needs=LOCALISATION),
@@ -17,8 +17,9 @@ TABLE = Table(
             "fusion of S=256, Q=256 and S=384, Q=352, 384",
             (26.9, 25.3),
             needs=LOCALISATION,
-            note="the boxes of both nets are put together, then merged",
+            note="the boxes of both nets are merged",
         ),
     ],
-    note="Net D, all layers fine-tuned, a box for each class; the classes are those of Table 6's last row.",
+    note="Net D with all layers fine-tuned and one box per class; the ensemble of Table 6's last row predicts the "
+    "classes.",
 )
