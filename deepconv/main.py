@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
         if _INIT_LAYERS.value and not origin:
             mistakes.append("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
         if not _EVALS.value:
-            mistakes.append(f"--evals is empty; choose from {protocols.KNOWN}")
+            mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
         untrained = _is_untrained(workdir, origin)
         if untrained:
             workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")

@@ -181,8 +181,8 @@ def write_features(trained: Trained, photos: Sequence[str]) -> None:
     content += [FLAGS.run, int(trained.state.step), FLAGS.features, FLAGS.rectify]
     partial = out.with_name(f"{out.name}.{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}.partial")
     net = replace(trained.net, batch_size=min(trained.net.batch_size, examples))
-    see = functools.partial(features.output, net=net, layer=FLAGS.features, rectify=FLAGS.rectify)
-    table, shape = features.fill(net, trained.state, images, examples, center, see, FLAGS.features, partial)
+    forward = functools.partial(features.output, net=net, layer=FLAGS.features, rectify=FLAGS.rectify)
+    table, shape = features.fill(net, trained.state, images, examples, center, forward, FLAGS.features, partial)
     with out.open("wb") as file:
         np.save(file, table["output"].reshape(examples, *shape))
     if FLAGS.split:

@@ -20,8 +20,8 @@ from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.statistics import Input
 from deepconv.evaluation import batch_stats, probabilities, protocols
 from deepconv.evaluation import run as evaluate
-from deepconv.evaluation.crops import see_crops
-from deepconv.evaluation.dense import bucket, see_whole
+from deepconv.evaluation.crops import crop_probabilities
+from deepconv.evaluation.dense import bucket_shape, dense_probabilities
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.table import new_table
 from deepconv.models import vgg
@@ -217,8 +217,8 @@ def test_nothing_depends_on_batches_and_devices(net, state, photos, name):
 
 def test_a_dense_test_of_a_square_as_large_as_a_crop_is_the_central_crop_and_its_mirror(net, state):
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
-    dense = see_whole(state, {"image": image, "extent": jnp.array([[16, 16]])}, net=net, posteriors=False)
-    crops = see_crops(state, {"image": image[:, None]}, net=net, mirrored=True)
+    dense = dense_probabilities(state, {"image": image, "extent": jnp.array([[16, 16]])}, net=net, posteriors=False)
+    crops = crop_probabilities(state, {"image": image[:, None]}, net=net, mirrored=True)
     np.testing.assert_allclose(dense, crops, atol=1e-6)
 
 
@@ -238,9 +238,9 @@ def test_few_shapes_hold_all_images_with_less_than_an_eighth_added():
     for shorter in (224, 256, 640, 16):
         shapes = set()
         for longer in range(shorter, 8 * shorter + 1):
-            height, width = bucket(shorter, longer)
+            height, width = bucket_shape(shorter, longer)
             assert height == shorter and longer <= width < longer * 1.126 + 1
-            assert bucket(longer, shorter) == (width, height)
+            assert bucket_shape(longer, shorter) == (width, height)
             shapes |= {(height, width), (width, height)}
         assert len(shapes) == 49 and (shorter, 8 * shorter) in shapes
 
@@ -249,7 +249,7 @@ def test_images_without_end_are_cut_and_shapes_are_counted(net, state, photos):
     probs, shapes = outputs(net, state, photos, "dense")
     assert np.isfinite(probs).all()
     seen = [decode.rescale(decode.decode(record.data), 18).shape[:2] for record in photos.read(range(len(SIZES)))]
-    assert max(max(shape) for shape in seen) == 8 * 18 and shapes == len({bucket(*shape) for shape in seen})
+    assert max(max(shape) for shape in seen) == 8 * 18 and shapes == len({bucket_shape(*shape) for shape in seen})
 
 
 def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypatch):
@@ -335,7 +335,7 @@ def test_names_of_protocols(name):
     [
         ("tencrop", "tencrop is not a protocol; choose from center, ten_crop"),
         ("dense_q256_q384", "not a protocol"),
-        ("dense_precise_batch_stats", "no BatchNorm"),
+        ("dense_precise_batch_stats", "needs a net with BatchNorm"),
         ("ten_crop_posteriors", "ten_crop does not have"),
         ("dense_q15", "15 is less than config.data.image_size=16"),
         ("dense_q18_18", "a scale twice"),
@@ -352,7 +352,7 @@ def test_images_of_one_size_are_tested_as_they_are(net):
     assert part.scale is None and [p.name for p in protocols.parts("multi_crop", DATA, (32, 32), net.model, False)] == [
         "multi_crop"
     ]
-    with pytest.raises(ValueError, match="have 32 x 32 pixels and are tested so, not at 40"):
+    with pytest.raises(ValueError, match="have 32 x 32 pixels and are tested at that size, not at 40"):
         protocols.parts("ten_crop_q40", DATA, (32, 32), net.model, batch_norm=False)
     alexnet = models.create(ConfigDict(dict(name="alexnet")), 10)
     with pytest.raises(ValueError, match="AlexNet has no dense form"):

@@ -14,7 +14,7 @@ from deepconv import distributed, train
 from deepconv import task as task_lib
 from deepconv.evaluation import protocols
 from deepconv.evaluation import run as evaluate
-from deepconv.evaluation.dense import bucket, room, together
+from deepconv.evaluation.dense import batch_capacity, bucket_shape, padded_batch
 
 
 def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
@@ -30,8 +30,8 @@ def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
     ways, parts = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
     for ratio in (1, 1.01, 4 / 3, 1.5, 1.78):
         shape = scale, round(scale * ratio)
-        images = [(0, 0, rng.integers(0, 256, (*shape, 3), np.uint8))] * room(net, bucket(*shape))
-        _, _, whole = together(images, bucket(*shape), len(images))
+        images = [(0, 0, rng.integers(0, 256, (*shape, 3), np.uint8))] * batch_capacity(net, bucket_shape(*shape))
+        _, _, whole = padded_batch(images, bucket_shape(*shape), len(images))
         name = f"{len(images)} x [{shape[0]}, {shape[1]}]"
         ways[name] = functools.partial(dense, state, distributed.put_batch(whole, net.mesh))
         parts[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images

@@ -1,4 +1,4 @@
-"""Averages over the training set for BatchNorm, in place of the moving averages that training leaves."""
+"""Averages over the training set for BatchNorm, in place of the moving averages of training."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +18,11 @@ from deepconv.state import TrainState
 
 
 def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: int, file: Path) -> TrainState:
-    """The state with means over so many batches of what BatchNorm measures in each; the file keeps them for later.
+    """Returns the state with BatchNorm's mean and variance averaged over `count` batches; they are cached in `file`.
 
-    The images are those of one epoch, augmented and normalised group by group as in training; variances are those
-    within groups. A last batch that is not full is left out. ResNet's authors computed the averages of
-    the nets they released "on a sufficiently large training batch after the training procedure".
+    The images are those of one epoch, augmented and normalised group by group as in training. Variances are computed
+    within groups. An incomplete last batch is left out. ResNet's authors computed the averages of the nets they
+    released "on a sufficiently large training batch after the training procedure".
     """
     leaves, tree = jax.tree.flatten(jax.eval_shape(repeat.by_block, state.batch_stats))
     if not file.exists():
@@ -34,10 +34,10 @@ def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: in
     try:
         with np.load(file, allow_pickle=False) as arrays:
             stored = tree.unflatten([arrays[f"arr_{i}"] for i in range(len(leaves))])
-    except Exception as error:  # zipfile's, zlib's and NumPy's own
-        raise OSError(f"{file} is damaged: {error}; remove it, and the same command computes it again") from None
-    held = repeat.stacked(stored, state.batch_stats)
-    return state.replace(batch_stats=jax.device_put(held, distributed.replicated(net.mesh)))
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own
+        raise OSError(f"{file} is damaged: {error}; remove it and repeat the command to compute it again") from None
+    averages = repeat.stacked(stored, state.batch_stats)
+    return state.replace(batch_stats=jax.device_put(averages, distributed.replicated(net.mesh)))
 
 
 def _averages(net: Net, state: TrainState, batches: Iterator[jax.Array], count: int) -> Any:
@@ -46,20 +46,20 @@ def _averages(net: Net, state: TrainState, batches: Iterator[jax.Array], count: 
     def add(means: Any, params: Any, number: jax.Array, images: jax.Array) -> Any:
         variables = {"params": params, "batch_stats": zeros}
         _, updated = net.model.apply(variables, images, train=True, mutable=["batch_stats"])
-        # away from zeros, a moving average takes this share of what was measured
+        # starting from zero, a moving average becomes this share of the batch's values
         measured = jax.tree.map(lambda x: x / (1 - BatchNorm.momentum), updated["batch_stats"])
         return jax.tree.map(lambda mean, new: mean + (new - mean) / (number + 1), means, measured)
 
-    whole, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
+    replicated, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
     options = distributed.compiler_options()
-    add = jax.jit(add, in_shardings=(whole, whole, whole, split), out_shardings=whole, compiler_options=options)
+    add = jax.jit(add, in_shardings=(replicated,) * 3 + (split,), out_shardings=replicated, compiler_options=options)
     means = zeros
     with runlog.progress("precise batch stats", count) as show:
         for number in range(count):
             with preemption.waiting():
                 images = next(batches)
             means = add(means, state.params, jnp.asarray(number), images)
-            if number % 10 == 0:  # at most so many batches ahead of the device
+            if number % 10 == 0:  # stay at most ten batches ahead of the device
                 jax.block_until_ready(means)
             show(number + 1)
     return means

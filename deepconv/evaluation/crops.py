@@ -13,8 +13,8 @@ from deepconv.evaluation.protocols import PLACES, Protocol
 from deepconv.state import TrainState
 
 
-def see_crops(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirrored: bool) -> jax.Array:
-    """Class probabilities, float32 [B, classes]: means over crops, uint8 [B, crops, S, S, 3], and their mirrors."""
+def crop_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirrored: bool) -> jax.Array:
+    """Returns mean class probabilities, float32 [B, classes], of crops, uint8 [B, crops, S, S, 3], and their mirrors."""
     crops = batch["image"]
     flat = crops.reshape(-1, *crops.shape[2:])
     probs = []
@@ -24,22 +24,22 @@ def see_crops(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirro
     return (sum(probs[1:], probs[0]) / len(probs)).reshape(*crops.shape[:2], -1).mean(1)
 
 
-def cut(image: np.ndarray, size: int, kind: str) -> np.ndarray:
-    """A protocol's crops of uint8 [..., H, W, 3]: [..., crops, size, size, 3]. A grid spans the image, edge to edge."""
+def crop(image: np.ndarray, size: int, kind: str) -> np.ndarray:
+    """Returns a protocol's crops [..., crops, size, size, 3] of uint8 [..., H, W, 3]; a grid goes from edge to edge."""
     height, width = image.shape[-3:-1]
     corners = [((height - size) * down // 4, (width - size) * right // 4) for down, right in PLACES[kind]]
     return np.stack([image[..., top : top + size, left : left + size, :] for top, left in corners], -4)
 
 
 def crop_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray) -> Iterator[Step]:
-    """Batches of crops of the images whose rows of the table are missing."""
+    """Yields batches of crops of the images with these indices."""
 
-    def look(image: np.ndarray) -> np.ndarray:
-        return cut(rescaled(image, net, protocol), net.size, protocol.kind)
+    def crop_rescaled(image: np.ndarray) -> np.ndarray:
+        return crop(rescaled(image, net, protocol), net.size, protocol.kind)
 
     count = divisible(net.batch_size // len(PLACES[protocol.kind]), net.mesh)
-    for chunk in pipeline.test_images(data, missing, count, look):
+    for chunk in pipeline.test_images(data, missing, count, crop_rescaled):
         images = chunk["image"]
-        crops = np.stack(images) if isinstance(images, list) else cut(images, net.size, protocol.kind)
+        crops = np.stack(images) if isinstance(images, list) else crop(images, net.size, protocol.kind)
         padding = ((0, count - len(crops)), *[(0, 0)] * 4)
         yield chunk["index"], chunk["label"], {"image": np.pad(crops, padding)}

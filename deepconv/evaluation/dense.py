@@ -15,23 +15,24 @@ from deepconv.evaluation.protocols import Protocol
 from deepconv.ops.extent import inside, padded
 from deepconv.state import TrainState
 
-DENSE_SHARE = 4  # a dense batch has this part of the pixels of a batch of crops: so fewer images wait for their like
+DENSE_SHARE = 4  # a dense batch has a quarter of the pixels of a batch of crops, and fills sooner
 
 
-def see_whole(state: TrainState, batch: dict[str, jax.Array], *, net: Net, posteriors: bool) -> jax.Array:
-    """Class probabilities, float32 [B, classes], of whole images: means over all views, and over their mirrors.
+def dense_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: Net, posteriors: bool) -> jax.Array:
+    """Returns class probabilities, float32 [B, classes], of whole images, averaged over places and mirror images.
 
-    uint8 [B, H, W, 3]; each fills its extent [B, 2]. "The class score map is spatially averaged" (Simonyan & Zisserman
-    2015, 3.2): scores, unless posteriors are asked for; of an image and its mirror, posteriors.
+    The images, uint8 [B, H, W, 3], fill their extents [B, 2]. "The class score map is spatially averaged" (Simonyan &
+    Zisserman 2015, 3.2): scores, or with posteriors, probabilities. An image and its mirror always average
+    probabilities.
     """
     images, extent = batch["image"], batch["extent"]
     mean, columns = stretch(net.input.mean, extent, images.shape[1:3]), jnp.arange(images.shape[2])[None]
-    given = net.input._replace(mean=mean)
+    net_input = net.input._replace(mean=mean)
     back = (extent[:, 1:] - 1 - columns) % images.shape[2]  # a mirror image begins where the image does
     probs = []
-    for seen in (images, jnp.take_along_axis(images, back[:, None, :, None], 2)):
-        with padded(seen, extent, net.size) as extents:
-            scores = jnp.asarray(net.model.apply(variables(state), augment.normalize(seen, given), train=False))
+    for views in (images, jnp.take_along_axis(images, back[:, None, :, None], 2)):
+        with padded(views, extent, net.size) as extents:
+            scores = jnp.asarray(net.model.apply(variables(state), augment.normalize(views, net_input), train=False))
             values = inside(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))
         values /= extents[scores.shape[1:3]].extent.prod(1, keepdims=True)
         probs.append(values if posteriors else jax.nn.softmax(values))
@@ -39,10 +40,10 @@ def see_whole(state: TrainState, batch: dict[str, jax.Array], *, net: Net, poste
 
 
 def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, ...]) -> np.ndarray | jax.Array:
-    """The mean image made as large as each image, [B, H, W, 3]; a mean colour stays as it is.
+    """Resizes the mean image to the size of each image, [B, H, W, 3]; a mean colour stays as it is.
 
-    The papers do not say what a net that subtracts a mean image subtracts from larger ones. The detection code of
-    ResNet's authors does this.
+    The papers do not say what is subtracted from images larger than the mean image. The detection code of ResNet's
+    authors does this.
     """
     if mean.shape[1:3] == (1, 1):
         return mean
@@ -55,24 +56,24 @@ def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, .
 
 
 def dense_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray) -> Iterator[Step]:
-    """Batches of whole images whose rows of the table are missing, by shape."""
-    waiting = defaultdict(list)  # images by the shape of the batch that they will be in
-    look = functools.partial(rescaled, net=net, protocol=protocol)
-    for chunk in pipeline.test_images(data, missing, 32, look):
+    """Yields batches of the whole images with these indices, grouped by shape."""
+    waiting = defaultdict(list)  # images by the shape they are padded to
+    rescale = functools.partial(rescaled, net=net, protocol=protocol)
+    for chunk in pipeline.test_images(data, missing, 32, rescale):
         for index, label, image in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
-            shape = bucket(*image.shape[:2])
+            shape = bucket_shape(*image.shape[:2])
             waiting[shape].append((index, label, image))
-            if len(waiting[shape]) == room(net, shape):
-                yield together(waiting.pop(shape), shape, room(net, shape))
+            if len(waiting[shape]) == batch_capacity(net, shape):
+                yield padded_batch(waiting.pop(shape), shape, batch_capacity(net, shape))
     for shape, images in waiting.items():
-        yield together(images, shape, room(net, shape))
+        yield padded_batch(images, shape, batch_capacity(net, shape))
 
 
-def bucket(height: int, width: int) -> tuple[int, int]:
-    """The shape that an image is padded to, so that few shapes have to be compiled for.
+def bucket_shape(height: int, width: int) -> tuple[int, int]:
+    """Returns the shape an image is padded to, one of a few, each of which is compiled once.
 
-    The longer side is one of eight between the shorter and its double, eight more up to four times it, and so on:
-    less than an eighth is added, and up to eight times the shorter side there are 49 shapes.
+    The longer side takes one of eight lengths between the shorter side and its double, one of eight more up to four
+    times it, and so on. Less than an eighth is added. Up to eight times the shorter side, there are 49 shapes.
     """
     shorter, longer = sorted((height, width))
     double = 2 ** ((longer // shorter).bit_length() - 1)
@@ -80,13 +81,13 @@ def bucket(height: int, width: int) -> tuple[int, int]:
     return (longest, shorter) if height > width else (shorter, longest)
 
 
-def room(net: Net, shape: tuple[int, int]) -> int:
-    """How many images of a shape are tested densely at a time."""
+def batch_capacity(net: Net, shape: tuple[int, int]) -> int:
+    """Returns the number of images of a shape in a dense batch."""
     return divisible(net.batch_size * net.size**2 // (DENSE_SHARE * shape[0] * shape[1]), net.mesh)
 
 
-def together(images: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int], count: int) -> Step:
-    """Images by number, label and pixels -> one batch of `count`, each at the top left of its place."""
+def padded_batch(images: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int], count: int) -> Step:
+    """Pads images, given as (index, label, pixels), to one batch of `count`; the padding is on the right and below."""
     batch = np.zeros((count, *shape, 3), np.uint8)
     extent = np.full((count, 2), shape, np.int32)
     for i, (_, _, image) in enumerate(images):

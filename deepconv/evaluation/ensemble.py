@@ -3,7 +3,7 @@
     python -m deepconv.evaluation.ensemble runs/vgg16/probs.dense.npy runs/vgg19/probs.dense.npy
     python -m deepconv.evaluation.ensemble runs/*/probs.ten_crop.npy --weights=2,1,1 --out=runs/three_nets
 
-Nothing is computed by a net: `python -m deepconv.main --evals=...` has left the files in the directories of runs.
+The files are those that `python -m deepconv.main --evals=...` writes to the directories of runs; no net is applied.
 """
 
 if __name__ == "__main__":
@@ -26,7 +26,7 @@ from deepconv.run.directory import Procedure, printable
 
 
 def main(arguments: list[str]) -> int:
-    """Average and print."""
+    """Averages saved probabilities and prints the errors."""
     try:
         files = [_probabilities(Path(argument)) for argument in arguments[1:]]
         labels = common_labels(files)
@@ -40,12 +40,12 @@ def main(arguments: list[str]) -> int:
                 )
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
-    whole = probabilities.mean(files, weights)
+    ensemble = probabilities.mean(files, weights)
     table = Table(Column("probabilities", overflow="fold"), "weight", "top-1 error", "top-5 error")
     for name, weight, probs in zip(
         [*(escape(printable(str(file))) for file in files), "mean"],
         [*weights, sum(weights)],
-        [*members, whole],
+        [*members, ensemble],
         strict=True,
     ):
         errors = (f"{probabilities.top_k_error(probs, labels, k):.2f} %" for k in (1, 5))
@@ -55,8 +55,8 @@ def main(arguments: list[str]) -> int:
         out = Path(flags.FLAGS.out)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            how = Procedure(mean_of=[str(file.resolve()) for file in files], weights=weights)
-            probabilities.write(out, "ensemble", whole, labels, None, how)
+            procedure = Procedure(mean_of=[str(file.resolve()) for file in files], weights=weights)
+            probabilities.write(out, "ensemble", ensemble, labels, None, procedure)
         except OSError as error:
             return cli.refuse(str(error))
         print(f"written to {out}")
@@ -64,28 +64,28 @@ def main(arguments: list[str]) -> int:
 
 
 def _probabilities(path: Path) -> Path:
-    """The file or, of a run's directory, the only file of probabilities in it. Raises ValueError."""
+    """Returns the file itself, or the only file of probabilities in a run's directory. Raises ValueError."""
     if not path.is_dir():
         return path
     found = sorted(file.name for file in path.glob("probs.*.npy") if not file.name.endswith(".partial.npy"))
     if len(found) != 1:
-        what = f"has {', '.join(found)}; choose one" if found else "has no probs.<protocol>.npy; test its net first"
-        raise ValueError(f"{path} is a directory and {what}, such as {path / (found or ['probs.center.npy'])[0]}")
+        problem = f"has {', '.join(found)}; choose one" if found else "has no probs.<protocol>.npy; test its net first"
+        raise ValueError(f"{path} is a directory and {problem}, such as {path / (found or ['probs.center.npy'])[0]}")
     return path / found[0]
 
 
 def common_labels(files: Sequence[Path]) -> np.ndarray:
-    """labels.npy beside the files. Raises ValueError where they are not the same, OSError where there are none."""
+    """Returns the labels saved beside all files. Raises ValueError if they differ, OSError if they are missing."""
     if not files:
-        raise ValueError("no files; give probs.<protocol>.npy of the directories of runs")
+        raise ValueError("no files are given; name the probs.<protocol>.npy of some runs")
     for file in files:
         if missing := [path for path in (file, file.with_name("labels.npy")) if not path.is_file()]:
             raise FileNotFoundError(
-                f"{missing[0]} is missing; tests leave probs.<protocol>.npy and labels.npy in a run"
+                f"{missing[0]} is missing; a test writes probs.<protocol>.npy and labels.npy to a run's directory"
             )
     labels = [probabilities.read_array(file.with_name("labels.npy")) for file in files]
-    for file, others in zip(files, labels, strict=True):
-        if not np.array_equal(others, labels[0]):
+    for file, file_labels in zip(files, labels, strict=True):
+        if not np.array_equal(file_labels, labels[0]):
             raise ValueError(f"{file} and {files[0]} were not computed from the same test images: their labels differ")
     return labels[0]
 
@@ -96,13 +96,15 @@ def _numbers(texts: Sequence[str], count: int) -> list[float]:
     except ValueError:
         weights = []
     if len(weights) != count or not np.isfinite(weights).all() or min(weights, default=1) < 0 or sum(weights) == 0:
-        raise ValueError(f"--weights={','.join(texts)}: {count} numbers of 0 or more are needed, one for each file")
+        raise ValueError(
+            f"--weights={','.join(texts)}: needs {count} numbers of 0 or more, one per file; not all may be 0"
+        )
     return weights
 
 
 def define_flags() -> None:
-    """The flags of this command alone."""
-    flags.DEFINE_list("weights", [], "One number for each file [all the same].")
+    """Defines the flags of this command only."""
+    flags.DEFINE_list("weights", [], "One weight per file [equal weights].")
     flags.DEFINE_string("out", None, "Write probs.ensemble.npy and eval.ensemble.json to this directory.")
 
 

@@ -1,4 +1,4 @@
-"""A trained net, and how images are prepared for it."""
+"""Trained nets and the preparation of their images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,39 +22,39 @@ from deepconv.run import checkpoint
 from deepconv.run.directory import read_json
 from deepconv.state import TrainState, held_shapes
 
-Step = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]  # numbers of images, their labels, a batch
+Step = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]  # indices of images, their labels, a batch
 
 
 @dataclass(frozen=True)
 class Net:
-    """A network, and how images are prepared for it."""
+    """A model and the preparation of its images."""
 
     model: nn.Module
     input: Input
-    size: int  # pixels of a side in training, and of a crop
-    square: bool  # whether central squares are all that is seen of images
-    batch_size: int  # crops at a time
+    size: int  # side of training images and of crops, in pixels
+    square: bool  # only the central square of an image is tested
+    batch_size: int  # crops in a batch
     mesh: Mesh
 
 
 def variables(state: TrainState) -> dict[str, Any]:
-    """A state as Flax's apply takes it."""
+    """Returns the variables that Flax's apply takes."""
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def divisible(count: int, mesh: Mesh) -> int:
-    """The largest number up to count, and at least one for each device, that the devices can share."""
+    """Rounds a count down to a multiple of the number of devices, at least one per device."""
     return max(1, count // mesh.size) * mesh.size
 
 
 def rescaled(image: np.ndarray, net: Net, protocol: Protocol) -> np.ndarray:
-    """The image, or its central square, at a test's scale; as it is where the test has none."""
+    """Rescales an image, or its central square, to a test's scale; a test without a scale keeps it as it is."""
     return image if protocol.scale is None else decode.rescale(image, protocol.scale, net.square)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run's directory holds."""
+    """A trained net with its classes, loaded from a run's directory."""
 
     data: ConfigDict  # config.data
     net: Net
@@ -63,29 +63,29 @@ class Trained:
 
 
 def load_run(run: Path) -> Trained:
-    """The net of a run's newest checkpoint. Raises OSError, ValueError."""
+    """Loads the net of a run's newest checkpoint. Raises OSError, ValueError."""
     distributed.check_devices()
     config = ConfigDict(recipes.read_run(run))
     found = checkpoint.read(run / "checkpoints")
     files = ["classes.json", *["statistics.npz"] * statistics.needed(config.data, training=False)]
     if missing := [name for name in files if not (run / name).exists()]:
         raise FileNotFoundError(
-            f"{run} has no {missing[0]}. A run of deepconv.main leaves it there when training begins; weights that "
-            "were imported need --library or --input, which say what images they take"
+            f"{run} has no {missing[0]}. deepconv.main writes it when training begins; for imported weights, import "
+            "them again with --library or --input, which describe the images their net takes"
         )
-    classes = read_json(run / "classes.json", list, remedy="the command that made the run writes it again")
+    classes = read_json(run / "classes.json", list, remedy="repeat the command that made the run to write it again")
     (last,) = {*layers.LAST_LAYERS} & {*found["params"]}
     if not all(isinstance(name, str) for name in classes) or len(classes) != len(found["params"][last]["bias"]):
         scores = len(found["params"][last]["bias"])
-        raise OSError(f"{run / 'classes.json'} is damaged: it has to hold the names of the net's {scores} classes")
+        raise OSError(f"{run / 'classes.json'} is damaged: it must hold the names of the net's {scores} classes")
     data, mesh = config.data, distributed.make_mesh()
-    # recipes for data sets with one size do not say these; photographs are made so small
+    # recipes for images of one size lack these fields; photographs are reduced to that size
     data = ConfigDict({"test_scale": data.image_size, "central_square": True} | data.to_dict())
     averages = statistics.load(run / "statistics.npz", "") if len(files) > 1 else statistics.NOT_NEEDED
-    given = statistics.input_of(data, averages)
+    net_input = statistics.input_of(data, averages)
     model = models.create(config.model, len(classes))
     trees = {kind: found.get(kind, {}) for kind in ("params", "batch_stats")}
     trees = repeat.stacked(trees, {"batch_stats": {}} | held_shapes(model, data.image_size))
-    net = Net(model, given, data.image_size, data.central_square, config.batch_size, mesh)
+    net = Net(model, net_input, data.image_size, data.central_square, config.batch_size, mesh)
     state = TrainState(found["step"], trees["params"], trees["batch_stats"], ())
     return Trained(data, net, jax.device_put(state, distributed.replicated(mesh)), classes)

@@ -1,4 +1,4 @@
-"""Names of test protocols -> what is looked at."""
+"""Test protocols, parsed from their names."""
 
 import itertools
 import re
@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from deepconv.models.resnet import ResNet
 from deepconv.models.vgg import VGG
 
-# Where crops begin, in quarters of the way down and to the right; all but "center" add the mirror images. How far VGG's
-# grid goes is not said; that it goes from edge to edge of the whole image is our reading.
+# Top-left corners of crops, in quarters of the way down and to the right; all but "center" add the mirror images. VGG's
+# paper does not say how far its grid goes; from edge to edge of the whole image is our reading.
 PLACES = {
     "center": ((2, 2),),
     "ten_crop": ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),  # Krizhevsky et al. 2012, 4.1
@@ -20,57 +20,57 @@ PLACES = {
 NAME = re.compile(
     r"(center|ten_crop|dense|multi_crop|multi_crop_dense)(?:_q([1-9]\d*(?:_[1-9]\d*)*))?(_posteriors)?(_precise_batch_stats)?"
 )
-KNOWN = (
-    "center, ten_crop, dense, multi_crop or multi_crop_dense; behind it, scales as in dense_q256_384_512, then "
-    "_posteriors (of dense), then _precise_batch_stats"
+CHOICES = (
+    "center, ten_crop, dense, multi_crop or multi_crop_dense; then, if wanted, scales as in dense_q256_384_512, "
+    "_posteriors (dense tests only) and _precise_batch_stats, in this order"
 )
-MAX_SCALE = 8192  # pixels; no larger images are decoded
-MULTI_CROP_SCALES = (256, 384, 512)  # Table 5; the paper has it at no others
+MAX_SCALE = 8192  # pixels
+MULTI_CROP_SCALES = (256, 384, 512)  # Table 5, the only scales in the paper
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A test at one scale. The papers' tests at several are means of its probabilities.
+    """A test at one scale. The papers' tests at several scales are means of the probabilities of such tests.
 
-    VGG's paper says so (3.2). ResNet's says "average the scores at multiple scales" (3.4) and nothing of mirror images;
-    that it means the same test is our reading.
+    VGG's paper says so (3.2). ResNet's says "average the scores at multiple scales" (3.4) and does not mention mirror
+    images; that it means the same test is our reading.
     """
 
     name: str
-    kind: str  # of PLACES, or "dense"
-    scale: int | None  # pixels of the shorter side; None: images as they are
-    posteriors: bool  # of dense: probabilities are averaged over the image, and not scores
-    precise: bool  # with averages over the training set in BatchNorm
+    kind: str  # a key of PLACES, or "dense"
+    scale: int | None  # pixels of the shorter side; None for images as they are
+    posteriors: bool  # dense tests average probabilities over the image instead of scores
+    precise: bool  # BatchNorm uses averages over the training set
 
     @property
     def views(self) -> int:
-        """Of one image. Seen densely, it and its mirror image are two."""
+        """Returns the number of views of an image; a dense test has two, the image and its mirror image."""
         return {"center": 1, "dense": 2}.get(self.kind) or 2 * len(PLACES[self.kind])
 
 
 def parts(
     name: str, data: ConfigDict, size: tuple[int, int] | None, model: nn.Module, batch_norm: bool
 ) -> tuple[Protocol, ...]:
-    """The tests whose mean a protocol is, such as those at 256, 384 and 512 pixels for "dense_q256_384_512".
+    """Returns the tests a protocol averages, such as those at 256, 384 and 512 pixels for "dense_q256_384_512".
 
-    data is config.data; size that of the test images, None where they have many. Raises ValueError.
+    data is config.data; size is that of all test images, None if their sizes differ. Raises ValueError.
     """
     if not (found := NAME.fullmatch(name)):
-        raise ValueError(f"{name} is not a protocol; choose from {KNOWN}")
+        raise ValueError(f"{name} is not a protocol; choose from {CHOICES}")
     kind, numbers, posteriors, precise = found.groups()
     kinds = ("multi_crop", "dense") if kind == "multi_crop_dense" else (kind,)
     if posteriors and "dense" not in kinds:
-        raise ValueError(f"{name}: _posteriors is about averaging over a dense map, which {kind} does not have")
+        raise ValueError(f"{name}: _posteriors is for dense tests, and {kind} has none")
     if "dense" in kinds and not isinstance(model, VGG | ResNet):
-        raise ValueError(f"{name}: {type(model).__name__} has no dense form; VGG and ResNet have")
+        raise ValueError(f"{name}: {type(model).__name__} has no dense test; VGG and ResNet have one")
     if precise and not batch_norm:
-        raise ValueError(f"{name}: the net has no BatchNorm whose averages could be precise")
+        raise ValueError(f"{name}: _precise_batch_stats needs a net with BatchNorm")
     scales = tuple(map(int, numbers.split("_"))) if numbers else ()
     if size:
         if wrong := set(scales) - {min(size)}:
             raise ValueError(
-                f"{name}: the images of {data.name} have {size[0]} x {size[1]} pixels and are tested so, not "
-                f"at {min(wrong)}"
+                f"{name}: the images of {data.name} have {size[0]} x {size[1]} pixels and are tested at that "
+                f"size, not at {min(wrong)}"
             )
         scales = (None,)
     elif not scales:
@@ -84,8 +84,8 @@ def parts(
     if len(kinds) * len(scales) == 1:
         return (Protocol(name, kind, scales[0], bool(posteriors), bool(precise)),)
     tests = []
-    for one, scale in itertools.product(kinds, scales):
-        averaged = posteriors if one == "dense" else None
-        own = one + (f"_q{scale}" if scale else "") + (averaged or "") + (precise or "")
-        tests.append(Protocol(own, one, scale, bool(averaged), bool(precise)))
+    for part, scale in itertools.product(kinds, scales):
+        averaged = posteriors if part == "dense" else None
+        part_name = part + (f"_q{scale}" if scale else "") + (averaged or "") + (precise or "")
+        tests.append(Protocol(part_name, part, scale, bool(averaged), bool(precise)))
     return tuple(tests)

@@ -11,8 +11,8 @@ import numpy as np
 
 from deepconv import distributed
 from deepconv.data.images import Images
-from deepconv.evaluation.crops import crop_batches, see_crops
-from deepconv.evaluation.dense import dense_batches, see_whole
+from deepconv.evaluation.crops import crop_batches, crop_probabilities
+from deepconv.evaluation.dense import dense_batches, dense_probabilities
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.probabilities import write
 from deepconv.evaluation.protocols import Protocol
@@ -28,9 +28,9 @@ Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
 def jit(net: Net, protocol: Protocol) -> Predict:
     """A protocol's view of a batch, compiled for the mesh."""
     if protocol.kind == "dense":
-        see = functools.partial(see_whole, net=net, posteriors=protocol.posteriors)
+        see = functools.partial(dense_probabilities, net=net, posteriors=protocol.posteriors)
     else:
-        see = functools.partial(see_crops, net=net, mirrored=protocol.kind != "center")
+        see = functools.partial(crop_probabilities, net=net, mirrored=protocol.kind != "center")
     whole, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
     options = distributed.compiler_options()
     return jax.jit(see, in_shardings=(whole, split), out_shardings=whole, compiler_options=options)

@@ -1,4 +1,4 @@
-"""A table of outputs that survives a kill: a row an image, on disk."""
+"""A table of outputs on disk, one row per image, which survives a kill."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray:
-    """A row an image: "output" float32 [width], such as the probability of each class; "label", "seconds", and "done".
+    """Returns a table with a row per image: "output" float32 [width] (class probabilities), "label", "seconds", "done".
 
-    With a file, the table is on disk, and is what an earlier start has left there. Raises OSError.
+    With a file, the table is on disk and holds what an earlier start has written. Raises OSError.
     """
     fields = [("output", np.float32, (width,)), ("label", np.int32), ("seconds", np.float32), ("done", np.bool_)]
     row = np.dtype(fields)
@@ -18,7 +18,7 @@ def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray
     if not file.exists():
         new = file.with_name(file.name + ".tmp")
         np.lib.format.open_memmap(new, "w+", row, (examples,))
-        with new.open("r+b") as out:  # a mapped file on a full disk would be the end of the process
+        with new.open("r+b") as out:  # writing to a mapped file on a full disk would kill the process
             os.posix_fallocate(out.fileno(), 0, new.stat().st_size)
         new.replace(file)
     try:
@@ -26,5 +26,5 @@ def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray
     except ValueError as error:
         raise OSError(f"{file} is damaged: {error}; remove it") from None
     if (table.dtype, table.shape) != (row, (examples,)):
-        raise OSError(f"{file} was left by another test; remove it")
+        raise OSError(f"{file} belongs to a different test; remove it")
     return table
