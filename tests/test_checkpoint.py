@@ -138,7 +138,7 @@ def test_none_left_is_an_error(directory):
     for step in (1, 2):
         flip_a_bit(data_file(directory, step))
     for _ in range(2):  # the second start does not quietly begin anew
-        with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in .* is whole"):
+        with pytest.raises(checkpoint.CheckpointError, match="all checkpoints in .* are damaged"):
             restore(directory)
 
 

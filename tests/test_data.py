@@ -136,7 +136,7 @@ def test_statistics_of_other_data_or_damaged_are_refused(tmp_path):
     statistics.save(file, STATISTICS, "this data")
     again = statistics.load(file, "this data")
     assert all((getattr(again, name) == value).all() for name, value in vars(STATISTICS).items())
-    with pytest.raises(OSError, match="from other data"):
+    with pytest.raises(OSError, match="from data that has changed"):
         statistics.load(file, "that data")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1

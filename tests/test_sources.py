@@ -93,7 +93,7 @@ def test_a_data_set_in_other_files_says_so(tmp_path, cifar_dir):
         (here / file).write_bytes((there / file).read_bytes())
     info = json.loads((there / "dataset_info.json").read_text()) | {"fileFormat": "tfrecord"}
     (here / "dataset_info.json").write_text(json.dumps(info))
-    with pytest.raises(DataError, match="tfrecord files, and array_record is needed"):
+    with pytest.raises(DataError, match="tfrecord files, not array_record"):
         find("cifar10", "train", tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_a_flat_folder_with_a_list_of_classes(pets):
         folders._list_folders.cache_clear()
         images, labels = decoded(find("pets", "val", pets.parent))
         assert dict(zip((images[:, 5, 5, 1] + 5) // 20, labels, strict=True)) == {0: 1, 1: 0, 2: 0}
-    mistakes = {"cat\n": "3 images are in .*val, and the list has 1", "cow\ncat\ncat\n": "'cow', which has no folder"}
+    mistakes = {"cat\n": "3 images are in .*val, but val.txt has 1", "cow\ncat\ncat\n": "'cow', which has no folder"}
     mistakes["cat_0.png cat\n" * 3] = "does not name cat_1.png"
     for text, reason in mistakes.items():
         (pets / "val.txt").write_text(text)
@@ -459,7 +459,7 @@ def test_packed_images_stay_on_disk(tmp_path):
     os.truncate(tmp_path / "train.images.npy", 2000)
     with pytest.raises(DataError, match="train.images.npy was cut off before image 6"):
         data.images[np.array([3, 6])]
-    with pytest.raises(DataError, match="train.images.npy is not whole"):
+    with pytest.raises(DataError, match="train.images.npy is incomplete or damaged"):
         source.open()
     for change in (
         {"size": "8"},

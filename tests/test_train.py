@@ -77,7 +77,7 @@ def signals(monkeypatch):
     for number, handler in before.items():
         signal.signal(number, handler)
     signal.set_wakeup_fd(-1)
-    preemption._noted = preemption._received = None
+    preemption._last_signal = preemption._pending = None
 
 
 @pytest.fixture(scope="module")
@@ -409,7 +409,7 @@ def test_statistics_that_are_missing_are_named_with_the_command(photos):
         ({"data.train_scale": (48, 32)}, r"train_scale=\(48, 32\), has to be two sizes"),
         ({"data.train_scale": (24, 48)}, r"train_scale=\(24, 48\) is less than config.data.image_size=32"),
         ({"data.test_scale": 16}, "test_scale=16 is less"),
-        ({"data.central_square": True}, "central squares have one size"),
+        ({"data.central_square": True}, "central squares need one size"),
         ({"data.lighting": "bright"}, "lighting='bright' is unknown; choose one of eigenvalue"),
         ({"data.on_corrupt": "skip"}, "on_corrupt='skip' is unknown; choose one of fail, replace"),
         ({"data.train_split": "training"}, "no split 'training'"),

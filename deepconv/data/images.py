@@ -14,11 +14,11 @@ Batch = dict[str, Any]  # {"image": uint8 [B, H, W, 3], "label": int32 [B]}, and
 
 
 class DataError(OSError):
-    """Data that is damaged, or is not what it says it is."""
+    """Data is damaged, or differs from its description."""
 
 
 class Record(NamedTuple):
-    """One image as it lies in its file."""
+    """An encoded image and its label."""
 
     data: bytes
     label: int
@@ -27,36 +27,36 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How encoded images become the batches of training."""
+    """How encoded images are turned into training batches."""
 
     geometry: Geometry
-    examples: int  # of the split
+    examples: int  # in the split
     seed: int
-    replace: bool  # an image that cannot be decoded by the next one that can be
+    replace: bool  # replace an image that cannot be decoded with the next that can
 
 
 class Images(abc.ABC):
-    """Can be pickled, since loader processes take it with them."""
+    """The images of a split; can be pickled, for loader processes."""
 
     @property
     def in_memory(self) -> bool:
-        """Whether a batch is one copy; elsewhere, images are read or decoded, side by side."""
+        """Returns whether a batch is one copy of memory; other images are read or decoded in parallel."""
         return False
 
     @abc.abstractmethod
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
-        """The images at these indices, encoded ones as they are in batch `step`. Raises DataError."""
+        """Returns the images at these indices; encoded ones are cropped as in batch `step`. Raises DataError."""
 
     @abc.abstractmethod
     def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
-        """The images at these indices; encoded ones as a list of view(image), uint8 [H, W, 3]. Raises DataError."""
+        """Returns the images at these indices; encoded ones as a list of view(image [H, W, 3]). Raises DataError."""
 
 
 @dataclass(frozen=True)
 class Arrays(Images):
-    """Images of one size, which are used as they are."""
+    """Images of one size, used as they are."""
 
-    images: Any  # uint8 [N, H, W, 3]; on disk where it is a PackedImages
+    images: Any  # uint8 [N, H, W, 3]; a PackedImages reads them from disk
     labels: np.ndarray  # int32 [N]
 
     @property
@@ -71,11 +71,11 @@ class Arrays(Images):
 
 
 class Encoded(Images):
-    """Images of any size in files; data sets say how records are read."""
+    """Encoded images of any size; a subclass reads their records."""
 
     @abc.abstractmethod
     def read(self, indices: Iterable[int]) -> list[Record]:
-        """The records at these indices. Raises DataError."""
+        """Reads the records at these indices. Raises DataError."""
 
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
         side = decoding.geometry.size
@@ -88,7 +88,7 @@ class Encoded(Images):
         return {"image": images, "label": labels, "corrupt": corrupt}
 
     def _decode(self, index: int, record: Record, decoding: Decoding, corrupt: list[str]) -> tuple[np.ndarray, int]:
-        """The image of a record and its label or, where it may be replaced, those of the next that can be decoded."""
+        """Returns a record's image and label or, with `replace`, those of the next record that can be decoded."""
         for _ in range(100):
             try:
                 return decode.decode(record.data), record.label
@@ -96,8 +96,8 @@ class Encoded(Images):
                 corrupt.append(f"record {index} ({record.name}) cannot be decoded: {error}")
                 if not decoding.replace:
                     raise DataError(
-                        f"{corrupt[0]}. Repair it, or let the next one take its place: on_corrupt=replace, which "
-                        f"training, packing and statistics have, but no test"
+                        f"{corrupt[0]}. Repair it, or replace it with the next image by on_corrupt=replace, which "
+                        f"works for training, packing and statistics, but not for tests"
                     ) from None
                 index = (index + 1) % decoding.examples
                 (record,) = self.read([index])
@@ -110,7 +110,7 @@ class Encoded(Images):
                 images.append(view(decode.decode(record.data)))
             except decode.CorruptImage as error:
                 raise DataError(
-                    f"record {index} ({record.name}) cannot be decoded: {error}. Repair it: in a test, no other image "
-                    f"may take its place"
+                    f"record {index} ({record.name}) cannot be decoded: {error}. Repair it; a test does not "
+                    f"replace images"
                 ) from None
         return {"image": images, "label": np.array([record.label for record in records], np.int32)}

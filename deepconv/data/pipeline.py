@@ -1,4 +1,4 @@
-"""A source -> batches on the host. The batch of step t is a function of (seed, t) and of nothing else."""
+"""Batches on the host. The batch of step t is a function of (seed, t) alone."""
 
 import functools
 import multiprocessing
@@ -17,12 +17,12 @@ from deepconv.data.decode import Geometry
 from deepconv.data.images import Batch, Decoding, Images
 from deepconv.run import preemption
 
-Report = Callable[[list[str]], None]  # takes what could not be decoded and was replaced
-THREADS = len(os.sched_getaffinity(0)) + 1  # that decode: one a core, and one that waits for the disk
+Report = Callable[[list[str]], None]  # takes messages about images that were replaced
+THREADS = len(os.sched_getaffinity(0)) + 1  # for decoding: one per core, and one that waits for the disk
 
 
 def check_scale(data: ConfigDict) -> tuple[int, int] | None:
-    """config.data.train_scale, where there is one. Raises ValueError where it is not a range."""
+    """Returns config.data.train_scale, or None without one. Raises ValueError if it is not a range."""
     scale = tuple(data.get("train_scale", ()))
     if "train_scale" in data and (len(scale) != 2 or not 1 <= scale[0] <= scale[1]):
         raise ValueError(f"config.data.train_scale={scale}, has to be two sizes in pixels, such as 256,480 or 256,256")
@@ -30,9 +30,9 @@ def check_scale(data: ConfigDict) -> tuple[int, int] | None:
 
 
 def geometry(data: ConfigDict, size: tuple[int, int] | None) -> Geometry:
-    """Which pixels of an image config.data asks for in training; size is that of all images, where they have one.
+    """Returns the part of an image that training uses; size is that of all images, None if their sizes differ.
 
-    Raises ValueError where config.data cannot work, or not with images of that size.
+    Raises ValueError if config.data cannot work, or cannot work with images of that size.
     """
     if size:
         _check_size(data, size)
@@ -47,9 +47,7 @@ def geometry(data: ConfigDict, size: tuple[int, int] | None) -> Geometry:
         if smallest < data.image_size:
             raise ValueError(f"config.data.{field}={data[field]} is less than config.data.image_size={data.image_size}")
     if square and scale[0] != scale[1]:
-        raise ValueError(
-            f"config.data.train_scale={scale}: central squares have one size; give it twice, as in 256,256"
-        )
+        raise ValueError(f"config.data.train_scale={scale}: central squares need one size, given twice, as in 256,256")
     return Geometry(scale, data.image_size, square, random=data.augment == "crop_flip" and not square)
 
 
@@ -59,13 +57,13 @@ def _check_size(data: ConfigDict, size: tuple[int, int]) -> None:
             f"config.data.image_size={data.image_size}, but the images of {data.name} have {size[0]} x {size[1]}"
         )
     if data.augment == "pad_crop_flip" and size != (data.image_size, data.image_size):
-        raise ValueError(f"config.data.augment=pad_crop_flip keeps the images' size, so image_size has to be {size[0]}")
+        raise ValueError(f"config.data.augment=pad_crop_flip keeps the images' size; image_size must be {size[0]}")
     wanted = {*data.get("train_scale", size), data.get("test_scale", size[0])}
     if wanted != {*size} or not data.get("central_square", True):
         raise ValueError(
             f"{data.name} holds squares of {size[0]} pixels; the recipe asks for central_square="
             f"{data.get('central_square')}, scales {data.get('train_scale')} and {data.get('test_scale')}, which need "
-            f"the images themselves"
+            f"the original images"
         )
 
 
@@ -80,13 +78,12 @@ def train_batches(
     workers: int = 0,
     report: Report | None = None,
 ) -> Iterator[Batch]:
-    """Endless batches {"image": uint8 [B, H, W, 3], "label": int32 [B]} from first_step on.
+    """Yields batches {"image": uint8 [B, H, W, 3], "label": int32 [B]} without end, starting at first_step.
 
-    Reshuffled every epoch; a batch may hold the end of one epoch and the beginning of the next.
-    Raises DataError for an image that cannot be decoded, or, with a report, gives that a message for each and has the
-    next image that can be decoded in its place.
+    The images are reshuffled every epoch; a batch may span two epochs. With a report, an image that cannot be decoded
+    is replaced with the next one that can be, and the report receives a message. Without one, it raises DataError.
     """
-    # Indices are batched first and the images fetched in one go: Grain costs 19 us an element whatever it holds.
+    # Indices are batched before the images are fetched: Grain costs 19 us per element of any size.
     decoding = Decoding(geometry, examples, seed, replace=report is not None)
     fetch = functools.partial(data.training_batch, decoding=decoding)
     order = grain.MapDataset.range(examples).seed(seed).shuffle().repeat()
@@ -107,7 +104,7 @@ def ordered_batches(
     first: int = 0,
     report: Report | None = None,
 ) -> Iterator[Batch]:
-    """Every image from the first on once, in order; the last batch may be smaller. Raises as train_batches does."""
+    """Yields each image once, in order, starting at `first`; the last batch may be smaller. Raises as train_batches."""
     if first == examples:
         return iter(())
     decoding = Decoding(geometry, examples, seed=0, replace=report is not None)
@@ -118,7 +115,9 @@ def ordered_batches(
 
 def _by_workers(batches: grain.IterDataset) -> Iterator[Batch]:
     loader = iter(batches)
-    with preemption.blocked():  # the workers start; they end with this process, after it has saved its state
+    with (
+        preemption.blocked()
+    ):  # for the workers, which start here and end with this process, after it has saved its state
         first = next(loader)
     yield first
     yield from loader
@@ -135,10 +134,9 @@ def _reported(batches: Iterable[Batch], report: Report | None) -> Iterator[Batch
 def test_images(
     data: Images, indices: np.ndarray, batch_size: int, view: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[Batch]:
-    """{"index": [B], "image", "label": int32 [B]} in the order of the indices.
+    """Yields batches {"index": [B], "image", "label": int32 [B]} in the order of the indices. Raises DataError.
 
-    Images are uint8 [B, H, W, 3] where all have one size, else a list of view(image) for uint8 [H, W, 3]. Raises
-    DataError.
+    Images of one size are uint8 [B, H, W, 3]; encoded ones are a list of view(image [H, W, 3]).
     """
     if not len(indices):
         return iter(())
@@ -148,18 +146,18 @@ def test_images(
 
 
 def _options(data: Images) -> grain.ReadOptions:
-    """Decoding and reading take the time, and leave Python alone meanwhile; gathering from memory is one copy."""
+    """Returns many threads for decoding and reading, which release Python's lock, and one for copies of memory."""
     if data.in_memory:
         return grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS + 1)
 
 
 def _start_tracker() -> None:
-    """Start Python's process that frees the memory shared with workers, so that it does so without a warning.
+    """Starts Python's process that frees memory shared with workers, with its warnings off.
 
-    Memory is left over whenever this process ends while workers are ahead of it, as it does when it is stopped.
+    Shared memory is left over when this process is stopped while batches are waiting.
     """
-    sys.warnoptions.append("ignore:resource_tracker")  # handed on to the processes that Python starts
+    sys.warnoptions.append("ignore:resource_tracker")  # inherited by the processes that Python starts
     try:
         resource_tracker.ensure_running()
     finally:
@@ -174,4 +172,4 @@ def _start_worker(worker: int, workers: int) -> None:
 def _end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
-    os._exit(1)  # it was killed; nobody else would end this process
+    os._exit(1)  # the parent was killed; nothing else would end this process

@@ -14,7 +14,7 @@ from deepconv.state import TrainState
 
 
 def crop_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: Net, mirrored: bool) -> jax.Array:
-    """Returns mean class probabilities, float32 [B, classes], of crops, uint8 [B, crops, S, S, 3], and their mirrors."""
+    """Returns mean class probabilities, float32 [B, classes], of crops uint8 [B, crops, S, S, 3] and mirror images."""
     crops = batch["image"]
     flat = crops.reshape(-1, *crops.shape[2:])
     probs = []

@@ -1,1 +1,1 @@
-"""A run's directory: what it holds, and how it stays whole."""
+"""A run's directory: its files and their integrity."""

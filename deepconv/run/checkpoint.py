@@ -21,35 +21,38 @@ from deepconv.run.directory import read_json
 from deepconv.state import TrainState, not_finite
 
 SUMS = "SHA256SUMS.json"
-NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; nothing is restored from it
-STATE, UNLOGGED = "default", "unlogged"  # items of a checkpoint, and folders in it; older ones have the state alone
-HALF_WRITTEN = ".orbax-checkpoint-tmp"  # end of the name of a directory that a save has not completed
+NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter later; restoring does not read it
+STATE, UNLOGGED = (
+    "default",
+    "unlogged",
+)  # items of a checkpoint, each a folder in it; older checkpoints have only the state
+HALF_WRITTEN = ".orbax-checkpoint-tmp"  # in the name of the directory of an incomplete save
 
 StepMetrics = dict[str, float]  # the metrics of one step
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written, or none can be restored."""
+    """A checkpoint cannot be written, or none can be restored."""
 
 
 @dataclass(frozen=True)
 class NewestTwoAndFinal(checkpoint_managers.PreservationPolicy):
-    """Which checkpoints stay on disk."""
+    """A policy that keeps the newest two checkpoints and the final one."""
 
     total_steps: int
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """One answer a checkpoint, oldest first."""
+        """Returns whether to keep each checkpoint, oldest first."""
         steps = [info.step for info in checkpoints]
         newest = [step for step in steps if step != self.total_steps][-2:]
         return [step in newest or step == self.total_steps for step in steps]
 
 
 def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
-    """For saving and restoring in a directory that no other process writes to; half-written checkpoints are removed."""
+    """Opens a directory for saving and restoring, for this process only; half-written checkpoints are removed."""
     directory.mkdir(parents=True, exist_ok=True)
-    for left_over in directory.glob(f"*{HALF_WRITTEN}"):
-        shutil.rmtree(left_over)
+    for half_written in directory.glob(f"*{HALF_WRITTEN}"):
+        shutil.rmtree(half_written)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=NewestTwoAndFinal(total_steps),
         async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(directory)),
@@ -58,16 +61,16 @@ def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[StepMetrics] = ()) -> None:
-    """Start to write the state, and the metrics of the last steps that are not yet logged; returns at once.
+    """Starts to write the state and the metrics of steps not yet logged; returns at once.
 
     Raises CheckpointError if the save before this one failed.
     """
     step = int(state.step)
-    if not Path(manager.directory).is_dir():  # orbax would make it again, alone
+    if not Path(manager.directory).is_dir():  # orbax would create it again, without the rest of the run
         raise CheckpointError(f"{manager.directory} was removed; the state of step {step} was not saved")
     if step in manager.all_steps():
         return
-    # The next step may overwrite ("donate") these arrays at once: orbax has taken what it writes when save returns.
+    # The next step may overwrite ("donate") these arrays at once: orbax has copied them when save returns.
     try:
         # pyrefly: ignore[bad-argument-type]: JSON may be a list, too
         items = {STATE: ocp.args.StandardSave(repeat.by_block(state)), UNLOGGED: ocp.args.JsonSave([*unlogged])}
@@ -77,7 +80,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
-    """Until all is on disk. Raises CheckpointError if it could not be written."""
+    """Waits until everything is on disk. Raises CheckpointError if something could not be written."""
     try:
         manager.wait_until_finished()
     except Exception as error:
@@ -85,7 +88,7 @@ def wait(manager: ocp.CheckpointManager) -> None:
 
 
 def close(manager: ocp.CheckpointManager) -> None:
-    """Until all is on disk, then let go of the directory. Raises CheckpointError if something could not be written."""
+    """Waits until everything is on disk and closes the manager. Raises CheckpointError if something was not written."""
     try:
         manager.wait_until_finished()
         manager.close()
@@ -94,9 +97,9 @@ def close(manager: ocp.CheckpointManager) -> None:
 
 
 def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, list[StepMetrics]] | None:
-    """The newest whole checkpoint, its state placed like `like` (arrays or shapes with shardings); None without one.
+    """Restores the newest undamaged checkpoint, placed like `like` (arrays or shapes with shardings), or returns None.
 
-    A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are.
+    A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are damaged.
     """
     directory = Path(manager.directory)
     damaged = directory.with_name(directory.name + ".damaged")
@@ -110,12 +113,12 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
             except Exception as error:
                 _check_names(directory / str(step), _metadata(directory / str(step)))
                 raise CheckpointError(
-                    f"{directory / str(step)} is whole but is not a state of this model and optimiser; if the code has "
+                    f"{directory / str(step)} is undamaged but does not fit this model and optimiser; if the code has "
                     f"changed since, give another --workdir. {_cause(error)}"
                 ) from error
             state = jax.device_put(repeat.stacked(found[STATE], like), like.step.sharding)
             if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
-                raise CheckpointError(f"{directory / str(step)} is whole, but {bad}; such a net cannot be used")
+                raise CheckpointError(f"{directory / str(step)} is undamaged, but {bad}; such a net cannot be used")
             return state, found.get(UNLOGGED) or []
         print(
             f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {damaged / str(step)}",
@@ -128,28 +131,28 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
         manager.reload()
     if damaged.exists():
         raise CheckpointError(
-            f"no checkpoint in {directory} is whole; the damaged ones lie in {damaged}. "
+            f"all checkpoints in {directory} are damaged; they are now in {damaged}. "
             "To train again from the start, move that directory away, or give another --workdir"
         )
     return None
 
 
 def _by_block(like: TrainState) -> TrainState:
-    """The shapes of a checkpoint of such a state."""
+    """Returns the shapes of a checkpoint of a state like this one."""
     place = like.step.sharding
     shapes = jax.eval_shape(repeat.by_block, like)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
 
 
 def steps(directory: Path) -> list[int]:
-    """The steps of which there are checkpoints, half-written ones not counted, in order."""
+    """Returns the steps that have complete checkpoints, in order."""
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """Step, params and batch_stats of a run's newest checkpoint, on the host; nothing is changed in the directory.
+    """Reads step, params and batch_stats of a run's newest checkpoint to the host; the directory is not changed.
 
-    Raises CheckpointError where there is none, or it is damaged.
+    Raises CheckpointError if there is none, or it is damaged.
     """
     if not (found := steps(directory)):
         raise CheckpointError(f"there is no checkpoint in {directory}")
@@ -164,32 +167,32 @@ def read(directory: Path) -> dict[str, Any]:
         args = ocp.args.PyTreeRestore(shapes, restore_args=to_host, partial_restore=True)
         found = checkpointer.restore(newest / STATE, args)
     if bad := not_finite(found):
-        raise CheckpointError(f"{newest} is whole, but {bad}; such a net cannot be used")
+        raise CheckpointError(f"{newest} is undamaged, but {bad}; such a net cannot be used")
     return found
 
 
 def _metadata(checkpoint: Path) -> dict[str, Any]:
-    """The tree of a checkpoint's state, with metadata in place of arrays."""
+    """Returns the tree of a checkpoint's state, with metadata in place of arrays."""
     with ocp.PyTreeCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(checkpoint / STATE).item_metadata
     if metadata is None:
         raise CheckpointError(
-            f"{checkpoint} cannot be read under this name; rename the directory, without any of [ ] * ?"
+            f"{checkpoint} cannot be read because of its name; rename the directory without any of [ ] * ?"
         )
     return dict(metadata.tree)
 
 
 def _check_names(checkpoint: Path, tree: dict[str, Any]) -> None:
-    """Raises CheckpointError where ResNet's blocks have the names of version 0.1, conv2_first and conv2_rest."""
+    """Raises CheckpointError if ResNet's blocks have the names of version 0.1, conv2_first and conv2_rest."""
     if any(layer.endswith(("_first", "_rest")) for layer in tree["params"]):
         raise CheckpointError(
-            f"{checkpoint} is of deepconv 0.1, which had other names for the blocks of a ResNet, and cannot be used. "
-            "To train again, give another --workdir; to keep its net, export it with version 0.1 to a file of weights"
+            f"{checkpoint} is of deepconv 0.1, which named the blocks of a ResNet differently, and cannot be used. "
+            "To train again, give another --workdir; to keep its net, export its weights with version 0.1"
         )
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint on disk, or None."""
+    """Returns what is wrong with a checkpoint on disk, or None."""
     try:
         expected = read_json(checkpoint / SUMS, dict)
     except OSError:
@@ -211,20 +214,20 @@ def _sums(checkpoint: Path) -> dict[str, str]:
 
 
 def _write_sums(directory: Path) -> None:
-    """Called by orbax when all files are written and before the rename that makes them a checkpoint."""
+    """Writes sums of all files; orbax calls this before it renames the directory to a checkpoint."""
     for checkpoint in directory.glob(f"*{HALF_WRITTEN}"):
         (checkpoint / SUMS).write_text(json.dumps(_sums(checkpoint), indent=1))
 
 
 def _cause(error: Exception) -> str:
-    """The system's word for it, which lies somewhere in a page of orbax and tensorstore; else the end of that page."""
+    """Returns the system's message in a long error of orbax and tensorstore, or the end of that error."""
     known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO))
-    return next((word for word in known if word in str(error)), "..." + " ".join(str(error).split())[-200:])
+    return next((message for message in known if message in str(error)), "..." + " ".join(str(error).split())[-200:])
 
 
 def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
     free = shutil.disk_usage(manager.directory).free
     return CheckpointError(
         f"a checkpoint could not be written to {manager.directory} ({free / 1e9:.2f} GB are free there): "
-        f"{_cause(error)}; earlier ones are untouched: make room, then start the same command again"
+        f"{_cause(error)}; earlier ones are untouched: free some space, then repeat the command"
     )

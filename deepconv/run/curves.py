@@ -15,7 +15,7 @@ from deepconv.run.directory import printable
 
 
 def draw(workdir: Path) -> Path:
-    """Training and test error over steps, from metrics.jsonl, as in the papers' figures; gives the picture's path."""
+    """Draws training and test error over steps, from metrics.jsonl, as in the papers' figures; returns the file."""
     records = runlog.read_metrics(workdir)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -35,7 +35,7 @@ def draw(workdir: Path) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Draw the curves of each run directory named."""
+    """Draws the curves of each run directory given."""
     workdirs = [Path(name) for name in arguments[1:]]
     if not workdirs:
         return cli.refuse("no run directory is given: python -m deepconv.run.curves RUN_DIR ...", code=2)

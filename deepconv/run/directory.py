@@ -1,4 +1,4 @@
-"""A run's directory: who holds it, what its JSON files say, and what each start leaves there."""
+"""A run's directory: its lock, its JSON files, and the record of each start."""
 
 import contextlib
 import datetime
@@ -16,12 +16,13 @@ from typing import Any, NotRequired, TypedDict, TypeVar
 from deepconv.ops import forms
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")  # if bits are to be the same
+# results are bit-exact only if these stay the same
+FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
 Content = TypeVar("Content", dict, list)
 
 
 class Environment(TypedDict):
-    """Where, when and with what a process ran: a start in environment.json."""
+    """The time, code, versions and devices of a process; one entry of environment.json."""
 
     time: str
     argv: list[str]
@@ -34,12 +35,12 @@ class Environment(TypedDict):
     cpus: int
     xla_flags: str
     matmul_precision: str | None
-    forms: NotRequired[str]  # of operations; missing in starts with version 0.1
-    from_step: NotRequired[int]  # of a start of training
+    forms: NotRequired[str]  # forms of operations; missing in starts of version 0.1
+    from_step: NotRequired[int]  # the step at which a start of training began
 
 
 class Procedure(TypedDict, total=False):
-    """How probabilities were computed."""
+    """The part of a test's record that describes how its probabilities were computed."""
 
     scales: list[int | None]
     views: int
@@ -51,7 +52,7 @@ class Procedure(TypedDict, total=False):
 
 
 class Evaluation(Procedure):
-    """The record of a test, eval.<test>.json; it has an Environment's fields, too."""
+    """The record of a test, eval.<test>.json; it also has fields of an Environment."""
 
     protocol: str
     examples: int
@@ -62,10 +63,10 @@ class Evaluation(Procedure):
 
 @contextlib.contextmanager
 def lock(workdir: Path, stays: bool = True) -> Iterator[None]:
-    """Hold a run's directory, made if need be; raises BlockingIOError while another process holds it.
+    """Locks a run's directory, which is created if missing; raises BlockingIOError if another process has locked it.
 
-    The lock belongs to this process and dies with it, however it dies. Raises FileNotFoundError, when it is left, if
-    the directory was removed or replaced meanwhile; where stays is false, its holder may do so.
+    The lock ends with this process, however that ends. On exit, raises FileNotFoundError if the directory was removed
+    or replaced; with stays=False, the block itself may do that.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "lock"
@@ -73,7 +74,7 @@ def lock(workdir: Path, stays: bool = True) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OSError(f"{path} is a symbolic link, and a lock has to be a file; remove it") from None
+            raise OSError(f"{path} is a symbolic link, but must be a file; remove it") from None
         raise
     with os.fdopen(descriptor, "r+") as file:
         try:
@@ -96,7 +97,7 @@ def lock(workdir: Path, stays: bool = True) -> Iterator[None]:
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with ~ or ~user written out. Raises ValueError where that home directory is unknown."""
+    """Expands ~ and ~user in a path. Raises ValueError if that home directory is unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -104,12 +105,12 @@ def expanded(path: str | Path) -> Path:
 
 
 def printable(text: str) -> str:
-    """The text on one line: control characters, and bytes that are not text, become \\xNN or \\uNNNN."""
+    """Escapes control characters and undecodable bytes as \\xNN or \\uNNNN, which leaves one line."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if c < "\u0100" else f"\\u{ord(c):04x}" for c in text)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all."""
+    """Writes a JSON file atomically."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w") as file:
         file.write(json.dumps(content, indent=2) + "\n")
@@ -119,20 +120,20 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, kind: type[Content], *keys: str, remedy: str = "remove it, and start again") -> Content:
-    """What a JSON file holds. Raises OSError, with the file's name, where it is damaged or a key is missing."""
+    """Reads a JSON file. Raises OSError with the file's name if it is damaged or a key is missing."""
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, kind):
             raise ValueError(f"it holds a {type(content).__name__}, not a {kind.__name__}")
         if missing := [key for key in keys if key not in content]:
             raise ValueError(f"it has no {missing[0]!r}")
-    except (RecursionError, ValueError) as error:  # of JSON, or of UTF-8
+    except (RecursionError, ValueError) as error:  # not JSON, or not UTF-8
         raise OSError(f"{path} is damaged: {error}; {remedy}") from None
     return content
 
 
 def read_eval(file: Path, *keys: str) -> Evaluation:
-    """The record of a test. Raises OSError where it is damaged, or a key is missing."""
+    """Reads the record of a test. Raises OSError if it is damaged or a key is missing."""
     numbers, remedy = ("top1_error", "top5_error", "examples"), "remove it, and test again"
     record = read_json(file, dict, *numbers, *keys, remedy=remedy)
     for name in numbers:
@@ -142,20 +143,20 @@ def read_eval(file: Path, *keys: str) -> Evaluation:
 
 
 def read_starts(workdir: Path, *keys: str) -> list[Environment]:
-    """The entries of environment.json, one a start. Raises OSError where it is damaged or a key is missing."""
+    """Reads environment.json, one entry per start. Raises OSError if it is damaged or a key is missing."""
     path = workdir / "environment.json"
     remedy = "restore it, or move it away"
     starts = read_json(path, list, remedy=remedy)
     if not starts or not all(isinstance(start, dict) and {*keys} <= {*start} for start in starts):
         wanted = f"with {', '.join(keys)}"
-        raise OSError(f"{path} is damaged: it does not hold one record a start {wanted}; {remedy}")
+        raise OSError(f"{path} is damaged: it does not hold one entry per start {wanted}; {remedy}")
     return starts
 
 
 def record_start(workdir: Path, from_step: int = 0) -> list[str]:
-    """Append this start of training, from a step, to environment.json; tests say in their own files where they ran.
+    """Appends this start of training to environment.json; tests record their environment in their own files.
 
-    Returns what differs from the start before in ways that change bits.
+    Returns the differences from the previous start that can change the last bits of results.
     """
     path = workdir / "environment.json"
     starts = read_starts(workdir, *FIXED) if path.exists() else []
@@ -172,8 +173,8 @@ def record_start(workdir: Path, from_step: int = 0) -> list[str]:
 
 
 def environment() -> Environment:
-    """Where, when and with what this process runs."""
-    import jax  # here, so that reading what a run has written down does not wait for it
+    """Returns the time, code, versions and devices of this process."""
+    import jax  # here, since reading a run's files does not need it
 
     commit = _git("rev-parse", "HEAD")
     return {

@@ -1,4 +1,4 @@
-"""What a run writes and shows while it goes on: metrics, TensorBoard, a progress line."""
+"""Logs of a run: metrics, TensorBoard, a progress line."""
 
 import contextlib
 import datetime
@@ -12,12 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from deepconv.run.directory import printable
 
-Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch", and what was measured
+Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch" and the metrics
 
 
 @contextlib.contextmanager
 def tensorboard(workdir: Path) -> Iterator[Callable[[Record], None]]:
-    """Gives write(record); a disk that is full is an OSError there, and not the end of a thread."""
+    """Yields write(record), which raises OSError on a full disk; tensorboardX's writer would only lose its thread."""
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.summary import scalar
@@ -35,23 +35,23 @@ def tensorboard(workdir: Path) -> Iterator[Callable[[Record], None]]:
 
 
 def append_metrics(workdir: Path, record: Record) -> None:
-    """One line in metrics.jsonl; a line that a crash cut off stays a line of its own."""
+    """Appends one line to metrics.jsonl; a line that a crash left incomplete is ended first."""
     with (workdir / "metrics.jsonl").open("ab+") as file:
         if size := file.tell():
             file.seek(size - 1)
-            torn = file.read() != b"\n"
-            file.write(b"\n" * torn)
+            incomplete = file.read() != b"\n"
+            file.write(b"\n" * incomplete)
         file.write(json.dumps(record).encode() + b"\n")
 
 
 def corrupt_list(file: Path) -> Callable[[list[str]], None]:
-    """Gives report(messages): says once of each image that it was replaced, and writes it to the file."""
-    known = set(file.read_text("utf-8").splitlines()) if file.exists() else set()
+    """Returns report(messages), which prints each replaced image once and appends it to the file."""
+    reported = set(file.read_text("utf-8").splitlines()) if file.exists() else set()
 
     def report(messages: list[str]) -> None:
         for message in map(printable, messages):
-            if message not in known:
-                known.add(message)
+            if message not in reported:
+                reported.add(message)
                 print(f"replaced by the next image: {message}", flush=True)
                 with file.open("a", encoding="utf-8") as out:
                     out.write(message + "\n")
@@ -60,9 +60,9 @@ def corrupt_list(file: Path) -> Callable[[list[str]], None]:
 
 
 def read_metrics(workdir: Path) -> list[Record]:
-    """One record a step, in order; what was written later wins (after a crash, steps are taken and logged again).
+    """Returns one record per step, in order; later lines win (after a crash, steps are logged again).
 
-    A line that is not such a record, such as one that the crash cut off, is left out.
+    A line that is not a record, such as one that a crash left incomplete, is ignored.
     """
     by_step: dict[int, Record] = {}
     path = workdir / "metrics.jsonl"
@@ -79,9 +79,9 @@ def read_metrics(workdir: Path) -> list[Record]:
 
 @contextlib.contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """Gives show(done, text, log): moves a line in a terminal; elsewhere prints a line where log is true.
+    """Yields show(done, text, log), which moves a progress bar in a terminal, or else prints a line if log is true.
 
-    Where log is not given, it is so for each tenth of the total.
+    Without log, it prints a line for each tenth of the total.
     """
     console, first, start = Console(), done, time.monotonic()
 

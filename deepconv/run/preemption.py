@@ -1,7 +1,7 @@
-"""Stopping on SIGTERM, SIGUSR1 or Ctrl-C: at once or, while there is something to save, between two steps.
+"""Stopping on SIGTERM, SIGUSR1 or Ctrl-C: at once or, while there is a state to save, between two steps.
 
-Python runs the handler of a signal in the main thread, and not while that thread compiles. A thread of its own
-therefore watches for signals, and ends the process where nothing would be lost.
+Python runs signal handlers in the main thread, but not while that thread compiles. A second thread therefore watches
+for signals, and ends the process if nothing would be lost.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-EXIT_CODE = 75  # EX_TEMPFAIL: start the same command again
+EXIT_CODE = 75  # EX_TEMPFAIL: repeat the command
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
-_noted: signal.Signals | None = None  # the last signal
-_received: signal.Signals | None = None  # one that came while there was something to save
+_last_signal: signal.Signals | None = None
+_pending: signal.Signals | None = None  # came while there was a state to save, and is not yet handled
 _waiting = False
 _unsaved = False
 
@@ -27,9 +27,9 @@ class Preempted(Exception):
 
 
 def install() -> None:
-    """Take over the signals. Commands call this before their imports, which take seconds."""
-    global _noted, _received
-    _noted = _received = None
+    """Installs the handlers. Commands call this before their imports, which take seconds."""
+    global _last_signal, _pending
+    _last_signal = _pending = None
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
@@ -39,22 +39,22 @@ def install() -> None:
 
 
 def unsaved(value: bool) -> None:
-    """Say whether there is a state to save; while there is none, a signal ends the process at once."""
-    global _received, _unsaved
+    """Sets whether there is a state to save; while there is none, a signal ends the process at once."""
+    global _pending, _unsaved
     _unsaved = value
     if value:
-        _received = _received or _noted
+        _pending = _pending or _last_signal
 
 
 def check() -> None:
-    """Raise Preempted if a signal has come; called between steps, where the state is whole."""
-    if _received is not None:
-        raise Preempted(_received.name)
+    """Raises Preempted if a signal has come; called between steps, where the state is complete."""
+    if _pending is not None:
+        raise Preempted(_pending.name)
 
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """Within this block, which must not change any state, a signal interrupts at once."""
+    """Lets a signal interrupt this block at once; the block must not change any state."""
     global _waiting
     _waiting = True
     try:
@@ -66,7 +66,7 @@ def waiting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Threads and processes started within this block never see the signals, which reach the whole group."""
+    """Hides signals from threads and processes started in this block; signals are sent to the process group."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -75,14 +75,14 @@ def blocked() -> Iterator[None]:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process at once, whatever its threads wait for: a disk may not answer. Loader processes end with it."""
+    """Ends the process and its loader processes at once, without waiting for threads, whose disk may not answer."""
     for worker in multiprocessing.active_children():
         worker.kill()
     os._exit(code)
 
 
 def stop(name: str) -> NoReturn:
-    """Say which signal came, and end the process."""
+    """Prints which signal came and ends the process."""
     if os.isatty(1):
         os.write(1, b"\033[?25h\n")  # a progress bar has hidden the cursor
     os.write(2, f"deepconv: stopped by {name}; run the same command again to continue\n".encode())
@@ -90,14 +90,14 @@ def stop(name: str) -> NoReturn:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _noted, _received, _waiting
-    _noted = signal.Signals(number)
+    global _last_signal, _pending, _waiting
+    _last_signal = signal.Signals(number)
     if not _unsaved:
-        return  # _watch ends the process, unless there is something to save by then
-    _received = _noted
+        return  # _watch ends the process, unless there is a state to save by then
+    _pending = _last_signal
     if _waiting:
         _waiting = False
-        raise Preempted(_received.name)
+        raise Preempted(_pending.name)
 
 
 def _watch(reader: int) -> None:
@@ -105,6 +105,6 @@ def _watch(reader: int) -> None:
     while True:
         (number,) = os.read(reader, 1)
         interrupts += number == signal.SIGINT
-        safe = not _unsaved and _received is None  # where _handle came first, the main thread saves and stops
-        if number in SIGNALS and (safe or interrupts == 2):  # whoever types Ctrl-C twice does not want to wait
+        safe = not _unsaved and _pending is None  # if _handle came first, the main thread saves and stops
+        if number in SIGNALS and (safe or interrupts == 2):  # a second Ctrl-C does not wait
             stop(signal.Signals(number).name)

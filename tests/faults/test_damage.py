@@ -117,7 +117,7 @@ def test_command(shell, stopped, wanted, tally, tmp_path):
         for step in ("20", "25"):
             (run / "checkpoints" / step / checkpoint.SUMS).unlink()
         answer = shell.run(arguments, tmp_path).ends(1, 2)
-        assert "no checkpoint in run/checkpoints is whole" in answer.err.replace(f"{tmp_path}/", ""), answer.err
+        assert "all checkpoints in run/checkpoints are damaged" in answer.err.replace(f"{tmp_path}/", ""), answer.err
     with tally.attempt("no checkpoint at all"):
         run = copy(stopped, tmp_path / "run")
         shutil.rmtree(run / "checkpoints")

@@ -1,1 +1,1 @@
-"""From official archives and folders to data sets on disk."""
+"""Preparation of data sets from official archives and folders."""

@@ -1,17 +1,17 @@
-"""Official archives -> TFDS's files, without TensorFlow; packed images; statistics.
+"""Prepare data sets without TensorFlow: TFDS's files from official archives, packed images, statistics.
 
     python -m deepconv.data.prepare imagenet2012 --archives=DIR --data_dir=DIR
     python -m deepconv.data.prepare cifar10 --archives=DIR --data_dir=DIR
     python -m deepconv.data.prepare pack NAME --data_dir=DIR --split=train,validation --format=uint8
     python -m deepconv.data.prepare statistics NAME --data_dir=DIR --split=train
 
-imagenet2012 wants ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in --archives; cifar10 wants
-cifar-10-binary.tar.gz or cifar-10-python.tar.gz. What they make is what `tfds.data_source` reads, in TFDS's order.
-pack and statistics take any data set that training takes. pack makes the shorter side --size and keeps the central
-square: as uint8 in one file that is read in place (ImageNet: 252 GB), or as jpeg in TFDS's files (about 37 GB).
+imagenet2012 needs ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in --archives; cifar10 needs
+cifar-10-binary.tar.gz or cifar-10-python.tar.gz. `tfds.data_source` reads the result, which has TFDS's order.
+pack and statistics take any data set that training takes. pack rescales the shorter side to --size and keeps the
+central square: as uint8 in one file that is read in place (ImageNet: 252 GB), or as jpeg in TFDS's files (about 37 GB).
 statistics also writes the SHA-256 sums of a folder's files to SHA256SUMS.<split>.txt, for `sha256sum -c` and
 main's --verify_data.
-The same command goes on where it was stopped.
+Repeat a command to continue it after a stop.
 """
 
 if __name__ == "__main__":
@@ -31,21 +31,21 @@ from deepconv.run.directory import expanded
 
 
 def define_flags() -> None:
-    """The flags of this command alone; --data_dir comes from cli."""
-    flags.DEFINE_string("archives", None, "imagenet2012, cifar10: where the official archives are.")
+    """Defines the flags of this command only; cli defines --data_dir."""
+    flags.DEFINE_string("archives", None, "imagenet2012, cifar10: directory of the official archives.")
     flags.DEFINE_list("split", ["train"], "pack, statistics: splits, such as train,validation.")
     flags.DEFINE_integer("size", 256, "pack, statistics: side of the central squares in pixels.", lower_bound=1)
-    flags.DEFINE_enum("format", "uint8", ["uint8", "jpeg"], "pack: as pixels, or as JPEG of quality 90.")
+    flags.DEFINE_enum("format", "uint8", ["uint8", "jpeg"], "pack: pixels, or JPEG of quality 90.")
     flags.DEFINE_enum(
         "on_corrupt",
         "fail",
         ["fail", "replace"],
-        "pack, statistics: stop at an image that is damaged, or take the next.",
+        "pack, statistics: stop at a damaged image, or replace it with the next.",
     )
 
 
 def main(arguments: list[str]) -> int:
-    """One of the four commands."""
+    """Runs one of the four commands."""
     given, command, names = flags.FLAGS, " ".join(arguments[1:2]), arguments[2:]
     replace = given.on_corrupt == "replace"
     try:
@@ -53,13 +53,13 @@ def main(arguments: list[str]) -> int:
         if command in ("imagenet2012", "cifar10") and not names:
             if not given["archives"].present:
                 raise ValueError(
-                    f"{command} needs --archives=DIR, and --data_dir=DIR for another place than {data_dir}"
+                    f"{command} needs --archives=DIR; it writes to {data_dir} unless --data_dir=DIR is given"
                 )
             make = imagenet2012 if command == "imagenet2012" else cifar10
             results = [make(expanded(given.archives), data_dir)]
         elif command == "pack" and len(names) == 1:
             if not given["split"].present:
-                raise ValueError("pack needs all splits that are wanted, such as --split=train,validation")
+                raise ValueError("pack needs --split with all splits to pack, such as --split=train,validation")
             results = [pack(names[0], data_dir, given.split, given.size, given.format, replace)]
         elif command == "statistics" and len(names) == 1:
             results = [compute_statistics(names[0], data_dir, split, given.size, replace) for split in given.split]
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2 if isinstance(error, ValueError | FileNotFoundError) else 1)
-    print("\n".join(f"{result} is whole" for result in results))
+    print("\n".join(f"{result} is complete" for result in results))
     return 0
 
 

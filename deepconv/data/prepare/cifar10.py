@@ -1,4 +1,4 @@
-"""CIFAR-10's official archive -> TFDS's layout."""
+"""Conversion of CIFAR-10's official archive to TFDS's layout."""
 
 import hashlib
 import io
@@ -20,11 +20,11 @@ CIFAR10_MD5 = {
     "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
 }
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-PICKLED = {"numpy": ("_reconstruct", "ndarray", "dtype"), "_codecs": ("encode",)}  # what an array in a pickle calls
+PICKLED = {"numpy": ("_reconstruct", "ndarray", "dtype"), "_codecs": ("encode",)}  # what a pickled array calls
 
 
 def cifar10(archives: Path, data_dir: Path, md5: Mapping[str, str] = CIFAR10_MD5) -> Path:
-    """The authors' archive, binary or for Python -> DIR/cifar10/3.0.2. Raises DataError for any other file."""
+    """Converts the authors' archive, binary or for Python, to DIR/cifar10/3.0.2. Raises DataError for other files."""
     import tensorflow_datasets as tfds
 
     target = data_dir / "cifar10" / "3.0.2"
@@ -64,7 +64,7 @@ def cifar10(archives: Path, data_dir: Path, md5: Mapping[str, str] = CIFAR10_MD5
 
 
 def _read_cifar10(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [60000, 32, 32, 3], those of the test last, and labels."""
+    """Reads images, uint8 [60000, 32, 32, 3], test images last, and labels."""
     parts = []
     with readable_tar(path), tarfile.open(path, "r:gz") as tar:
         found = ((Path(member.name).name, tar.extractfile(member)) for member in tar if member.isfile())
@@ -81,10 +81,10 @@ def _read_cifar10(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads lists, text and arrays; anything else that a pickle could call is refused."""
+    """Reads lists, text and arrays, and refuses all other calls in a pickle."""
 
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy.core", "numpy._core")
         if name in PICKLED.get(module.split(".")[0], ()):
             return super().find_class(module, name)
-        raise DataError(f"the archive wants to call {module}.{name}, which no CIFAR-10 needs")
+        raise DataError(f"the archive calls {module}.{name}, which CIFAR-10's does not")

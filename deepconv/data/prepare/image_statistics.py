@@ -1,4 +1,4 @@
-"""One pass over the training images: their mean, their PCA, and checksums of their files."""
+"""Statistics of training images and checksums of their files, in one pass."""
 
 import time
 from pathlib import Path
@@ -11,9 +11,9 @@ from deepconv.run import log as runlog
 
 
 def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace: bool = False) -> Path:
-    """Mean image, mean colour and principal colours of the central squares -> a file beside the data.
+    """Writes the mean image, mean colour and principal components of the central squares to a file beside the data.
 
-    Of a folder's files, SHA-256 sums are written as well.
+    For a folder, SHA-256 sums of its files are written as well.
     """
     source = sources.find(name, split, str(data_dir), size, (size, size))
     if source.folder is None:
@@ -31,14 +31,14 @@ def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace
     if unfinished.exists():
         sums = statistics.load(unfinished, source.fingerprint, statistics.Sums)
         if summed and not summed.sums[: int(sums.examples)].any(1).all():
-            sums = statistics.NO_IMAGES  # the list was removed meanwhile: every file is read once more
+            sums = statistics.NO_IMAGES  # the list was removed in the meantime: read every file again
     with tfds_writer.progress(f"statistics of {name} {split}", source.examples, int(sums.examples)) as show:
         for batch in squares(source, data, size, report, int(sums.examples)):
             sums = sums.add(batch["image"])
             show(sums.examples)
             if time.monotonic() - saved > 30:
                 if summed:
-                    checksums.write_sums(summed)  # first: what is counted has its sum there
+                    checksums.write_sums(summed)  # first, since every image that is counted must have its sum
                 statistics.save(unfinished, sums, source.fingerprint)
                 saved = time.monotonic()
     if summed:

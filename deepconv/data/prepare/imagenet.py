@@ -1,4 +1,4 @@
-"""ImageNet's official archives -> TFDS's layout."""
+"""Conversion of ImageNet's official archives to TFDS's layout."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ IMAGENET_COUNTS = {"train": 1_281_167, "validation": 50_000}
 
 @dataclass(frozen=True)
 class Members:
-    """Where the images of an archive lie in it; the archive is not extracted."""
+    """The positions of an archive's images in it; the archive is not extracted."""
 
     names: np.ndarray  # str [N]
     labels: np.ndarray  # int32 [N]
@@ -31,22 +31,24 @@ class Members:
 
 
 def imagenet2012(archives: Path, data_dir: Path, counts: Mapping[str, int] = IMAGENET_COUNTS) -> Path:
-    """The official archives -> DIR/imagenet2012/5.1.0. Raises DataError for an archive that is not whole.
+    """Converts the official archives to DIR/imagenet2012/5.1.0. Raises DataError for an incomplete archive.
 
-    Where each image lies is read from the archives first, and counted. Then images are read in TFDS's order, which is
-    a random one: on a disk with a head, that takes hours.
+    First, the position of each image in the archives is read, and the images are counted. Then images are read in
+    TFDS's order, which is random and takes hours on a hard disk.
     """
     import tensorflow_datasets as tfds
 
     target = data_dir / "imagenet2012" / "5.1.0"
     if target.exists():
         for split in IMAGENET_TARS:
-            sources.find("imagenet2012/5.1.0", split, str(data_dir), 256).open()  # raises, where it is not whole
+            sources.find("imagenet2012/5.1.0", split, str(data_dir), 256).open()  # raises if it is incomplete
         return target
     synsets = Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
     for tar in IMAGENET_TARS.values():
         if not (archives / tar).exists():
-            raise FileNotFoundError(f"{archives / tar} is missing; image-net.org gives it to who registers")
+            raise FileNotFoundError(
+                f"{archives / tar} is missing; download it from image-net.org, where you have to register"
+            )
     features = {
         "image": tfds.features.Image(encoding_format="jpeg"),
         "label": tfds.features.ClassLabel(names=synsets),
@@ -74,7 +76,7 @@ def imagenet2012(archives: Path, data_dir: Path, counts: Mapping[str, int] = IMA
 
 
 def _members(path: Path, synsets: Sequence[str], count: int) -> Members:
-    """The images of an archive, or of the archives in it, one for each class; checked to be those that are expected."""
+    """Lists and checks the images of an archive, or of the archives in it, one per class."""
     numbers = {synset: number for number, synset in enumerate(synsets)}
     validation = {
         f"ILSVRC2012_val_{i:08d}.JPEG": name for i, name in enumerate(folders.imagenet_validation_labels(), 1)
@@ -83,20 +85,20 @@ def _members(path: Path, synsets: Sequence[str], count: int) -> Members:
     with (
         readable_tar(path),
         tarfile.open(path, "r:") as outer,
-        tfds_writer.progress(f"looking into {path}", count) as show,
+        tfds_writer.progress(f"listing {path}", count) as show,
     ):
         for member in outer:
-            where = Path(member.name).name  # of a path in an archive nothing else is believed
+            name = Path(member.name).name  # the folders in a member's path are ignored
             if member.isdir():
                 continue
-            if where in validation:
-                found = [(where, validation[where], member.offset_data, member.size)]
-            elif where.removesuffix(".tar") in numbers:
+            if name in validation:
+                found = [(name, validation[name], member.offset_data, member.size)]
+            elif name.removesuffix(".tar") in numbers:
                 with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
                     found = [
                         (
                             Path(file.name).name,
-                            where.removesuffix(".tar"),
+                            name.removesuffix(".tar"),
                             member.offset_data + file.offset_data,
                             file.size,
                         )
@@ -106,7 +108,7 @@ def _members(path: Path, synsets: Sequence[str], count: int) -> Members:
             else:
                 raise DataError(f"{path}: {member.name!r} is not a validation image, and not the archive of a class")
             if bad := [row for row in found if not re.fullmatch(r"(n\d{8}|ILSVRC2012_val)_\d+\.JPEG", row[0])]:
-                raise DataError(f"{path}: {bad[0][0]!r} in {member.name!r} is not the name of an ImageNet image")
+                raise DataError(f"{path}: {bad[0][0]!r} in {member.name!r} does not have the name of an ImageNet image")
             if found and found[-1][2] + found[-1][3] > length:
                 raise DataError(f"{path} ends in the middle of {found[-1][0]}; copy or download it again")
             rows += found
@@ -119,7 +121,7 @@ def _members(path: Path, synsets: Sequence[str], count: int) -> Members:
 
 
 def check_counts(path: Path, found: int, expected: int, classes: set[str], synsets: Sequence[str]) -> None:
-    """Raises DataError where images or classes are missing, or there are too many."""
+    """Raises DataError if images or classes are missing, or there are too many."""
     if found != expected or len(classes) != len(synsets):
         missing = f" (no images of {min(set(synsets) - classes)})" if len(classes) < len(synsets) else ""
         raise DataError(
@@ -148,7 +150,7 @@ def _images_of_tar(
 
 
 def as_rgb_jpeg(data: bytes) -> bytes:
-    """The bytes as they are, but for a CMYK JPEG or another format: ImageNet has 22 and one. Raises CorruptImage."""
+    """Converts CMYK JPEGs and other formats, of which ImageNet has 22 and one, to RGB JPEG. Raises CorruptImage."""
     with contextlib.suppress(KeyError, ValueError):
         if simplejpeg.decode_jpeg_header(data, strict=False)[2] in ("YCbCr", "Gray", "RGB"):
             return data
@@ -157,7 +159,7 @@ def as_rgb_jpeg(data: bytes) -> bytes:
 
 @contextlib.contextmanager
 def readable_tar(path: Path) -> Iterator[None]:
-    """Raises DataError, with the file's name, where the block meets a damaged archive."""
+    """Raises DataError with the file's name if the block finds a damaged archive."""
     try:
         yield
     except (tarfile.TarError, EOFError, KeyError, ValueError) as error:

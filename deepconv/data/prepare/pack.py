@@ -1,4 +1,4 @@
-"""Pack a data set: every image as a square of one size."""
+"""Packing of data sets: every image becomes a square of one size."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from deepconv.data.sources.source import Source
 from deepconv.run import log as runlog
 from deepconv.run.directory import read_json
 
-BATCH = 100  # images between two looks at the clock
+BATCH = 100  # images between two updates of the progress
 
 
 def pack(
@@ -27,9 +27,10 @@ def pack(
     kind: str,
     replace: bool = False,
 ) -> Path:
-    """Central squares of size x size of any data set -> DIR/NAME-SIZE-KIND, as "uint8" or as "jpeg" of quality 90.
+    """Writes central squares of size x size of any data set to DIR/NAME-SIZE-KIND, as "uint8" or "jpeg" of quality 90.
 
-    An image that cannot be decoded raises DataError, or is replaced by the next, and listed in corrupt.txt.
+    An image that cannot be decoded raises DataError or, with `replace`, is replaced with the next and listed in
+    corrupt.txt.
     """
     packed = f"{name.replace('/', '-')}-{size}-{kind}"
     whole = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
@@ -44,7 +45,9 @@ def pack(
             )
         target = whole.with_name(f"{packed}+{'+'.join(splits)}")
     if parts := [split for split in splits if "[" in split]:
-        raise ValueError(f"--split={parts[0]}: whole splits are packed; training can take a part of one")
+        raise ValueError(
+            f"--split={parts[0]}: only complete splits can be packed; training can use a part of a packed split"
+        )
     found = {split: sources.find(name, split, str(data_dir), size, (size, size)) for split in splits}
     for source in found.values():
         check_size(source, size)
@@ -66,23 +69,21 @@ def _is_packed(packed: str, split: str, data_dir: Path, size: int) -> bool:
 
 
 def _add(added: Path, whole: Path, splits: str) -> None:
-    """Moves packed splits to those that were packed before; goes on where it was stopped."""
+    """Moves newly packed splits to those packed before; can be repeated after a stop."""
     old, new = (read_json(folder / "packed.json", dict, "classes")["classes"] for folder in (whole, added))
     if old != new:
         raise DataError(f"{added} has {len(new)} classes, not the {len(old)} of {whole}; remove one of them")
     for file in [*added.glob("*.npy"), *added.glob("corrupt.txt")]:
         file.replace(whole / (file.name if file.suffix == ".npy" else f"corrupt.{splits}.txt"))
-    (added / "packed.json").replace(whole / f"packed.{splits}.json")  # last: now they are found
+    (added / "packed.json").replace(whole / f"packed.{splits}.json")  # last: this makes the new splits visible
     added.rmdir()
 
 
 def check_size(source: Source, size: int) -> None:
-    """Raises ValueError for a size that is not that of the source's images."""
+    """Raises ValueError if the source's images have one size, and it is a different one."""
     if source.size and source.size != (size, size):
         height, width = source.size
-        raise ValueError(
-            f"the images of {source.name} have {height} x {width} pixels; they can be used with that as --size"
-        )
+        raise ValueError(f"the images of {source.name} have {height} x {width} pixels; give that as --size")
 
 
 def squares(
@@ -92,7 +93,7 @@ def squares(
     report: pipeline.Report | None,
     first: int = 0,
 ) -> Iterator[pipeline.Batch]:
-    """Central squares of a source's images, uint8 [N, size, size, 3], in batches."""
+    """Yields batches of central squares of a source's images, uint8 [N, size, size, 3]."""
     return pipeline.ordered_batches(data, source.examples, BATCH, decode.central_square(size), first, report)
 
 
@@ -123,7 +124,7 @@ def _pack_uint8(
         labels = _open_rows(folder / f"{split}.labels.npy", "<i4", (source.examples,))
         done = min((file.tell() - header) // row for file, header, row in (images, labels))
         for file, header, row in (images, labels):
-            file.truncate(header + done * row)  # a kill may have cut an image in two
+            file.truncate(header + done * row)  # a kill may have left part of an image
         with images[0], labels[0], tfds_writer.progress(f"{target.name} {split}", source.examples, done) as show:
             for batch in squares(source, source.open(), size, report, done):
                 images[0].write(batch["image"].tobytes())
@@ -137,7 +138,7 @@ def _pack_uint8(
 
 
 def _open_rows(path: Path, kind: str, shape: tuple[int, ...]) -> tuple[BinaryIO, int, int]:
-    """A .npy file with some of its rows, to append to; and the sizes in bytes of its header and of a row."""
+    """Opens a .npy file to append rows; returns it with the sizes of its header and of a row in bytes."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
     file = path.open("ab")

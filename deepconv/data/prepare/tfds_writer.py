@@ -1,4 +1,4 @@
-"""Data sets as TFDS lays them out in array_record files, written without TensorFlow."""
+"""Data sets in TFDS's layout, as array_record files written without TensorFlow."""
 
 import contextlib
 import itertools
@@ -17,17 +17,17 @@ Example = dict[str, bytes | int]
 
 @dataclass(frozen=True)
 class Split:
-    """What is to be written: its size, and its examples from one on."""
+    """A split to write: its size, and an iterator over its examples from a given one on."""
 
     examples: int
-    size_bytes: int  # about
+    size_bytes: int  # approximate
     examples_from: Callable[[int], Iterator[Example]]
 
 
 def write_tfds(folder: Path, target: Path, features: dict[str, Any], splits: Mapping[str, Split]) -> None:
-    """A data set as TFDS lays it out, in a folder that is to be target = DIR/NAME/VERSION; whole files are kept.
+    """Writes a data set to a folder that will become target = DIR/NAME/VERSION; complete files in it are kept.
 
-    Raises OSError, before anything is written, where the disk is too small.
+    Raises OSError, before anything is written, if the disk is too small.
     """
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -44,11 +44,11 @@ def write_tfds(folder: Path, target: Path, features: dict[str, Any], splits: Map
         )
         files = [Path(template.sharded_filepath(shard_index=i, num_shards=len(ends))) for i in range(len(ends))]
         lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
-        whole = next((i for i, file in enumerate(files) if not file.exists()), len(files))
-        done = sum(lengths[:whole])
+        complete = next((i for i, file in enumerate(files) if not file.exists()), len(files))
+        done = sum(lengths[:complete])
         examples = split.examples_from(done)
         with progress(f"{target.parent.name} {name}", split.examples, done) as show:
-            for file, length in zip(files[whole:], lengths[whole:], strict=True):
+            for file, length in zip(files[complete:], lengths[complete:], strict=True):
                 writer = ArrayRecordWriter(f"{file}.part", "group_size:1")
                 for _ in range(length):
                     writer.write(_serialized(next(examples)))
@@ -80,7 +80,7 @@ def _serialized(example: Example) -> bytes:
 
 
 def tfds_order(split: str, keys: Sequence[str | int]) -> list[int]:
-    """The order in which TFDS would write examples with these keys."""
+    """Returns the order in which TFDS would write examples with these keys."""
     from tensorflow_datasets.core.hashing import Hasher
 
     hasher = Hasher(split)
@@ -89,45 +89,45 @@ def tfds_order(split: str, keys: Sequence[str | int]) -> list[int]:
 
 
 @contextlib.contextmanager
-def building(target: Path, of: Mapping[str, Any]) -> Iterator[Path]:
-    """Gives a folder that becomes the target when the block ends well. One process at a time may build.
+def building(target: Path, inputs: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields a folder that becomes the target when the block succeeds. One process at a time may build.
 
-    `of` tells from what: a start that goes on with what an earlier one left has to have the same.
-    Raises FileExistsError where it has not.
+    `inputs` describes what the target is made from. A start that continues an earlier one must have the same inputs.
+    Raises FileExistsError if they differ.
     """
     folder = target.with_name(target.name + ".unfinished")
     with lock(folder, stays=False):
         begun = folder / "begun.json"
         if not begun.exists():
-            write_json(begun, of)
-        elif read_json(begun, dict, remedy=f"remove {folder}, then type the command again") != of:
+            write_json(begun, inputs)
+        elif read_json(begun, dict, remedy=f"remove {folder}, then repeat the command") != inputs:
             raise FileExistsError(
-                f"{folder} was begun with other data or splits; remove it, then type the command again"
+                f"{folder} was begun with different data or splits; remove it, then repeat the command"
             )
         try:
             yield folder
         finally:
             if {file.name for file in folder.iterdir()} == {"begun.json", "lock"}:
-                begun.unlink()  # nothing was made yet: the next start may be from anything
+                begun.unlink()  # nothing was written yet: the next start may have other inputs
         for file in (begun, folder / "lock"):
             file.unlink()
         folder.rename(target)
 
 
 def need_space(folder: Path, total_bytes: int) -> None:
-    """Raises OSError where a folder that is to have so many bytes cannot grow to that."""
-    there = sum(file.stat().st_size for file in folder.iterdir())
+    """Raises OSError if the disk is too small for a folder to grow to total_bytes."""
+    used = sum(file.stat().st_size for file in folder.iterdir())
     free = shutil.disk_usage(folder).free
-    if total_bytes - there > free:
+    if total_bytes - used > free:
         raise OSError(
-            f"{folder} needs {(total_bytes - there) / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; give another "
-            f"--data_dir, or make room and type the same command again"
+            f"{folder} needs {(total_bytes - used) / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; give another "
+            f"--data_dir, or free some space and repeat the command"
         )
 
 
 @contextlib.contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Gives show(done), which may be called often: it moves once a second, and writes a line every ten."""
+    """Yields show(done), which may be called often: it updates once a second and prints a line every ten seconds."""
     with runlog.progress(title, total, done) as show:
         shown = logged = time.monotonic()
 

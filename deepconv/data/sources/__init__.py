@@ -1,4 +1,4 @@
-"""Data sets by name: cheap to find, opened when asked. What lies in DATA_DIR/NAME says of which kind it is."""
+"""Sources by name. Finding one is cheap, and its images are opened later; DATA_DIR/NAME shows its kind."""
 
 from deepconv.data.sources.folders import find_folders
 from deepconv.data.sources.packed import find_packed
@@ -9,11 +9,11 @@ from deepconv.run.directory import printable
 
 
 def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tuple[int, int] | None = None) -> Source:
-    """Raises ValueError for an unknown split or size, OSError for a data set that is not on disk, or not whole.
+    """Finds a source. Raises ValueError for an unknown split or size, OSError for one that is missing or incomplete.
 
     name is "shapes" or a folder of data_dir, such as "cifar10", "imagenet_v2/matched-frequency", "cifar10/3.0.2".
-    split is "train", "test[:1000]", "train[:90%]", "train[45000:]"; data_dir None means what TFDS uses.
-    image_size and scale are asked of the built-in shapes: with a scale, they come as JPEG files of many sizes.
+    split is "train", "test[:1000]", "train[:90%]", "train[45000:]"; data_dir None is TFDS's.
+    image_size and scale apply to the built-in shapes: with a scale, these are JPEG files of many sizes.
     """
     if name == "shapes":
         return find_shapes(split, image_size, scale)
@@ -24,12 +24,12 @@ def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tu
         return find_tfds(builder_dir, name, split)
     if (folder / "train").is_dir():
         return find_folders(folder, name, split)
-    how = "It has to be a TFDS data set, a packed one, or a folder with train/<class>/*.jpg; built in is 'shapes'"
+    remedy = "It must be a TFDS data set, a packed one or a folder with train/<class>/*.jpg; 'shapes' is built in"
     if name in PREPARED:
         command = f"python -m deepconv.data.prepare {name} --archives=DIR --data_dir={folder.parent}"
-        how = f"To make it from the official archives: {command}"
+        remedy = f"To make it from the official archives: {command}"
     raise FileNotFoundError(
-        f"{printable(f'{name} is not in {folder.parent} ({folder} is looked in)')}. "
+        f"{printable(f'{name} is not in {folder.parent} (nothing usable in {folder})')}. "
         "If it lies elsewhere, give --data_dir=DIR or set "
-        f"TFDS_DATA_DIR. {how}"
+        f"TFDS_DATA_DIR. {remedy}"
     )

@@ -17,10 +17,10 @@ from deepconv.run.directory import printable
 
 @dataclass(frozen=True)
 class Summed(Encoded):
-    """Records of a folder, each held against its SHA-256; a sum that is not known yet is filled in."""
+    """Records of a folder, each checked against its SHA-256; a missing sum is added."""
 
     records: FolderRecords
-    sums: np.ndarray  # uint8 [N, 32]; zeros where a sum is not known
+    sums: np.ndarray  # uint8 [N, 32]; zeros for a missing sum
 
     def read(self, indices: Iterable[int]) -> list[Record]:
         found = self.records.read(indices)
@@ -37,7 +37,7 @@ class Summed(Encoded):
 
 
 def summed(source: Source) -> Summed | None:
-    """The records of a folder of photographs with the sums known of them; None for other data. Raises DataError."""
+    """Returns a folder's records with their known sums; None for other sources. Raises DataError."""
     records = source.open() if source.folder and not source.size else None
     if not isinstance(records, FolderRecords):
         return None
@@ -47,34 +47,34 @@ def summed(source: Source) -> Summed | None:
 
 
 def verified(source: Source) -> Source:
-    """The source, where every file that is read is held against its sum.
+    """Returns the source with every file checked against its sum when it is read.
 
-    Raises ValueError for data without sums, FileNotFoundError where none are written yet, DataError for a file that
-    they lack.
+    Raises ValueError for data without sums, FileNotFoundError if no sums are written yet, DataError for a file without
+    one.
     """
     if not (records := summed(source)):
         raise ValueError(
-            f"--verify_data is for folders of photographs, and {source.name} is none; TFDS's files have checksums of "
-            f"their own, which are always checked"
+            f"--verify_data is for folders of photographs, which {source.name} is not; TFDS's files have their own "
+            f"checksums, which are always checked"
         )
     file, missing = sums_file(records.records), np.flatnonzero(~records.sums.any(1))
     data_dir, split = Path(str(source.folder).removesuffix(source.name)), file.suffixes[0].lstrip(".")
-    how = f"python -m deepconv.data.prepare statistics {source.name} --data_dir={data_dir} --split={split}"
+    command = f"python -m deepconv.data.prepare statistics {source.name} --data_dir={data_dir} --split={split}"
     if not file.exists():
-        raise FileNotFoundError(f"{file} is missing, the sums for --verify_data; to write it: {how}")
+        raise FileNotFoundError(f"{file} is missing, which --verify_data needs; to write it: {command}")
     if len(missing):
         name = printable(os.fsdecode(records.records.files[missing[0]]))
-        raise DataError(f"{len(missing)} files are not in {file}, such as {name}; to add them: {how}")
+        raise DataError(f"{len(missing)} files are not in {file}, such as {name}; to add them: {command}")
     return replace(source, open=lambda: records)
 
 
 def sums_file(records: FolderRecords) -> Path:
-    """Where the sums of a split's files are, in the format of sha256sum."""
+    """Returns the file of a split's sums, which has the format of sha256sum."""
     return Path(records.folder, f"SHA256SUMS.{os.fsdecode(records.files[0]).split('/')[0]}.txt")
 
 
 def write_sums(summed: Summed) -> None:
-    """Adds the sums that are known to the file of sums, which is whole at any time."""
+    """Adds the known sums to the file of sums atomically."""
     file = sums_file(summed.records)
     known = _read_sums(file)
     known |= {n: s.tobytes() for n, s in zip(summed.records.files.tolist(), summed.sums, strict=True) if s.any()}
@@ -89,7 +89,7 @@ def write_sums(summed: Summed) -> None:
 
 
 def _read_sums(file: Path) -> dict[bytes, bytes]:
-    """SHA-256 by name; none where there is no file."""
+    """Returns SHA-256 sums by file name; none without a file."""
     known, escapes = {}, {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
     for number, line in enumerate(file.read_bytes().rstrip(b"\n").split(b"\n") if file.exists() else [], 1):
         if not (parts := re.fullmatch(rb"(\\?)([0-9a-f]{64}) [ *](.+)", line)):

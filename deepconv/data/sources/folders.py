@@ -37,7 +37,7 @@ class FolderRecords(Encoded):
 
 
 def find_folders(folder: Path, name: str, split: str) -> Source:
-    """train/<class>/*.jpg and val/<class>/*.jpg, or val/*.jpg with val.txt; classes are those of train, by name."""
+    """Finds a folder of train/<class>/*.jpg, and val/<class>/*.jpg or val/*.jpg with val.txt; train has the classes."""
     splits = _folders(folder)
     whole = split.split("[")[0]
     chosen = split_name(whole, splits)
@@ -45,7 +45,7 @@ def find_folders(folder: Path, name: str, split: str) -> Source:
         raise ValueError(f"no split {split!r} in {folder}; choose one of {splits}, or a part of one")
     classes = _folders(folder / "train")
     if not classes:
-        raise DataError(f"{folder / 'train'} has no folders; it has to hold one for each class, with its images")
+        raise DataError(f"{folder / 'train'} has no folders; it must have one folder of images per class")
     files, labels = _list_folders(str(folder), chosen, tuple(classes))
     _, first, last = parse_split(split, {whole: len(files)})
     records = FolderRecords(str(folder), files[first:last], labels[first:last])
@@ -53,24 +53,28 @@ def find_folders(folder: Path, name: str, split: str) -> Source:
     return Source(name, split, last - first, tuple(classes), None, lambda: records, folder, digest)
 
 
-@functools.cache  # a million files take seconds, and several parts of a split may be asked for
+@functools.cache  # a million files take seconds, and several parts of a split may be needed
 def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Files and labels, in an order that does not depend on classes, so that a part of a split is a fair sample."""
+    """Lists files and labels in an order independent of the classes, which makes any part of a split a fair sample."""
     root = Path(folder, split)
     found, unread = _folders(root), []
     if found == ["images"] and "images" not in classes:
         found = []  # the layout of Tiny ImageNet
     if unknown := sorted(set(found) - set(classes)):
-        raise DataError(f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}; classes are named there")
+        raise DataError(
+            f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}, whose folders define the classes"
+        )
     files, labels = [], []
     if found:
         numbers = {name: number for number, name in enumerate(classes)}
-        for name in found:  # a test may lack a class
+        for name in found:  # a test set may lack a class
             images = _images(root / name, unread)
             if not images:
-                there = f"; it holds {_kinds(others)}" if (others := [at for at in unread if name in at.parts]) else ""
+                content = (
+                    f"; it holds {_kinds(other)}" if (other := [path for path in unread if name in path.parts]) else ""
+                )
                 raise DataError(
-                    f"{root / printable(name)} holds no images ({', '.join(SUFFIXES)}){there}; fill it, or "
+                    f"{root / printable(name)} holds no images ({', '.join(SUFFIXES)}){content}; fill it, or "
                     f"remove the class everywhere"
                 )
             files += [f"{split}/{name}/{image}" for image in images]
@@ -103,7 +107,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _images(folder: Path, unread: list[Path]) -> list[str]:
-    """The images in a folder or, as in Tiny ImageNet, in its folder images; what else is there is added to unread."""
+    """Lists the images in a folder or, as in Tiny ImageNet, its subfolder images; adds other entries to unread."""
     entries = _visible(folder)
     images = [entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
     known = {*images}
@@ -114,25 +118,29 @@ def _images(folder: Path, unread: list[Path]) -> list[str]:
 
 
 def _kinds(paths: Sequence[Path]) -> str:
-    """ "10 .heic, 2 folders": how many there are of each kind."""
-    kinds = Counter("folders" if at.is_dir() else at.suffix.lower() or "without a suffix" for at in paths)
+    """Counts the paths of each kind, as in "10 .heic, 2 folders"."""
+    kinds = Counter("folders" if path.is_dir() else path.suffix.lower() or "without a suffix" for path in paths)
     return ", ".join(f"{count} {printable(kind)}" for kind, count in kinds.most_common(9))
 
 
 def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -> list[int]:
-    """Labels of a flat folder: a class a line, in the order of the images' names, or an image's name and its class."""
+    """Reads a flat folder's labels: one class per line, in the order of names, or an image's name and its class."""
     numbers = {name: number for number, name in enumerate(classes)}
     if listing.exists():
         text = listing.read_text("utf-8-sig", errors="surrogateescape")  # names are bytes, of any encoding
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         lines = [[line] if line in numbers else line.split(maxsplit=1) for line in lines]
-        lines = [[part.split("\t")[0] for part in line] for line in lines]  # Tiny ImageNet's go on with boxes
+        lines = [[part.split("\t")[0] for part in line] for line in lines]  # boxes follow in Tiny ImageNet
     elif images[0] == "ILSVRC2012_val_00000001.JPEG":
         lines = [[synset] for synset in imagenet_validation_labels()]
     else:
-        raise DataError(f"{listing} is missing: {len(images)} lines, the class of each image in the order of names")
+        raise DataError(
+            f"{listing} is missing; it must have {len(images)} lines, the class of each image in the order of names"
+        )
     if len(lines) != len(images):
-        raise DataError(f"{len(images)} images are in {listing.with_suffix('')}, and the list has {len(lines)} classes")
+        raise DataError(
+            f"{len(images)} images are in {listing.with_suffix('')}, but {listing.name} has {len(lines)} classes"
+        )
     if any(len(line) > 1 for line in lines):
         named = {line[0]: line[-1] for line in lines}
         names = [image.removeprefix("images/") for image in images]
@@ -145,7 +153,7 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
 
 
 def imagenet_validation_labels() -> list[str]:
-    """The synset of each of ILSVRC-2012's 50,000 validation images, in the order of their names."""
+    """Returns the synset of each of ILSVRC-2012's 50,000 validation images, in the order of their names."""
     import tensorflow_datasets as tfds
 
     path = Path(tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt"))
@@ -153,7 +161,7 @@ def imagenet_validation_labels() -> list[str]:
 
 
 def imagenet_synsets() -> list[str]:
-    """The names of ILSVRC-2012's classes, in the order of their numbers."""
+    """Returns the names of ILSVRC-2012's classes, in the order of their numbers."""
     import tensorflow_datasets as tfds
 
     return Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()

@@ -1,4 +1,4 @@
-"""Packed data sets: squares of one size, ready to read."""
+"""Packed data sets: square images of one size, stored as pixels."""
 
 import hashlib
 import math
@@ -14,9 +14,9 @@ from deepconv.run.directory import read_json
 
 
 class PackedImages:
-    """Images in a .npy file that stay on disk, uint8 [N, H, W, 3]; pickled as the file's name.
+    """Images in a .npy file, uint8 [N, H, W, 3], read from disk by index; pickled as the file's name.
 
-    They are read, not mapped: mapped pages would count as this process's memory.
+    They are not memory-mapped: mapped pages would count as this process's memory.
     """
 
     def __init__(self, path: Path, first: int, last: int) -> None:
@@ -51,7 +51,7 @@ class PackedImages:
 
 
 def find_packed(folder: Path, name: str, split: str) -> Source:
-    """A folder with packed.json and, for splits that were packed later, packed.<splits>.json."""
+    """Finds a folder with packed.json and, for splits packed later, packed.<splits>.json."""
     infos = {file: _read_packed(file) for file in [folder / "packed.json", *sorted(folder.glob("packed.*.json"))]}
     sizes = {known: count for info in infos.values() for known, count in info["splits"].items()}
     whole, first, last = parse_split(split, sizes)
@@ -64,9 +64,9 @@ def find_packed(folder: Path, name: str, split: str) -> Source:
             images = PackedImages(path, first, last)
             labels = np.load(folder / f"{whole}.labels.npy")
         except (EOFError, OSError, ValueError) as error:
-            raise DataError(f"{path} is not whole: {error}; copy or pack it again") from None
+            raise DataError(f"{path} is incomplete or damaged: {error}; copy or pack it again") from None
         if images.shape != (last - first, size, size, 3) or labels.shape != (sizes[whole],):
-            raise DataError(f"{path} holds {images.shape}, not what packed.json says; copy or pack it again")
+            raise DataError(f"{path} holds {images.shape}, which differs from packed.json; copy or pack it again")
         if labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(
                 f"{folder / whole}.labels.npy has labels from {labels.min()} to {labels.max()}; pack it again"
@@ -78,13 +78,13 @@ def find_packed(folder: Path, name: str, split: str) -> Source:
 
 
 def _read_packed(file: Path) -> dict[str, Any]:
-    again = "copy or pack it again"
-    info = read_json(file, dict, "size", "classes", "splits", remedy=again)
+    remedy = "copy or pack it again"
+    info = read_json(file, dict, "size", "classes", "splits", remedy=remedy)
     size, classes, splits = info["size"], info["classes"], info["splits"]
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
-        raise DataError(f"{file} is damaged: its classes are not a list of names; {again}")
+        raise DataError(f"{file} is damaged: its classes are not a list of names; {remedy}")
     if not isinstance(splits, dict) or not all(
         type(number) is int and number > 0 for number in (size, *splits.values())
     ):
-        raise DataError(f"{file} is damaged: its size and splits are not numbers above 0; {again}")
+        raise DataError(f"{file} is damaged: its size and splits are not numbers above 0; {remedy}")
     return info

@@ -18,7 +18,7 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom an
 
 
 def draw(index: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, int, Box]:
-    """Image uint8 [height, width, 3], its class, and the box around the shape."""
+    """Draws an image, uint8 [height, width, 3]; returns it with its class and the box around the shape."""
     rng = np.random.default_rng((seed, index))
     label = int(rng.integers(len(CLASSES)))
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -40,13 +40,13 @@ def draw(index: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray
 
 
 def draw_many(first: int, last: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Images first to last - 1, uint8 [N, size, size, 3], and their classes, int32 [N]."""
+    """Draws images first to last - 1, uint8 [N, size, size, 3], and their classes, int32 [N]."""
     images, labels, _ = zip(*(draw(index, size, size, seed) for index in range(first, last)), strict=True)
     return np.stack(images), np.array(labels, np.int32)
 
 
 def draw_jpeg(index: int, sides: tuple[int, int], seed: int = 0) -> tuple[bytes, int, Box]:
-    """The same as a JPEG file whose height and width are drawn from sides = (smallest, largest)."""
+    """Draws the same as a JPEG file; height and width are random numbers from sides = (smallest, largest)."""
     height, width = np.random.default_rng((seed, index, 1)).integers(sides[0], sides[1] + 1, 2)
     image, label, box = draw(index, int(height), int(width), seed)
     file = io.BytesIO()
@@ -55,7 +55,7 @@ def draw_jpeg(index: int, sides: tuple[int, int], seed: int = 0) -> tuple[bytes,
 
 
 def _texture(rng: np.random.Generator, colour: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Two waves across a colour, [H, W, 3]."""
+    """Returns a colour with two waves across it, [H, W, 3]."""
     waves = np.zeros((*x.shape, 3), np.float32)
     for _ in range(2):
         direction, phase, frequency = rng.uniform(0, 2 * np.pi, 3) * (1, 1, 4)
@@ -65,7 +65,7 @@ def _texture(rng: np.random.Generator, colour: np.ndarray, x: np.ndarray, y: np.
 
 
 def _distance(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """About the distance to the shape's edge, negative inside; the shape fills the unit circle."""
+    """Returns the approximate distance to the shape's edge, negative inside; the shape fills the unit circle."""
     r = np.hypot(u, v)
     square = np.maximum(abs(u), abs(v)) - 0.75
     match name:
@@ -107,7 +107,7 @@ class _ShapeRecords(Encoded):
 
 
 def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> Source:
-    """The built-in data set."""
+    """Finds the built-in data set."""
     if image_size < 8:
         raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
     if (largest := max((image_size, *(scale or ())))) > SHAPES_SIDE:
@@ -116,7 +116,7 @@ def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> S
     if not scale and (size_bytes := (last - first) * image_size**2 * 3) > IN_MEMORY_BYTES:
         raise ValueError(
             f"{last - first} shapes of config.data.image_size={image_size} pixels need {size_bytes / 1e9:.3g} GB of "
-            f"memory, and {IN_MEMORY_BYTES / 1e9:.3g} GB are allowed; take smaller ones, or a part, as in train[:100]"
+            f"memory; {IN_MEMORY_BYTES / 1e9:.3g} GB are allowed. Take smaller ones, or a part, as in train[:100]"
         )
     first, last = first + OFFSETS[whole], last + OFFSETS[whole]
     common = dict(name="shapes", split=split, examples=last - first, classes=CLASSES)

@@ -1,4 +1,4 @@
-"""What a data set on disk is to the rest of the program, and how splits are written."""
+"""Sources and the names of their splits."""
 
 import os
 import re
@@ -9,12 +9,12 @@ from pathlib import Path
 from deepconv.data.images import Images
 from deepconv.run.directory import expanded
 
-PREPARED = ("cifar10", "imagenet2012")  # what deepconv.data.prepare makes from the official archives
+PREPARED = ("cifar10", "imagenet2012")  # made by deepconv.data.prepare from the official archives
 
 
 @dataclass(frozen=True)
 class Source:
-    """A split of a data set; open() gives its images: Arrays where all have one size, else Encoded."""
+    """A split of a data set; open() returns its images, Arrays if all have one size, else Encoded."""
 
     name: str
     split: str
@@ -22,22 +22,22 @@ class Source:
     classes: tuple[str, ...]
     size: tuple[int, int] | None  # height and width of every image; None for encoded ones
     open: Callable[[], Images]
-    folder: Path | None = None  # where statistics are stored; None where they are computed from images in memory
-    fingerprint: str = ""  # of the names of files, or of what describes the data; changes with them
+    folder: Path | None = None  # of stored statistics; None if they are computed from images in memory
+    fingerprint: str = ""  # of file names, or of the data's description; changes with them
 
     @property
     def is_imagenet(self) -> bool:
-        """Whether the classes are a thousand synsets, such as n01440764."""
+        """Returns whether the classes are a thousand synsets, such as n01440764."""
         return len(self.classes) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in self.classes)
 
 
 def data_root(data_dir: str | None) -> Path:
-    """Where data sets lie: the flag, else the environment, else where TFDS has them."""
+    """Returns the directory of data sets: the flag's, the environment's, or TFDS's default."""
     return expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
-    """ "train[10%:500]" -> ("train", first, last + 1); ValueError where it is unknown, malformed or empty."""
+    """Parses "train[10%:500]" to ("train", first, last + 1). Raises ValueError if it is unknown, malformed or empty."""
     parts = re.fullmatch(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
     whole = parts and split_name(parts[1], sizes)
     if not parts or whole not in sizes:
@@ -54,6 +54,6 @@ def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
 
 
 def split_name(name: str, known: Container[str]) -> str:
-    """The name under which a split is known: val, as folders call it, and validation, as TFDS does, mean the same."""
+    """Returns the known name of a split: folders' val and TFDS's validation are the same."""
     other = {"val": "validation", "validation": "val"}.get(name, name)
     return other if name not in known and other in known else name

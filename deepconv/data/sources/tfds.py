@@ -1,4 +1,4 @@
-"""Data sets as TFDS lays them out, read without TensorFlow."""
+"""Data sets in TFDS's layout, read without TensorFlow."""
 
 import functools
 import hashlib
@@ -18,12 +18,12 @@ from deepconv.data.images import Arrays, DataError, Encoded, Record
 from deepconv.data.sources.source import Source, parse_split
 from deepconv.run.directory import printable
 
-IN_MEMORY_BYTES = 4_000_000_000  # data sets of images of one size are decoded once and kept, up to here
+IN_MEMORY_BYTES = 4_000_000_000  # smaller data sets of images of one size are decoded once and kept in memory
 
 
 @dataclass(frozen=True)
 class _TfdsRecords(Encoded):
-    records: Any  # of all of the split
+    records: Any  # of the full split
     first: int
     classes: int
     title: str
@@ -31,13 +31,13 @@ class _TfdsRecords(Encoded):
     def read(self, indices: Iterable[int]) -> list[Record]:
         try:
             found = self.records.__getitems__([self.first + int(i) for i in indices])
-        except RuntimeError as error:  # of array_record
+        except RuntimeError as error:  # from array_record
             raise DataError(f"{self.title} cannot be read: {error}") from None
         for index, record in zip(indices, found, strict=True):
             if not 0 <= record["label"] < self.classes:
                 raise DataError(
                     f"record {index} of {self.title} has the label {record['label']}, not one from 0 to "
-                    f"{self.classes - 1}; a split without labels can be neither learned nor tested"
+                    f"{self.classes - 1}; a split without labels can be used for neither training nor tests"
                 )
         return [Record(record["image"], int(record["label"]), self._name(record)) for record in found]
 
@@ -48,7 +48,7 @@ class _TfdsRecords(Encoded):
 
 
 def tfds_version(folder: Path) -> Path | None:
-    """The folder itself, or its newest version, where it holds a TFDS data set."""
+    """Returns the folder of a TFDS data set or of its newest version; None if it is not one."""
     if (folder / "dataset_info.json").exists():
         return folder
     versions = [path.parent for path in folder.glob("*/dataset_info.json")]
@@ -57,16 +57,16 @@ def tfds_version(folder: Path) -> Path | None:
 
 
 def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
-    """A data set as TFDS lays it out. Raises DataError where files are missing."""
-    import tensorflow_datasets as tfds  # takes a second, which configs and the built-in data do without
+    """Finds a data set in TFDS's layout. Raises DataError if files are missing."""
+    import tensorflow_datasets as tfds  # takes a second, which other sources need not wait for
 
     try:
         info = tfds.builder_from_directory(builder_dir).info
-    except Exception as error:  # whatever its readers of JSON and protocol buffers come upon
-        raise DataError(f"{builder_dir} is not a TFDS data set that can be read: {error}") from None
+    except Exception as error:  # the readers of JSON and protocol buffers raise many kinds
+        raise DataError(f"{builder_dir} is not a readable TFDS data set: {error}") from None
     if (found := info.file_format.value) != "array_record":
         raise DataError(
-            f"{name} in {builder_dir} is in {found} files, and array_record is needed; prepare it once more, into "
+            f"{name} in {builder_dir} is in {found} files, not array_record; prepare it again, into "
             f"another --data_dir, with file_format='array_record'"
         )
     if missing := [feature for feature in ("image", "label") if feature not in info.features]:
@@ -75,7 +75,7 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
     title = f"{name} {whole} in {builder_dir}"
     label = info.features["label"]
     if not getattr(label, "num_classes", None):
-        raise DataError(f"the feature 'label' of {name} is not one of classes, but {label}")
+        raise DataError(f"the feature 'label' of {name} is {label}, not a class label")
     classes = tuple(label.int2str(number) if label.names else str(number) for number in range(label.num_classes))
     shape = info.features["image"].shape
 
@@ -99,14 +99,16 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
 
     digest = hashlib.sha256((builder_dir / "dataset_info.json").read_bytes() + split.encode()).hexdigest()
     describe = functools.partial(Source, name, split, last - first, classes, fingerprint=digest)
-    examples = sum(part.num_examples for part in info.splits.values())  # so that all splits are treated alike
+    examples = sum(
+        part.num_examples for part in info.splits.values()
+    )  # all splits, which are then treated the same way
     if None not in shape and examples * math.prod(shape) < IN_MEMORY_BYTES:
         return describe(size=shape[:2], open=open_arrays)
     return describe(size=None, open=open_records, folder=builder_dir)
 
 
 def _check_shards(split: Any, title: str) -> None:
-    """Every file is there and holds as many records as dataset_info.json says."""
+    """Checks that every file exists and holds the number of records in dataset_info.json."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     def check(file: Path, expected: int) -> None:
