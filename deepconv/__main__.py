@@ -1,4 +1,4 @@
-"""The commands and the recipes: python -m deepconv"""
+"""List the commands and the recipes: python -m deepconv"""
 
 import ast
 import sys
@@ -6,20 +6,20 @@ from pathlib import Path
 
 COMMANDS = {
     "deepconv.main": "train a recipe, then test it",
-    "deepconv.predict": "name what is on photographs; features of a layer",
+    "deepconv.predict": "classify photographs; extract the features of a layer",
     "deepconv.weights": "import and export weights",
-    "deepconv.data.prepare": "put data sets on disk; their statistics",
-    "deepconv.benchmark": "how fast a recipe runs here",
-    "deepconv.evaluation.ensemble": "mean of saved probabilities",
+    "deepconv.data.prepare": "prepare data sets and their statistics",
+    "deepconv.benchmark": "measure the speed of a recipe",
+    "deepconv.evaluation.ensemble": "average saved probabilities",
     "deepconv.run.curves": "draw a run's curves again",
-    "experiments": "every table and figure of the papers",
-    "launch.local": "the missing runs of tables, one after the other",
+    "experiments": "show or run the papers' tables and figures",
+    "launch.local": "do the missing runs of tables, one after the other",
 }
 
 
 def main() -> int:
-    """Print each command with what it does, then the recipes in ./configs with the first line of their docstrings."""
-    print("Commands; each answers --help:\n")
+    """Prints the commands with their purposes, then the recipes in ./configs with their docstrings' first lines."""
+    print("Commands (each has --help):\n")
     for name, purpose in COMMANDS.items():
         print(f"  python -m {name:<30}{purpose}")
     recipes = sorted(Path("configs").glob("*.py"))

@@ -1,4 +1,4 @@
-"""What the commands share: the flags that describe a run, help, answers of one line and exit codes."""
+"""Shared parts of the commands: the flags of a run, help, one-line error messages and exit codes."""
 
 import contextlib
 import ctypes
@@ -23,31 +23,33 @@ _CONFIG = config_flags.DEFINE_config_file(
     None,
     "The recipe: a file, or a name in configs/, such as resnet50. --config.batch_size=64 changes a field of it.",
 )
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets lie [TFDS_DATA_DIR, or ~/tensorflow_datasets].")
-WORKERS = flags.DEFINE_integer("workers", 0, "Loader processes beside this one; none: threads in it.", lower_bound=0)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of data sets [TFDS_DATA_DIR, or ~/tensorflow_datasets].")
+WORKERS = flags.DEFINE_integer(
+    "workers", 0, "Number of loader processes; with 0, threads of this process load data.", lower_bound=0
+)
 _SMOKE = flags.DEFINE_bool(
-    "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y still wins."
+    "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y takes precedence."
 )
 _FORMS = flags.DEFINE_list(
-    "forms", [], "How operations are computed, such as blocks:plain, to compare speeds; see deepconv/ops/forms.py."
+    "forms", [], "Forms of operations, such as blocks:plain, to compare speeds; see deepconv/ops/forms.py."
 )
-M_ARENA_MAX = -8  # of malloc.h
+M_ARENA_MAX = -8  # from malloc.h
 EXIT_CODES = """Exit codes of all commands:
   0   done
-  1   failed at work
+  1   failed during work
   2   refused before work: flags, the config, data, or a directory that is in use or holds a run of another config
-  75  stopped by SIGTERM, SIGUSR1 or Ctrl-C; the same command continues
+  75  stopped by SIGTERM, SIGUSR1 or Ctrl-C; repeat the command to continue
 """
 
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
-    """Parse the flags, run a command, and end the process with its exit code."""
-    _share_memory_between_threads()
-    sys.unraisablehook = _pass_over_closed_loops
+    """Parses the flags, runs a command and ends the process with its exit code."""
+    _limit_malloc_arenas()
+    sys.unraisablehook = _ignore_closed_loops
     arguments = parse(sys.argv, main)
     try:
         code = main(arguments)
-    except Exception:  # a mistake in the code
+    except Exception:  # a bug
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
@@ -55,16 +57,16 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     preemption.leave(code)
 
 
-def _pass_over_closed_loops(unraisable: Any) -> None:
-    """Prints nothing of what tensorstore's threads meet after a save has failed, a page that our line answers."""
+def _ignore_closed_loops(unraisable: Any) -> None:
+    """Ignores the errors of tensorstore's threads after a failed save, which the command reports in one line."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
-def _share_memory_between_threads() -> None:
-    """Let glibc keep two arenas of memory, and not eight for each core.
+def _limit_malloc_arenas() -> None:
+    """Limits glibc to two arenas of memory, in place of eight per core.
 
-    orbax starts threads for each checkpoint, and what they free stays in their arenas: 0.3 MB more for each checkpoint.
+    orbax starts threads for each checkpoint, whose freed memory stays in their arenas: 0.3 MB more per checkpoint.
     """
     with contextlib.suppress(AttributeError):  # not glibc
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
@@ -76,9 +78,9 @@ def load_config(
     change: Callable[[ConfigDict, str], dict[str, Any]] = lambda config, name: {},
     init_layers: Sequence[str] = (),
 ) -> tuple[ConfigDict, str]:
-    """The config that the flags describe, and its run's name. Raises ValueError.
+    """Returns the config that the flags describe, and its run's name. Raises ValueError.
 
-    change(config, name) gives fields that are to have other values, where no flag sets them.
+    change(config, name) returns new values of fields; flags take precedence over them.
     """
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
@@ -92,7 +94,7 @@ def load_config(
 
 
 def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
-    """absl's parser, with every mistake answered in one line; --help and --version are answered here."""
+    """Parses flags with absl and reports mistakes in one line; prints --help and --version."""
     if {"-h", "--help"} & {*argv[1:]}:
         print(_help(main, argv[0]), end="", flush=True)
         sys.exit(0)
@@ -103,16 +105,16 @@ def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
     try:
         argv, recipe = _find_recipe(argv)
         if recipe:
-            recipes.load(recipe)  # raises with words of ours, where absl would with its own or not at all
+            recipes.load(recipe)  # raises clear errors, where absl's are unclear or missing
         with recipes.siblings(recipe or "."):
             arguments = flags.FLAGS(argv)
         forms.choose(_FORMS.value)
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell a lot, and errors are told here
+            logging.set_verbosity(logging.FATAL)  # orbax and TFDS log much; errors are printed here
         return arguments
     except AttributeError as error:
         mistake = str(error)
-        if error.args and isinstance(error.args[0], KeyError):  # ml_collections wraps what it has to say
+        if error.args and isinstance(error.args[0], KeyError):  # ml_collections wraps its message
             mistake = f"the config has no field {error.args[0].args[0]}"
     except KeyError as error:
         mistake = f"the config has no field {error.args[0].split()[-1]}"  # such as optimizer.momentum.x
@@ -122,13 +124,13 @@ def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
 
 
 def escape_unknown_letters() -> None:
-    """Let standard output write letters that its encoding lacks, which names may have, as \\uNNNN."""
+    """Makes standard output write characters that its encoding lacks as \\uNNNN."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _find_recipe(argv: list[str]) -> tuple[list[str], str]:
-    """The arguments with the file of --config=NAME or --config NAME in place of the name, and the file."""
+    """Replaces the name in --config=NAME or --config NAME with its file; returns the arguments and the file."""
     for place, argument in enumerate(argv):
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "config" and argument.startswith("-") and (equals or place + 1 < len(argv)):
@@ -138,10 +140,10 @@ def _find_recipe(argv: list[str]) -> tuple[list[str], str]:
 
 
 def _help(main: Callable[[list[str]], int], program: str) -> str:
-    """The command's docstring, its own flags, those that all commands have, and the exit codes."""
+    """Returns the command's docstring, its own flags, the shared flags and the exit codes."""
     own = program if main.__module__ == "__main__" else main.__module__  # as absl names modules
     lines = [(sys.modules[main.__module__].__doc__ or "").strip(), ""]
-    for title, module in (("Flags:", own), ("Flags that all commands take:", __name__)):
+    for title, module in (("Flags:", own), ("Flags of all commands:", __name__)):
         if found := flags.FLAGS.flags_by_module_dict().get(module):
             lines += [title, *(line for flag in found for line in _flag_help(flag)), ""]
     return "\n".join([*lines, EXIT_CODES])
@@ -155,7 +157,7 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
 
 
 def refuse(message: str, code: int = 1) -> int:
-    """Say why on standard error, each line but indented ones after the program's name; gives the exit code."""
+    """Prints an error, with "deepconv:" before each line that is not indented; returns the exit code."""
     for line in map(printable, message.splitlines()):
         print(line if line.startswith(" ") else f"deepconv: {line}", file=sys.stderr)
     return code

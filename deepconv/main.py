@@ -1,6 +1,6 @@
-"""Train and evaluate one recipe: python -m deepconv.main --config=configs/quickstart.py
+"""Train and test one recipe: python -m deepconv.main --config=configs/quickstart.py
 
-Running the same command again goes on where it stopped, and does nothing where all is done.
+Repeating the command continues a stopped run, and does nothing for a finished one.
 """
 
 if __name__ == "__main__":
@@ -32,44 +32,46 @@ if TYPE_CHECKING:
     from deepconv.data.sources.source import Source
     from deepconv.task import Task
 
-_WORKDIR = flags.DEFINE_string("workdir", "", "Directory of the run [runs/<recipe>,<what is changed in it>].")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Directory of the run [runs/<recipe>,<changes>].")
 _INIT_FROM = flags.DEFINE_string("init_from", "", "Start from the weights of this run, or of a safetensors file.")
 _INIT_LAYERS = flags.DEFINE_list(
-    "init_layers", [], "Of these, take only the layers named, or all_but_head; the others are random."
+    "init_layers", [], "Layers to take from --init_from, or all_but_head for all but the last; the rest are random."
 )
 _LIBRARY = flags.DEFINE_enum("library", None, [*inputs.LIBRARIES], inputs.LIBRARY_HELP)
 _INPUT = flags.DEFINE_string("input", "", inputs.INPUT_HELP)
 _EVALS = flags.DEFINE_list(
     "evals",
     ["center"],
-    "Test protocols, after training or whenever the command is given again: center, ten_crop, dense, multi_crop, "
+    "Test protocols, run after training or when the command is repeated: center, ten_crop, dense, multi_crop, "
     "multi_crop_dense; with scales, as in dense_q256_384_512, and then _posteriors, _precise_batch_stats; "
     "docs/testing.md explains them.",
 )
-_TRAIN = flags.DEFINE_bool(
-    "train", None, "Train [yes; but the net of a safetensors file, with --evals given, is tested as it is]."
-)
+_TRAIN = flags.DEFINE_bool("train", None, "Train before testing [yes, except with a safetensors file and --evals].")
 _VERIFY_DATA = flags.DEFINE_bool(
-    "verify_data", False, "Hold every photograph of a folder that is read against the sum that statistics wrote of it."
+    "verify_data", False, "Check every photograph read from a folder against the sum written by `prepare statistics`."
 )
 
 
 class Origin(TypedDict, total=False):
-    """What config.json says of the weights that a run starts from."""
+    """The part of config.json that describes the weights a run starts from."""
 
     init_from: str
     init_layers: list[str]
     init_bgr: bool
-    init_sha256: str  # of a file
-    train: bool  # false where they are tested as they are
+    init_sha256: str  # if they come from a file
+    train: bool  # false if they are tested without training
 
 
-SUMMARY = ("protocol", "step", "views")  # what is shown of a test beside its errors and number of images
+SUMMARY = (
+    "protocol",
+    "step",
+    "views",
+)  # the fields of a test that the summary needs beside its errors and number of images
 
 
 def main(arguments: list[str]) -> int:
-    """Flags -> claim the directory -> train -> evaluate."""
-    # Here and not above: `--help` and mistakes in the config are answered without waiting for JAX.
+    """Trains and tests the run that the flags describe, in its directory."""
+    # Imported here, since `--help` and mistakes in the config need not wait for JAX.
     from deepconv import task as task_lib
     from deepconv.data.sources import checksums
     from deepconv.evaluation import protocols
@@ -82,7 +84,7 @@ def main(arguments: list[str]) -> int:
         workdir = expanded(_WORKDIR.value or Path("runs", name))
         origin = _origin() if _INIT_FROM.value else Origin()
         if _INIT_LAYERS.value and not origin:
-            mistakes.append("--init_layers says which layers to take from --init_from=RUN_DIR, which is missing")
+            mistakes.append("--init_layers names layers to take from --init_from=RUN_DIR, which is missing")
         if not _EVALS.value:
             mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
         untrained = _is_untrained(workdir, origin)
@@ -97,11 +99,13 @@ def main(arguments: list[str]) -> int:
             train_source, eval_source = (checksums.verified(source) for source in (task.train_source, task.eval_source))
             task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
         start = {}
-        if origin and not checkpoint.steps(workdir / "checkpoints"):  # later, the run goes on without its source
+        if origin and not checkpoint.steps(
+            workdir / "checkpoints"
+        ):  # a resumed run does not need the source of its weights
             source = expanded(_INIT_FROM.value)
             _check_finished(source)
             bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value)
-            start = files.take(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
+            start = files.load_weights(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
             if source.is_file() and not (_LIBRARY.value or _INPUT.value):
                 print(inputs.warning(config, source), file=sys.stderr)
     except (ValueError, OSError) as error:
@@ -115,8 +119,8 @@ def main(arguments: list[str]) -> int:
             write_json(workdir / "classes.json", task.train_source.classes)
             print(f"run directory: {workdir}", flush=True)
             if untrained:
-                print(f"the net of {_INIT_FROM.value} is tested as it is; --train would train it first", flush=True)
-            code = 1  # from here on, work is done
+                print(f"the net of {_INIT_FROM.value} is tested without training; --train trains it first", flush=True)
+            code = 1  # from here on, failures are failures during work
             _run(task, workdir, start)
     except preemption.Preempted as signal:
         preemption.stop(str(signal))
@@ -126,30 +130,30 @@ def main(arguments: list[str]) -> int:
 
 
 def _fields_of_source(config: ConfigDict, name: str) -> dict[str, Any]:
-    """What the weights to start from change in a recipe, so that images are those that their net takes."""
+    """Returns the fields that --init_from changes in a recipe, to match the images of the weights' net."""
     library, images = _LIBRARY.value or "", _INPUT.value
     if not _INIT_FROM.value:
         if library or images:
             raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
         return {}
     source = expanded(_INIT_FROM.value)
-    if not (source.exists() or library or images):  # a run may go on without its source
+    if not (source.exists() or library or images):  # a resumed run does not need its source
         claimed = [_WORKDIR.value] if _WORKDIR.value else [f"runs/{name}", f"runs/{name},train=False"]
         source = next((expanded(path) for path in claimed if Path(path, "config.json").exists()), source)
     if not (source / "config.json").exists():
-        return inputs.of_file(config, library, images)
+        return inputs.file_fields(config, library, images)
     if library or images:
-        raise ValueError(f"--library and --input describe files; {source} is a run, which knows its images")
+        raise ValueError(f"--library and --input describe files; {source} is a run, which records its images")
     whole = _INIT_LAYERS.value in ([], [inputs.ALL_BUT_HEAD])
-    fields = inputs.of_run(config, recipes.read_run(source), whole)
+    fields = inputs.run_fields(config, recipes.read_run(source), whole)
     if fields:
         changes = " ".join(f"--config.{field}={value}" for field, value in fields.items())
-        print(f"as in {source}, where no flag says otherwise: {changes}", flush=True)
+        print(f"taken from {source}, unless a flag sets it: {changes}", flush=True)
     return fields
 
 
 def _statistics_of_source(workdir: Path) -> Statistics | None:
-    """Those that the images of an untrained run's net are prepared with, where it or its source has them."""
+    """Returns the image statistics saved by an untrained run or its source; None if neither has them."""
     from deepconv.data import statistics
 
     for folder in (workdir, expanded(_INIT_FROM.value)):
@@ -159,7 +163,7 @@ def _statistics_of_source(workdir: Path) -> Statistics | None:
 
 
 def _origin() -> Origin:
-    """The weights to start from; a file may have changed under its name."""
+    """Returns the record of the weights to start from; a digest identifies a file's content."""
     origin = Origin(init_from=_INIT_FROM.value, init_layers=_INIT_LAYERS.value)
     if inputs.in_bgr(_LIBRARY.value or "", _INPUT.value):
         origin["init_bgr"] = True
@@ -171,7 +175,7 @@ def _origin() -> Origin:
 
 
 def _check_finished(source: Path) -> None:
-    """Raises ValueError for a run that is to be trained further, whose weights are not yet those of its recipe."""
+    """Raises ValueError if the run to start from is not finished."""
     from deepconv.run import checkpoint
 
     if not (source / "config.json").exists():
@@ -179,13 +183,13 @@ def _check_finished(source: Path) -> None:
     total = durations.total_steps(recipes.read_run(source))
     if (saved := checkpoint.steps(source / "checkpoints")) and saved[-1] < total:
         raise ValueError(
-            f"--init_from={source} is a run that is not finished (step {saved[-1]} of {total}); finish it, or start "
+            f"--init_from={source} is an unfinished run (step {saved[-1]} of {total}); finish it, or start "
             f"from a file: python -m deepconv.weights export --run={shlex.quote(str(source))} --to=FILE.safetensors"
         )
 
 
 def _is_untrained(workdir: Path, origin: Origin) -> bool:
-    """Whether the weights are tested as they are given: on demand, or where a whole net and tests are all there is."""
+    """Returns whether to test the weights without training: with --notrain, or a full net from a file and --evals."""
     if _TRAIN.value is False and not origin:
         raise ValueError("--notrain tests the net of --init_from=FILE, which is missing")
     if _TRAIN.value is not None:
@@ -197,7 +201,7 @@ def _is_untrained(workdir: Path, origin: Origin) -> bool:
         or flags.FLAGS["evals"].using_default_value
     ):
         return False
-    claimed = workdir / "config.json"  # of a run that was begun from these weights, maybe: then its tests are meant
+    claimed = workdir / "config.json"  # a run begun from these weights may exist: then --evals are tests of that run
     return not claimed.exists() or recipes.read_run(workdir).get("train") is False
 
 
@@ -214,14 +218,14 @@ def _run(task: "Task", workdir: Path, start: dict[str, Any]) -> None:
         net, data = task_lib.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}
-        exact = state
+        precise_state = state
         if any(part.precise for part in tests.values()):
             file = workdir / "precise_batch_stats.npz"
             images = train.images_of_an_epoch(task, computed, state.step, workdir)
             count = max(1, task.train_source.examples // task.config.batch_size)
-            exact = batch_stats.precise(net, state, images, count, file)
+            precise_state = batch_stats.precise(net, state, images, count, file)
         for part in tests.values():
-            evaluate.run(net, part, exact if part.precise else state, data, workdir, **size)
+            evaluate.run(net, part, precise_state if part.precise else state, data, workdir, **size)
         for name in missing:
             if name not in tests:
                 probabilities.average(workdir, name, [part.name for part in task.protocols[name]])
@@ -235,16 +239,16 @@ def _identity(source: "Source") -> str:
 
 
 def _claim(workdir: Path, new: dict[str, Any]) -> None:
-    """config.json is written once; the directory of another config is refused."""
+    """Writes config.json once. Raises FileExistsError if the directory holds a run of another config."""
     path = workdir / "config.json"
     old = recipes.read_run(workdir) if path.exists() else new
-    if "init_from" in new and "init_sha256" not in new:  # the file is gone, and not needed any more
+    if "init_from" in new and "init_sha256" not in new:  # the file is gone, and no longer needed
         new |= {key: old[key] for key in ("init_sha256",) if key in old}
     if not path.exists():
         write_json(path, new)
     elif changes := recipes.differences(old, new):
         raise FileExistsError(
-            f"{workdir} holds a run of another config, or on other data; give another --workdir. {'; '.join(changes)}"
+            f"{workdir} holds a run of another config or other data; give another --workdir. {'; '.join(changes)}"
         )
 
 

@@ -9,24 +9,24 @@ import optax
 from ml_collections import ConfigDict
 
 InSteps = Callable[[Any, str], Any]
-Path = tuple[Any, ...]  # of a parameter in its tree: layer, ..., "kernel" or "bias"
+Path = tuple[Any, ...]  # a parameter's path in its tree: layer, ..., "kernel" or "bias"
 
 
 class LearningRateState(NamedTuple):
-    """State of `scale_by_learning_rate`."""
+    """The state of `scale_by_learning_rate`."""
 
     count: jax.Array  # steps taken
     learning_rate: jax.Array  # of the last step
-    train_error: jax.Array  # percent, running mean; only a warm-up looks at it
+    train_error: jax.Array  # percent, running mean; only used by a warm-up
     warming_up: jax.Array  # bool
 
 
 def create(config: ConfigDict, in_steps: InSteps, warm_up: bool) -> optax.GradientTransformationExtraArgs:
-    """SGD from config.optimizer; its update takes top1_error, the batch's training error in percent.
+    """Returns SGD as in config.optimizer; its update takes top1_error, the batch's training error in percent.
 
     The learning rate lies inside the momentum buffer, v <- m v + lr (g + wd w); w <- w - v, as in Caffe and
-    cuda-convnet. This differs from optax.sgd after every drop: the old steps keep their old, larger rate.
-    in_steps(node, "drop_at") gives the steps of node.drop_at_steps or node.drop_at_epochs.
+    cuda-convnet. This differs from optax.sgd after every drop: earlier updates keep their old, larger rate.
+    in_steps(node, "drop_at") returns the steps of node.drop_at_steps or node.drop_at_epochs.
     """
     return optax.chain(
         add_decayed_weights(config),
@@ -41,12 +41,12 @@ def create(config: ConfigDict, in_steps: InSteps, warm_up: bool) -> optax.Gradie
 
 
 def warms_up(config: ConfigDict) -> bool:
-    """Whether this is the net that a recipe begins with a smaller rate."""
+    """Returns whether training begins with a warm-up, which a recipe has for one depth."""
     return config.model.get("depth") == config.optimizer.get("warm_up_at_depth", -1)
 
 
 def freeze(layer: str, step: int) -> optax.GradientTransformation:
-    """No updates of a layer from this step on; as in cuda-convnet, nor of what is left in the momentum buffer."""
+    """Stops all updates of a layer at this step, those left in the momentum buffer included, as in cuda-convnet."""
 
     def mask(params: Any) -> Any:
         return jax.tree.map_with_path(lambda path, _: path[0].key == layer, params)
@@ -55,10 +55,10 @@ def freeze(layer: str, step: int) -> optax.GradientTransformation:
 
 
 def add_decayed_weights(config: ConfigDict) -> optax.GradientTransformation:
-    """Add config.weight_decay times the weights, or what config.layers says for a layer; no biases unless config.bias.
+    """Adds weight decay: config.weight_decay or a layer's own from config.layers; for biases, only that of config.bias.
 
-    Neither are BatchNorm's scale and shift decayed: He et al. decay "just the weights of the convolution layers", by
-    the account of fb.resnet.torch's README; that the last layer's weights are, too, is our reading.
+    BatchNorm's scale and shift are not decayed: He et al. decay "just the weights of the convolution layers",
+    according to fb.resnet.torch's README. Decaying the last layer's weights too is our reading.
     """
 
     def decay(path: Path) -> float:
@@ -73,13 +73,13 @@ def add_decayed_weights(config: ConfigDict) -> optax.GradientTransformation:
 def scale_by_learning_rate(
     config: ConfigDict, in_steps: InSteps, warm_up: bool
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiply by minus the learning rate; with warm_up, a small one until the training error has come down.
+    """Multiplies by minus the learning rate; with warm_up, by a small one until the training error has come down.
 
-    config.bias may give all biases, and config.layers a layer's weights, a rate and drops of their own.
+    config.bias may set a rate and drops for all biases, config.layers for the weights of a layer.
 
     He et al. 2015, 4.2: "we use 0.01 to warm up the training until the training error is below 80% (about 400
     iterations), and then go back to 0.1". The error here is a running mean over about 50 batches, since that of a
-    single batch of 128 scatters by 3 points. Warm-up steps count as steps of the schedule.
+    single batch of 128 varies by 3 points. Warm-up steps count as steps of the schedule.
     """
 
     def schedule(node: Mapping[str, Any]) -> optax.Schedule:
@@ -87,11 +87,11 @@ def scale_by_learning_rate(
         rate = node.get("learning_rate", config.learning_rate)
         return optax.piecewise_constant_schedule(rate, dict.fromkeys(drops, config.drop_factor))
 
-    def rate(path: Path, count: jax.Array, everyone: jax.Array) -> jax.Array:
-        """The rate of a parameter; `everyone` is that of the weights of layers of which nothing is said."""
+    def rate(path: Path, count: jax.Array, default: jax.Array) -> jax.Array:
+        """Returns the rate of a parameter, which is the default unless the recipe sets its own."""
         own = _own(config, path)
         own_rate = _has(own, "drop_at") or "learning_rate" in own
-        return jnp.asarray(schedule(own)(count), jnp.float32) if own_rate else everyone
+        return jnp.asarray(schedule(own)(count), jnp.float32) if own_rate else default
 
     def init(params: Any) -> LearningRateState:
         return LearningRateState(
@@ -102,13 +102,13 @@ def scale_by_learning_rate(
         )
 
     def update(updates: Any, state: Any, params: Any = None, **measured: Any) -> tuple[Any, LearningRateState]:
-        everyone = jnp.asarray(schedule(config)(state.count), jnp.float32)
+        default = jnp.asarray(schedule(config)(state.count), jnp.float32)
         if warm_up:
-            everyone = jnp.where(state.warming_up, config.warm_up_learning_rate, everyone)
+            default = jnp.where(state.warming_up, config.warm_up_learning_rate, default)
         train_error = 0.98 * state.train_error + 0.02 * measured["top1_error"]
-        still = state.warming_up & (train_error >= config.get("warm_up_until_error", 100.0))
-        updates = jax.tree.map_with_path(lambda path, u: -rate(path, state.count, everyone) * u, updates)
-        return updates, LearningRateState(state.count + 1, everyone, train_error, still)
+        warming_up = state.warming_up & (train_error >= config.get("warm_up_until_error", 100.0))
+        updates = jax.tree.map_with_path(lambda path, u: -rate(path, state.count, default) * u, updates)
+        return updates, LearningRateState(state.count + 1, default, train_error, warming_up)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -118,10 +118,10 @@ def _layers(config: ConfigDict) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _own(config: ConfigDict, path: Path) -> Mapping[str, Any]:
-    """What the recipe says of this parameter: for weights by layer, for biases of all layers at once."""
+    """Returns the recipe's own settings for a parameter: by layer for weights, shared by all layers for biases."""
     if path[-1].key == "kernel":
         return _layers(config).get(path[0].key, {})
-    is_bias = path[-1].key == "bias" and "bn" not in path[-2].key  # BatchNorm's shift is called so, too
+    is_bias = path[-1].key == "bias" and "bn" not in path[-2].key  # BatchNorm's shift is named bias, too
     return config.get("bias", {}) if is_bias else {}
 
 
@@ -130,5 +130,5 @@ def _has(node: Mapping[str, Any], duration: str) -> bool:
 
 
 def learning_rate(opt_state: Any) -> jax.Array:
-    """The rate that the last update used."""
+    """Returns the rate of the last update."""
     return optax.tree_utils.tree_get(opt_state, "learning_rate")

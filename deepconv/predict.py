@@ -1,4 +1,4 @@
-"""A trained net on a person's own photographs, and the features it computes.
+"""Classify your own photographs with a trained net, or extract its features.
 
 python -m deepconv.predict --run=RUN_DIR photo.jpg ...
 python -m deepconv.predict --run=RUN_DIR --protocol=dense_q256_384_512 --plot=top5.png photo.jpg ...
@@ -43,7 +43,7 @@ TURNS |= dict(enumerate((Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90), 6))
 
 @dataclass(frozen=True)
 class Files(Encoded):
-    """Photographs as records, upright; the label is 0."""
+    """Photographs, turned upright, as records with label 0."""
 
     paths: Sequence[str]
 
@@ -52,15 +52,15 @@ class Files(Encoded):
 
 
 def upright(photo: str) -> bytes:
-    """A readable image file's bytes or, where the camera was held sideways (EXIF), those of it turned upright.
+    """Reads an image file; one taken with the camera held sideways (EXIF) is turned upright, as BMP.
 
-    EXIF that cannot be read says nothing.
+    EXIF that cannot be read is ignored.
     """
     data, turned = Path(photo).read_bytes(), io.BytesIO()
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", *decode.FORMATS)) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow's reader of EXIF raises what it comes upon; the pixels may be whole
+    except Exception:  # Pillow's EXIF reader raises many kinds; the pixels may be undamaged
         return data
     if orientation not in TURNS:
         return data
@@ -69,7 +69,7 @@ def upright(photo: str) -> bytes:
 
 
 def main(arguments: list[str]) -> int:
-    """Photographs -> classes or features."""
+    """Classifies photographs, or writes features."""
     photos = arguments[1:]
     try:
         _check_flags(photos)
@@ -99,9 +99,9 @@ def _check_flags(photos: Sequence[str]) -> None:
     if bool(photos) == bool(FLAGS.split):
         raise ValueError("give the files of photographs, or --split of the run's data set with --features")
     if bool(FLAGS.features) != bool(FLAGS.out) or (FLAGS.split and not FLAGS.features):
-        raise ValueError("--features=LAYER and --out=FILE.npy belong together, and --split needs them")
+        raise ValueError("--features=LAYER and --out=FILE.npy need each other, and --split needs both")
     if FLAGS.features and (FLAGS.protocol != "center" or FLAGS.plot):
-        raise ValueError("--features are those of the central crop, and are not drawn: no --protocol, no --plot")
+        raise ValueError("--features are those of the central crop and are not drawn; leave out --protocol and --plot")
     for flag in ("plot", "out"):
         file = FLAGS[flag].value
         if file and not Path(file).absolute().parent.is_dir():
@@ -121,23 +121,23 @@ def _is_readable(photo: str) -> bool:
 
 
 def predict(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarray:
-    """Class probabilities, float32 [N, classes]. Raises ValueError for a protocol that the net does not have."""
+    """Returns class probabilities, float32 [N, classes]. Raises ValueError for a protocol that the net cannot have."""
     net = trained.net
     parts = protocols.parts(protocol, trained.data, None, net.model, bool(trained.state.batch_stats))
     if any(part.precise for part in parts):
-        raise ValueError(f"--protocol={protocol}: precise batch stats are for whole tests, by main")
+        raise ValueError(f"--protocol={protocol}: _precise_batch_stats is only for tests by deepconv.main")
     total = np.zeros((len(photos), len(trained.classes)), np.float32)
     for part in parts:
         crops = len(photos) * max(1, part.views // 2)  # without their mirror images
-        few = replace(net, batch_size=min(net.batch_size, crops))  # not a whole batch for one photograph
+        small = replace(net, batch_size=min(net.batch_size, crops))  # no full batch for one photograph
         table = new_table(*total.shape)
-        evaluate.probabilities(few, part, evaluate.jit(few, part), trained.state, Files(photos), table)
+        evaluate.probabilities(small, part, evaluate.jit(small, part), trained.state, Files(photos), table)
         total += table["output"] / len(parts)
     return total
 
 
 def show(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> None:
-    """The five likeliest classes of each, with bars as in Krizhevsky et al. 2012, Fig. 4."""
+    """Prints each photograph's five likeliest classes, with bars as in Krizhevsky et al. 2012, Fig. 4."""
     bar = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
     for photo, row in zip(photos, probs, strict=True):
         print(printable(photo))
@@ -146,7 +146,7 @@ def show(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> No
 
 
 def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Photographs with bars below, four in a row."""
+    """Draws photographs with bars below them, four in a row."""
     columns = min(4, len(photos))
     rows = math.ceil(len(photos) / columns)
     figure = Figure(figsize=(3 * columns, 4 * rows), layout="constrained")
@@ -167,7 +167,7 @@ def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Fi
 
 
 def write_features(trained: Trained, photos: Sequence[str]) -> None:
-    """Of photographs, or of the split that is asked for; of that, with the labels. A start that was stopped goes on."""
+    """Writes features of photographs, or of a split with its labels; continues where an earlier start stopped."""
     data, out = trained.data, Path(FLAGS.out)
     if FLAGS.split:
         scale = tuple(data.train_scale) if "train_scale" in data else None
@@ -192,14 +192,14 @@ def write_features(trained: Trained, photos: Sequence[str]) -> None:
 
 
 def define_flags() -> None:
-    """The flags of this command alone."""
+    """Defines the flags of this command only."""
     flags.DEFINE_string("run", None, "The run's directory.")
-    flags.DEFINE_string("protocol", "center", "How a photograph is looked at: any of main's --evals.")
+    flags.DEFINE_string("protocol", "center", "The test protocol to apply, as in main's --evals.")
     flags.DEFINE_string("plot", None, "Draw the photographs and their five likeliest classes to this file.")
-    flags.DEFINE_string("features", None, "Instead of classes, the output of this layer, such as fc7.")
-    flags.DEFINE_bool("rectify", False, "Of features, set to zero what is negative: a layer's rectifier.")
+    flags.DEFINE_string("features", None, "Write the output of this layer, such as fc7, instead of classes.")
+    flags.DEFINE_bool("rectify", False, "Set negative features to zero, as the layer's rectifier does.")
     flags.DEFINE_string("out", None, "The .npy file for features, float32 [N, ...].")
-    flags.DEFINE_string("split", None, "Features of this split of the run's data set, instead of photographs.")
+    flags.DEFINE_string("split", None, "Write features of this split of the run's data set, instead of photographs.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run is at one moment: four trees of arrays."""
+"""The state of a run: four trees of arrays."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from deepconv.ops import repeat
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Arrays only; model and optimiser are bound to the step from outside."""
+    """Arrays only; the training step holds the model and the optimiser."""
 
     step: jax.Array  # int32, steps taken
     params: Any
@@ -24,7 +24,7 @@ class TrainState(flax.struct.PyTreeNode):
 def create(
     key: jax.Array, image_shape: tuple[int, int, int], model: nn.Module, tx: optax.GradientTransformation
 ) -> TrainState:
-    """The state at step 0; image_shape is (H, W, 3)."""
+    """Returns the state at step 0; image_shape is (H, W, 3)."""
     variables = repeat.init(model, key, jnp.zeros((1, *image_shape)))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -35,7 +35,7 @@ def create(
 
 
 def not_finite(tree: Any) -> str | None:
-    """Names the first array that holds NaN or infinite values, and says how many; None where all are finite."""
+    """Describes the first array with NaN or infinite values; returns None if all values are finite."""
     for path, array in jax.tree.leaves_with_path(tree):
         if bad := int(array.size - np.isfinite(np.asarray(array)).sum()):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -44,12 +44,12 @@ def not_finite(tree: Any) -> str | None:
 
 
 def shapes_of(model: nn.Module, image_size: int) -> dict[str, Any]:
-    """Returns the shapes of a model's variables as jax.ShapeDtypeStruct, with every block under its own name."""
+    """Returns the shapes of a model's variables as jax.ShapeDtypeStruct, with blocks under their own names."""
     shapes = jax.eval_shape(repeat.by_block, held_shapes(model, image_size))
     return {kind: {layer: layers[layer] for layer in repeat.names(layers)} for kind, layers in shapes.items()}
 
 
 def held_shapes(model: nn.Module, image_size: int) -> dict[str, Any]:
-    """Returns the shapes of a model's variables as it holds them on this platform, where blocks may be stacked."""
+    """Returns the shapes of a model's variables as held on this platform, where blocks may be stacked."""
     images = jnp.zeros((1, image_size, image_size, 3))
     return jax.eval_shape(lambda: repeat.init(model, jax.random.key(0), images))

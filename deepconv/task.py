@@ -1,4 +1,4 @@
-"""A config with its names resolved: data, model, optimiser, mesh, tests."""
+"""Resolution of a config's names: data, model, optimiser, mesh, tests."""
 
 import functools
 import os
@@ -28,20 +28,20 @@ DATA_CHOICES = {"augment": augment.AUGMENTATIONS, "lighting": augment.LIGHTINGS,
 
 @dataclass(frozen=True)
 class Task:
-    """A config with its names resolved: everything a run needs but images."""
+    """A config with its names resolved: everything a run needs except images."""
 
     config: ConfigDict
     train_source: Source
     eval_source: Source
-    geometry: Geometry  # of training images
+    geometry: Geometry  # for training images
     statistics: Statistics | ToCompute
     model: nn.Module
     tx: optax.GradientTransformationExtraArgs
-    total_steps: int  # 0: the weights are tested as they are given
-    lit_steps: int  # as long as colours are shifted
+    total_steps: int  # 0 to test the given weights without training
+    lit_steps: int  # the first steps, in which colours are shifted
     mesh: Mesh
-    workers: int  # loader processes; batches are the same for any number
-    protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # by name: the tests whose mean each is; center is one
+    workers: int  # loader processes; batches do not depend on their number
+    protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # by name: the tests it averages; "center" is always there
 
 
 def prepare(
@@ -52,41 +52,41 @@ def prepare(
     untrained: bool = False,
     given: Statistics | None = None,
 ) -> Task:
-    """Check a config as far as can be without reading data. Raises ValueError with a line for each mistake found.
+    """Resolves and checks a config without reading images. Raises ValueError with a line for each mistake.
 
-    evals are the names of test protocols. Untrained nets need a training set for its mean and classes only, and none
-    where the mean is known, as numbers in the config or ImageNet's, published. Statistics that are given are used in
-    place of the training set's.
+    evals are the names of test protocols. Untrained nets need a training set only for its mean and classes, and none if
+    the mean is known, as numbers in the config or ImageNet's published one. Given statistics replace the training
+    set's.
     """
     mistakes: list[str] = []
-    noting = functools.partial(collecting, mistakes)
-    with noting():
+    collect = functools.partial(collecting, mistakes)
+    with collect():
         distributed.check_devices()
         distributed.check_processes()
     fields.check_fields(config)
     data = config.data
     mistakes += _unknown_names(data)
-    with noting():
+    with collect():
         statistics.check(data)
-    with noting():
+    with collect():
         train_source, eval_source = _find_sources(data, data_dir, evals, untrained)
     raise_all(mistakes)
 
     steps = functools.partial(durations.steps, examples=train_source.examples, batch_size=config.batch_size)
     if train_source is not eval_source:
-        with noting():
+        with collect():
             fields.check_together(config, train_source.examples, jax.device_count())
-    with noting():
+    with collect():
         geometry = pipeline.geometry(data, train_source.size)
-    with noting():
+    with collect():
         averages = given or _statistics(data, train_source, data_dir, training=not untrained)
-    with noting():
+    with collect():
         model = models.create(config.model, len(train_source.classes))
         shapes = _shapes(model, data.image_size)
         mistakes += _wrong_layers(config, model, shapes["params"])
         parts = {}
         for name in ("center", *evals):
-            with noting():
+            with collect():
                 parts[name] = protocols.parts(name, data, eval_source.size, model, "batch_stats" in shapes)
     raise_all(mistakes)
     _check_memory(config, shapes, geometry.size)
@@ -107,7 +107,7 @@ def prepare(
 
 
 def _unknown_names(data: ConfigDict) -> list[str]:
-    """A line for each name in config.data that is none of those to choose from."""
+    """Returns a line for each name in config.data that is not one of its choices."""
     return [
         f"config.data.{field}={data[field]!r} is unknown; choose one of {', '.join(values)}"
         for field, values in DATA_CHOICES.items()
@@ -116,15 +116,15 @@ def _unknown_names(data: ConfigDict) -> list[str]:
 
 
 def _wrong_layers(config: ConfigDict, model: nn.Module, layers: Mapping[str, Any]) -> list[str]:
-    """A line if config.optimizer.layers names a layer that the net does not have, or has in a stack of blocks."""
+    """Returns a line for each wrong name in config.optimizer.layers: an unknown layer, or one in a stack of blocks."""
     if not (named := set(config.optimizer.get("layers", {}))):
         return []
     if unknown := sorted(named - set(layers)):
         return [f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}"]
     held = state_lib.held_shapes(model, config.data.image_size)["params"]
     return [
-        f"config.optimizer.layers names {layer}, one of several blocks that are computed together here; "
-        "--forms=blocks:plain computes each by itself"
+        f"config.optimizer.layers names {layer}, one of several blocks that are computed as one scan on this "
+        "platform; --forms=blocks:plain computes each separately"
         for layer in sorted(named - set(held))
     ]
 
@@ -132,29 +132,30 @@ def _wrong_layers(config: ConfigDict, model: nn.Module, layers: Mapping[str, Any
 def _find_sources(
     data: ConfigDict, data_dir: str | None, evals: Sequence[str], untrained: bool
 ) -> tuple[Source, Source]:
-    """The training set and the test set; where a training set is not needed, the test set in its place."""
+    """Returns the training set and the test set; the test set stands in for a training set that is not needed."""
     scale = pipeline.check_scale(data)
     find = functools.partial(sources.find, data_dir=data_dir, image_size=data.image_size, scale=scale)
     eval_source = find(data.name, data.eval_split)
-    known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
-    alone = untrained and known and not any(name.endswith("_precise_batch_stats") for name in evals)
-    return eval_source if alone else find(data.name, data.train_split), eval_source
+    mean_known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
+    tests_only = untrained and mean_known and not any(name.endswith("_precise_batch_stats") for name in evals)
+    return eval_source if tests_only else find(data.name, data.train_split), eval_source
 
 
 def _check_memory(config: ConfigDict, shapes: Any, side: int) -> None:
-    """Raises ValueError where what a step needs for certain is more than this machine has.
+    """Raises ValueError if a step certainly needs more memory than this machine has.
 
-    It counts a batch in bytes and, on a CPU, the batch in float32, parameters and momentum; side is that of the host's
-    images in pixels.
+    It counts a batch in bytes and, on a CPU, the batch in float32, parameters and momentum; side is the side of the
+    host's images in pixels.
     """
     cpu, size = jax.default_backend() == "cpu", config.data.image_size
     images = config.batch_size * 3 * (side**2 + 4 * size**2 * cpu)
     needed = images + 8 * cpu * sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
         raise ValueError(
             f"config.batch_size={config.batch_size} images of config.data.image_size={size} pixels and the net need "
-            f"more than {needed / 1e9:.3g} GB of memory, and this machine has {there / 1e9:.3g}; take fewer or smaller"
+            f"more than {needed / 1e9:.3g} GB of memory, and this machine has {available / 1e9:.3g}; take "
+            f"fewer or smaller images"
         )
 
 
@@ -170,7 +171,7 @@ def _has_published(data: ConfigDict, source: Source) -> bool:
 
 
 def _statistics(data: ConfigDict, source: Source, data_dir: str | None, training: bool) -> Statistics | ToCompute:
-    """The published ones where ImageNet's colours are enough, else those beside the data, if any. Raises OSError."""
+    """Returns published statistics if they are enough, else those beside the data, if needed. Raises OSError."""
     if not statistics.needed(data, training):
         return statistics.NOT_NEEDED
     if source.folder is None:
@@ -180,18 +181,18 @@ def _statistics(data: ConfigDict, source: Source, data_dir: str | None, training
     size = source.size[0] if source.size else data.train_scale[0]
     file = statistics.path(source.folder, source.split, size)
     if not file.exists():
-        helps = source.is_imagenet and data.get("std", "none") != "channel"
-        published = "; or take the published mean colour: --config.data.mean=channel" if helps else ""
+        has_published_mean = source.is_imagenet and data.get("std", "none") != "channel"
+        published = "; or take the published mean colour: --config.data.mean=channel" if has_published_mean else ""
         raise FileNotFoundError(
-            f"{file} is missing; make it by one pass over the images: python -m deepconv.data.prepare statistics "
+            f"{file} is missing; compute it in one pass over the images: python -m deepconv.data.prepare statistics "
             f"{source.name} --data_dir={data_root(data_dir)} --split='{source.split}' --size={size}{published}"
         )
     return statistics.load(file, source.fingerprint)
 
 
 def net_for(task: Task, computed: Statistics) -> Net:
-    """What tests need to know of a task."""
+    """Returns the net of a task, as tests use it."""
     data = task.config.data
-    given = statistics.input_of(data, computed)
+    net_input = statistics.input_of(data, computed)
     square, batch_size = data.get("central_square", False), task.config.batch_size
-    return Net(task.model, given, data.image_size, square, batch_size, task.mesh)
+    return Net(task.model, net_input, data.image_size, square, batch_size, task.mesh)

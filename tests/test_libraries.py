@@ -114,7 +114,7 @@ def told(photos):
         for code, out, err, key in answers(
             folder, f"deepconv.{'weights' if stage in ('import', 'export') else stage}", of_all
         ):
-            assert code == 0 and "does not say" not in err, err
+            assert code == 0 and "does not record" not in err, err
             printed[stage, key] = out
     return folder, images, scores, printed
 

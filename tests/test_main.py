@@ -187,7 +187,7 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     code, _, err = command(tmp_path, [*arguments, "--config.seed=1"])
     assert code == 2 and "seed: 0 in the run, 1 now" in err
     code, _, err = command(tmp_path, [*SHORT, "--init_from=run", "--workdir=child"])
-    assert code == 2 and "--init_from=run is a run that is not finished (step" in err and err.count("\n") == 1, err
+    assert code == 2 and "--init_from=run is an unfinished run (step" in err and err.count("\n") == 1, err
     assert not (tmp_path / "child").exists()
     code, out, err = command(tmp_path, arguments)
     assert code == 0 and "90 %" in out and (tmp_path / "run" / "curves.png").exists(), err
@@ -413,7 +413,7 @@ def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     shell().run(["export", "--run=run", "--to=net.safetensors"], tmp_path, module="deepconv.weights").ends(0)
     given = [*quick, "--init_from=net.safetensors"]
     code, out, err = command(tmp_path, [*given, "--evals=center,multi_crop", "--config.batch_size=32"])
-    assert code == 0 and "tested as it is; --train" in out and "train 0/" not in out, err
+    assert code == 0 and "tested without training; --train" in out and "train 0/" not in out, err
     (workdir,) = (tmp_path / "runs").iterdir()
     assert workdir.name == "quickstart,smoke,batch_size=32,init_from=net.safetensors,train=False"
     assert not (workdir / "metrics.jsonl").exists()
@@ -434,7 +434,7 @@ def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     code, _, err = command(tmp_path, [*given, "--workdir=more"])
     assert code == 0, err
     code, out, err = command(tmp_path, [*given, "--workdir=more", "--evals=ten_crop"])
-    assert code == 0 and "tested as it is" not in out and "after 10 steps" in out, err
+    assert code == 0 and "tested without training" not in out and "after 10 steps" in out, err
 
 
 @pytest.mark.slow

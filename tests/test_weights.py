@@ -177,7 +177,7 @@ def test_only_safetensors_of_numbers_are_read(tmp_path):
         files.load_file(tmp_path / "pickle")
     whole = safetensors.numpy.save({"a": np.zeros(100, np.float32)})
     (tmp_path / "cut").write_bytes(whole[:-8])
-    with pytest.raises(convert.WeightsError, match="not a whole one"):
+    with pytest.raises(convert.WeightsError, match="or an incomplete one"):
         files.load_file(tmp_path / "cut")
     safetensors.numpy.save_file({"a": np.zeros(3, bool)}, tmp_path / "bool")
     with pytest.raises(convert.WeightsError, match="a is BOOL, has to be one of F16, F32, F64"):
@@ -197,7 +197,7 @@ def test_import_start_and_export(tmp_path):
     safetensors.numpy.save_file(tensors, file)
     code, out, err = command("import", recipe, "--config.model.depth=8", f"--from={file}", "--out=imported", **where)
     assert code == 0 and "--init_from=imported" in out
-    assert "in.safetensors does not say how its net is built" in err and "config.model.shortcut=A" in err
+    assert "in.safetensors does not record how its net is built" in err and "config.model.shortcut=A" in err
     files.export_run(tmp_path / "imported", tmp_path / "out.safetensors")
     back = safetensors.numpy.load_file(tmp_path / "out.safetensors")
     assert back.keys() == tensors.keys() and all((back[name] == tensors[name]).all() for name in tensors)
@@ -245,7 +245,7 @@ def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
     config = recipes.load(ROOT / "configs" / "vgg11.py", {"data.image_size": 32})
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
     files.import_file(config, tmp_path / "a.safetensors", tmp_path / "a")
-    start = files.take(tmp_path / "a", VGG_B, 32, FROM_A)
+    start = files.load_weights(tmp_path / "a", VGG_B, 32, FROM_A)
     params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), state_lib.shapes_of(VGG_B, 32)["params"])
     before = TrainState(0, params, {}, {})
     state = train.start_from(before, start, distributed.make_mesh())
@@ -260,13 +260,13 @@ def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
     assert all((state.params[layer]["kernel"] == before.params[layer]["kernel"]).all() for layer in others)
 
     with pytest.raises(convert.WeightsError, match="4 tensors are missing, such as conv1_2.bias, .*--init_layers"):
-        files.take(tmp_path / "a", VGG_B, 32, [])
+        files.load_weights(tmp_path / "a", VGG_B, 32, [])
     with pytest.raises(convert.WeightsError, match="2 tensors are missing, such as conv1_2.bias"):
-        files.take(tmp_path / "a", VGG_B, 32, ["conv1_1", "conv1_2"])
+        files.load_weights(tmp_path / "a", VGG_B, 32, ["conv1_1", "conv1_2"])
     with pytest.raises(convert.WeightsError, match="conv9 is not a layer of this net; choose from conv1_1"):
-        files.take(tmp_path / "a", VGG_B, 32, ["conv9"])
+        files.load_weights(tmp_path / "a", VGG_B, 32, ["conv9"])
     with pytest.raises(OSError):
-        files.take(tmp_path / "nowhere.safetensors", VGG_B, 32, [])
+        files.load_weights(tmp_path / "nowhere.safetensors", VGG_B, 32, [])
 
 
 def test_a_file_for_other_classes_gives_all_but_the_last_layer(tmp_path):
@@ -276,8 +276,8 @@ def test_a_file_for_other_classes_gives_all_but_the_last_layer(tmp_path):
     with pytest.raises(
         convert.WeightsError, match=r"fc.bias has shape \[100\], the net needs \[10\].*--init_layers=all_but_head"
     ):
-        files.take(tmp_path / "a.safetensors", model, 32, [])
-    found = files.take(tmp_path / "a.safetensors", model, 32, ["conv1", "bn1"])
+        files.load_weights(tmp_path / "a.safetensors", model, 32, [])
+    found = files.load_weights(tmp_path / "a.safetensors", model, 32, ["conv1", "bn1"])
     assert found.keys() == {"params", "batch_stats"} and found["params"].keys() == {"conv1", "bn1"}
     assert (found["batch_stats"]["bn1"]["mean"] == tensors["bn1.running_mean"]).all()
 
@@ -285,7 +285,7 @@ def test_a_file_for_other_classes_gives_all_but_the_last_layer(tmp_path):
 def test_all_but_the_head_start_a_net_of_other_classes(tmp_path):
     tensors = random_tensors(create("resnet_cifar", 100, depth=8), 32)
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
-    found = files.take(tmp_path / "a.safetensors", create("resnet_cifar", 12, depth=8), 32, ["all_but_head"])
+    found = files.load_weights(tmp_path / "a.safetensors", create("resnet_cifar", 12, depth=8), 32, ["all_but_head"])
     assert "fc" not in found["params"] and len(found["params"]) == 5  # conv1, bn1, three blocks
     assert (found["params"]["conv1"]["kernel"] == tensors["conv1.weight"].transpose(2, 3, 1, 0)).all()
 
@@ -293,16 +293,16 @@ def test_all_but_the_head_start_a_net_of_other_classes(tmp_path):
 @pytest.mark.parametrize(
     ("model", "other", "remedy"),
     [
-        (create("alexnet"), create("alexnet", variant="owt"), "configs/alexnet_owt.py is that net"),
+        (create("alexnet"), create("alexnet", variant="owt"), "use configs/alexnet_owt.py"),
         (create("resnet", depth=18, shortcut="A"), create("resnet", depth=18), "--config.model.shortcut=B"),
         (create("resnet", depth=18), create("resnet", depth=18, shortcut="A"), "--config.model.shortcut=A"),
-        (create("resnet_cifar", depth=14), create("resnet_cifar", depth=8), "says which layers to take"),
+        (create("resnet_cifar", depth=14), create("resnet_cifar", depth=8), "To take only some layers"),
     ],
 )
 def test_the_remedy_is_named_and_only_what_is_missing(model, other, remedy, tmp_path):
     safetensors.numpy.save_file(random_tensors(other, 64), tmp_path / "a.safetensors")
     with pytest.raises(convert.WeightsError, match=remedy) as caught:
-        files.take(tmp_path / "a.safetensors", model, 64, [])
+        files.load_weights(tmp_path / "a.safetensors", model, 64, [])
     assert "fc.weight" not in str(caught.value) and str(tmp_path / "a.safetensors") in str(caught.value)
 
 
@@ -314,9 +314,9 @@ def test_a_file_of_torch_is_answered_with_the_line_that_converts_it(tmp_path):
     state = {f"module.{theirs}": torch.tensor(tensors[ours]) for theirs, ours in names.items()}
     torch.save({"state_dict": state, "best_prec1": 91.7}, tmp_path / "net.th")
     with pytest.raises(convert.WeightsError, match="net.th: not a safetensors file") as caught:
-        files.take(tmp_path / "net.th", model, 32, [])
+        files.load_weights(tmp_path / "net.th", model, 32, [])
     subprocess.run(str(caught.value).partition("torch: ")[2], shell=True, check=True)
-    back = convert.to_torch(files.take(tmp_path / "net.safetensors", model, 32, []), model)
+    back = convert.to_torch(files.load_weights(tmp_path / "net.safetensors", model, 32, []), model)
     assert all((back[name] == tensors[name]).all() for name in tensors)
 
 
@@ -339,7 +339,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
     checkpoint.wait(manager)
     named = "params.conv3_1.conv1.kernel holds 1 of 4608 values"
     with pytest.raises(checkpoint.CheckpointError, match=named):
-        files.take(tmp_path / "run", model, 32, [])
+        files.load_weights(tmp_path / "run", model, 32, [])
     with pytest.raises(checkpoint.CheckpointError, match=named):
         checkpoint.restore(manager, bad)
 
@@ -351,12 +351,12 @@ def test_numbers_too_large_for_float32_and_what_is_no_file_are_refused(tmp_path)
         convert.from_torch(tensors, model, 32)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(convert.WeightsError, match="pipe: not a file"):
-        files.take(tmp_path / "pipe", model, 32, [])
+        files.load_weights(tmp_path / "pipe", model, 32, [])
 
 
 def test_what_a_library_s_net_is_and_takes():
     def fields(recipe, library="", given="", **overrides):
-        return inputs.of_file(recipes.load(ROOT / "configs" / f"{recipe}.py", overrides), library, given)
+        return inputs.file_fields(recipes.load(ROOT / "configs" / f"{recipe}.py", overrides), library, given)
 
     images = {"data.mean": "123.675,116.28,103.53", "data.std": "58.395,57.12,57.375"}
     net = {"residual": True, "shortcut": "B", "stride_on": "3x3", "pool1": "symmetric"}
@@ -386,7 +386,7 @@ def test_the_library_of_an_export_has_to_have_the_net(tmp_path):
         config = recipes.load(ROOT / "configs" / "resnet18.py", {"model.shortcut": "B"} | changes)
         files.import_file(config, tmp_path / "a", tmp_path / name)
         statistics.save(tmp_path / name / "statistics.npz", STATISTICS, "")
-    with pytest.raises(ValueError, match="the net is not timm's: config.model.stride_on=1x1, there 3x3"):
+    with pytest.raises(ValueError, match="the net is not timm's: config.model.stride_on=1x1, but 3x3 in timm"):
         files.export_run(tmp_path / "ours", tmp_path / "b", "timm")
     with pytest.raises(ValueError, match="takes images less a mean image, not less the colour 123.675"):
         files.export_run(tmp_path / "mean", tmp_path / "b", "timm")
@@ -398,5 +398,5 @@ def test_the_library_of_an_export_has_to_have_the_net(tmp_path):
 def test_an_equal_net_gives_all_its_layers(tmp_path):
     tensors = random_tensors(VGG_B, 32)
     safetensors.numpy.save_file(tensors, tmp_path / "b.safetensors")
-    back = convert.to_torch(files.take(tmp_path / "b.safetensors", VGG_B, 32, []), VGG_B)
+    back = convert.to_torch(files.load_weights(tmp_path / "b.safetensors", VGG_B, 32, []), VGG_B)
     assert all((back[name] == tensors[name]).all() for name in tensors)

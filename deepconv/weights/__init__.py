@@ -1,1 +1,1 @@
-"""Weights in and out, with the names and the images of torchvision and timm."""
+"""Import and export of weights, with the layer names and images of torchvision and timm."""

@@ -1,10 +1,10 @@
-"""Weights as safetensors files with the names of torchvision and timm, without torch.
+"""Import and export weights as safetensors files with the names of torchvision and timm, without torch.
 
     python -m deepconv.weights import --config=configs/vgg16.py --library=torchvision --from=vgg16.safetensors --out=DIR
     python -m deepconv.weights export --run=DIR --library=torchvision --to=vgg16.safetensors
 
-A file does not say how its net is built and what images it takes. --library says it for the nets of torchvision and
-timm, --input for images alone; what is said is kept with the run. Only arrays are read and written, never code.
+A file does not record how its net is built and which images it takes. --library sets both for the nets of torchvision
+and timm, --input sets the images only; the run keeps them. Only arrays are read and written, never code.
 """
 
 if __name__ == "__main__":
@@ -21,13 +21,13 @@ from deepconv import distributed
 from deepconv.run import checkpoint
 from deepconv.weights import inputs
 from deepconv.weights.convert import WeightsError
-from deepconv.weights.files import export_run, import_file, written
+from deepconv.weights.files import describe_mean, export_run, import_file
 
 
 def define_flags() -> None:
-    """The flags of this command alone; --config and its overrides come from cli."""
+    """Defines the flags of this command only; cli defines --config and its overrides."""
     flags.DEFINE_string("from", None, "import: the safetensors file.")
-    flags.DEFINE_string("out", None, "import: the run directory to make.")
+    flags.DEFINE_string("out", None, "import: the run directory to create.")
     flags.DEFINE_string("run", None, "export: the run directory.")
     flags.DEFINE_string("to", None, "export: the safetensors file to write.")
     flags.DEFINE_enum("library", None, [*inputs.LIBRARIES], inputs.LIBRARY_HELP)
@@ -35,21 +35,21 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`import` or `export`."""
+    """Imports or exports weights."""
     from deepconv import cli
 
-    what, given = " ".join(arguments[1:]), flags.FLAGS
+    command, given = " ".join(arguments[1:]), flags.FLAGS
     needed = {"import": ("config", "from", "out"), "export": ("run", "to")}
     try:
-        if what not in needed:
-            raise ValueError(f"{what or 'nothing'!r} is not a command; it is `import` or `export`, then flags")
+        if command not in needed:
+            raise ValueError(f"{command or 'nothing'!r} is not a command; give `import` or `export`, then flags")
         distributed.check_devices()
-        if missing := [f"--{name}" for name in needed[what] if not given[name].present]:
-            raise ValueError(f"{what} needs {', '.join(missing)}")
+        if missing := [f"--{name}" for name in needed[command] if not given[name].present]:
+            raise ValueError(f"{command} needs {', '.join(missing)}")
         library, images = given.library or "", given.input or ""
-        if what == "import":
+        if command == "import":
             config, _ = cli.load_config(
-                arguments[:1], change=lambda config, name: inputs.of_file(config, library, images)
+                arguments[:1], change=lambda config, name: inputs.file_fields(config, library, images)
             )
             source, out = Path(given.get_flag_value("from", "")), Path(given.out)
             bgr = inputs.in_bgr(library, images)
@@ -67,9 +67,9 @@ def main(arguments: list[str]) -> int:
             if takes:
                 order = "BGR" if inputs.in_bgr(library, images) else "RGB"
                 std = ",".join(f"{value:g}" for value in takes.std.ravel())
-                print(f"its net takes {order} from 0 to 255 less {written(takes.mean)}, divided by {std}")
+                print(f"its net takes {order} from 0 to 255 less {describe_mean(takes.mean)}, divided by {std}")
     except (ValueError, OSError) as error:
-        at_work = what == "import" and isinstance(error, checkpoint.CheckpointError)  # an export only reads one
+        at_work = command == "import" and isinstance(error, checkpoint.CheckpointError)  # an export only reads
         return cli.refuse(str(error), code=1 if at_work else 2)
     return 0
 

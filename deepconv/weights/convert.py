@@ -1,4 +1,4 @@
-"""Variables of a net <-> tensors as PyTorch lays them out."""
+"""Conversion between variables of a net and tensors in PyTorch's layout."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,42 +16,42 @@ from deepconv.ops import repeat
 from deepconv.run.directory import printable
 from deepconv.state import not_finite, shapes_of
 from deepconv.weights import inputs
-from deepconv.weights.names import BLOCK_NAMES, LEAF_NAMES, known_name, layer_name
+from deepconv.weights.names import BLOCK_NAMES, LEAF_NAMES, layer_name, torchvision_name
 
 Variables = dict[str, Any]  # {"params": {layer: ...}, "batch_stats": {layer: ...}}
-COUNTS = "num_batches_tracked"  # of BatchNorm's steps; torch itself does not use them by default
+COUNTS = "num_batches_tracked"  # BatchNorm's step counts, which torch does not use by default
 
 
 class WeightsError(ValueError):
-    """A file or run does not hold the weights of this net."""
+    """A file or run does not hold weights that fit this net."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor of a file lies in our variables."""
+    """A tensor of a file and its place in a net's variables."""
 
     name: str
     path: tuple[str, ...]
     shape: tuple[int, ...]
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
-        """Ours -> theirs: kernels [h, w, in, out] -> [out, in, h, w], fully connected ones flattened from that."""
+        """Converts to PyTorch's layout: kernels [h, w, in, out] -> [out, in, h, w], flattened if fully connected."""
         if self.path[-1] != "kernel":
             return array
         if array.ndim == 2:
             return array.T
-        if array.ndim == 6:  # locally connected: the place in the image first
+        if array.ndim == 6:  # locally connected: the pixel's axes stay first
             return array.transpose(0, 1, 5, 4, 2, 3)
         array = array.transpose(3, 2, 0, 1)
         return array.reshape(len(array), -1) if self.path[-2].startswith("fc") else array
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
-        """Of the tensor in a file."""
+        """Returns the shape of the tensor in a file."""
         return self.to_torch(np.empty(self.shape, np.bool_)).shape
 
     def from_torch(self, tensor: np.ndarray) -> np.ndarray:
-        """Theirs -> ours."""
+        """Converts a tensor from PyTorch's layout."""
         if self.path[-1] != "kernel":
             return tensor
         if len(self.shape) == 2:
@@ -63,7 +63,7 @@ class Entry:
 
 
 def to_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.ndarray]:
-    """Variables of a model -> tensors by torchvision's names, or by our own for nets that it does not have."""
+    """Converts a model's variables to tensors with torchvision's names, or deepconv's if torchvision lacks the net."""
     variables = repeat.by_block(dict(variables))
     arrays, tensors = flatten_dict(variables), {}
     for entry in entries_of(model, variables):
@@ -74,18 +74,18 @@ def to_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.nda
 def from_torch(
     tensors: Mapping[str, np.ndarray], model: nn.Module, image_size: int = 224, layers: Sequence[str] = ()
 ) -> Variables:
-    """Tensors by torchvision's or timm's names -> variables, float32, of a model for training images of this size.
+    """Converts tensors with torchvision's or timm's names to a model's variables, float32; image_size is in training.
 
-    If layers are named, of these alone. Raises WeightsError that names tensors which are missing, too many or of
-    another shape.
+    With `layers`, only these are converted. Raises WeightsError naming tensors that are missing, unknown or of another
+    shape.
     """
-    tensors = {known_name(name, model): tensor for name, tensor in tensors.items() if not name.endswith(COUNTS)}
-    shapes = of_layers(shapes_of(model, image_size), layers)
+    tensors = {torchvision_name(name, model): tensor for name, tensor in tensors.items() if not name.endswith(COUNTS)}
+    shapes = select_layers(shapes_of(model, image_size), layers)
     entries = {entry.name: entry for entry in entries_of(model, unflatten_dict(shapes))}
     wanted = {name: entry.torch_shape for name, entry in entries.items()}
     found = {name: _flat(tensor.shape, wanted.get(name)) for name, tensor in tensors.items()}
     check_fit({name: shape for name, shape in found.items() if not layers or name in wanted}, wanted, model)
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is named below
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is reported below
         arrays = {
             entry.path: np.ascontiguousarray(entry.from_torch(tensors[name]), np.float32)
             for name, entry in entries.items()
@@ -97,39 +97,39 @@ def from_torch(
 
 
 def _flat(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The shape, or [out, in * h * w] of [out, in, h, w]: timm's VGG has convolutions for fully connected layers."""
+    """Flattens [out, in, h, w] to [out, in * h * w] if that is wanted: timm's VGG has convolutions for fc6 and fc7."""
     flat = (*shape[:1], math.prod(shape[1:]))
     return flat if len(shape) == 4 and flat == wanted else shape
 
 
 def check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], model: nn.Module) -> None:
-    """Raises WeightsError with all that keeps these tensors, shapes by name, from being those of the model."""
+    """Raises WeightsError with every reason why tensors, given as shapes by name, do not fit the model."""
     missing, surplus = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     other = sorted(name for name in set(found) & set(wanted) if found[name] != wanted[name])
     wrong = [
         f"{len(names)} tensors are {what}, such as {printable(', '.join(names[:3]))}"
-        for names, what in ((missing, "missing"), (surplus, "not of this net"))
+        for names, what in ((missing, "missing"), (surplus, "not in this net"))
         if names
     ]
     if other:
-        name, more = other[0], f" (and {len(other) - 1} more do not fit)" if len(other) > 1 else ""
+        name, more = other[0], f" (and {len(other) - 1} more have wrong shapes)" if len(other) > 1 else ""
         wrong.append(f"{name} has shape {[*found[name]]}, the net needs {[*wanted[name]]}{more}")
     if wrong:
         raise WeightsError(f"{'; '.join(wrong)}. {_remedy(missing, surplus, other, model)}")
 
 
 def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str], model: nn.Module) -> str:
-    """What to do about weights that do not fit."""
+    """Returns advice on weights that do not fit."""
     projections = ("downsample", "projection")
     if isinstance(model, AlexNet) and model.variant != "owt" and any(name.startswith("features.") for name in surplus):
-        return "These are the names of torchvision's alexnet: configs/alexnet_owt.py is that net"
+        return "The file has the names of torchvision's alexnet: use configs/alexnet_owt.py"
     if isinstance(model, ResNet) and any(part in name for name in surplus for part in projections):
-        return "Shortcuts are projections there: --config.model.shortcut=B"
+        return "The file's shortcuts are projections: use --config.model.shortcut=B"
     if isinstance(model, ResNet) and missing and all(any(part in name for part in projections) for name in missing):
-        return "Shortcuts have no weights there: --config.model.shortcut=A"
+        return "The file's shortcuts have no weights: use --config.model.shortcut=A"
     if not missing and not surplus and {_module(name) for name in other} <= {*LAST_LAYERS, "classifier.6", "head.fc"}:
         return f"--init_layers={inputs.ALL_BUT_HEAD} takes all layers but the last, for a net with other classes"
-    return "--init_layers=conv1,conv2 says which layers to take, where not all can be"
+    return "To take only some layers, name them: --init_layers=conv1,conv2"
 
 
 def _module(name: str) -> str:
@@ -137,36 +137,36 @@ def _module(name: str) -> str:
 
 
 def leaf_name(path: Sequence[str]) -> str:
-    """The name of a parameter for messages, such as conv1.kernel."""
+    """Returns the name of a parameter for messages, such as conv1.kernel."""
     return ".".join(path[1:])
 
 
-def in_rgb(variables: Variables) -> Variables:
-    """The weights of a net that takes images in BGR -> of one that takes them in RGB, and the other way round."""
+def swap_rgb_bgr(variables: Variables) -> Variables:
+    """Converts the weights of a net that takes BGR images to those of one that takes RGB, and vice versa."""
     return _with_first_kernel(variables, lambda kernel: kernel[:, :, ::-1])
 
 
 def rescaled(variables: Variables, factors: np.ndarray) -> Variables:
-    """The weights of a net that takes images multiplied by these factors of R, G and B, [3]."""
+    """Adapts the weights of a net to images multiplied by these factors of R, G and B, [3]."""
     return _with_first_kernel(variables, lambda kernel: kernel / factors[:, None])
 
 
 def _with_first_kernel(variables: Variables, change: Callable[[np.ndarray], np.ndarray]) -> Variables:
-    """The variables with the kernel [h, w, 3, out] of the first convolution changed, where it is among them."""
+    """Changes the kernel [h, w, 3, out] of the first convolution, if the variables have it."""
     params = dict(variables["params"])
     for layer in set(FIRST_LAYERS) & set(params):
         params[layer] = params[layer] | {"kernel": change(np.asarray(params[layer]["kernel"]))}
     return variables | {"params": params}
 
 
-def of_layers(variables: Mapping[str, Any], layers: Sequence[str]) -> dict[tuple[str, ...], Any]:
-    """The variables of these layers, by path; all of them, if none are named."""
+def select_layers(variables: Mapping[str, Any], layers: Sequence[str]) -> dict[tuple[str, ...], Any]:
+    """Returns the variables of these layers by path, or all variables if no layers are given."""
     return {path: leaf for path, leaf in flatten_dict(dict(variables)).items() if not layers or path[1] in layers}
 
 
 def entries_of(model: nn.Module, variables: Mapping[str, Any]) -> Iterator[Entry]:
-    """Where each tensor of a file lies in the variables of a model."""
-    for path, leaf in of_layers(variables, ()).items():
+    """Yields an Entry for each variable of a model."""
+    for path, leaf in select_layers(variables, ()).items():
         _, layer, *inner, leaf_name = path
         module = ".".join([layer_name(model, layer), *(BLOCK_NAMES.get(part, part) for part in inner)])
         yield Entry(f"{module}.{LEAF_NAMES[leaf_name]}", path, leaf.shape)

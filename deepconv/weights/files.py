@@ -1,4 +1,4 @@
-"""Safetensors files <-> runs."""
+"""Import of safetensors files to runs, and export of runs."""
 
 import json
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ from deepconv.weights.convert import (
     check_fit,
     entries_of,
     from_torch,
-    in_rgb,
     leaf_name,
-    of_layers,
     rescaled,
+    select_layers,
+    swap_rgb_bgr,
     to_torch,
 )
-from deepconv.weights.names import as_timm_vgg, known_name
+from deepconv.weights.names import as_timm_vgg, torchvision_name
 
 TYPES = ("F16", "F32", "F64")
 TO_SAFETENSORS = (
@@ -46,10 +46,12 @@ TO_SAFETENSORS = (
 )
 
 
-def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str], bgr: bool = False) -> Variables:
-    """The weights of a run directory or a safetensors file: of these layers or, if none are named, of an equal net.
+def load_weights(
+    source: Path, model: nn.Module, image_size: int, layers: Sequence[str], bgr: bool = False
+) -> Variables:
+    """Loads the weights of these layers, or of all layers by default, from a run directory or a safetensors file.
 
-    bgr says that a file's net takes images in BGR. Raises ValueError, OSError.
+    bgr: the file's net takes BGR images. Raises ValueError, OSError.
     """
     shapes = shapes_of(model, image_size)
     if [*layers] == [inputs.ALL_BUT_HEAD]:
@@ -62,20 +64,21 @@ def take(source: Path, model: nn.Module, image_size: int, layers: Sequence[str],
     try:
         if not source.is_dir():
             found = from_torch(load_file(source), model, image_size, layers)
-            return in_rgb(found) if bgr else found
+            return swap_rgb_bgr(found) if bgr else found
         state = checkpoint.read(source / "checkpoints")
-        found = of_layers({kind: state[kind] for kind in ("params", "batch_stats")}, layers)
-        ours, wanted = (
-            {leaf_name(path): leaf.shape for path, leaf in tree.items()} for tree in (found, of_layers(shapes, layers))
+        found = select_layers({kind: state[kind] for kind in ("params", "batch_stats")}, layers)
+        shapes_found, wanted = (
+            {leaf_name(path): leaf.shape for path, leaf in tree.items()}
+            for tree in (found, select_layers(shapes, layers))
         )
-        check_fit(ours, wanted, model)
+        check_fit(shapes_found, wanted, model)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     return unflatten_dict(found)
 
 
 def load_file(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file. Raises WeightsError where it is not one, OSError where it is not there."""
+    """Reads the tensors of a safetensors file. Raises WeightsError for another file, OSError if it is missing."""
     if path.exists() and not path.is_file():
         raise WeightsError("not a file")
     try:
@@ -85,37 +88,39 @@ def load_file(path: Path) -> dict[str, np.ndarray]:
                 raise WeightsError(f"{odd[0]}, has to be one of {', '.join(TYPES)}")
             tensors = {name: file.get_tensor(name) for name in kinds}
     except safetensors.SafetensorError as error:
-        how = TO_SAFETENSORS.format(path=path, to=path.with_suffix(".safetensors"))
+        command = TO_SAFETENSORS.format(path=path, to=path.with_suffix(".safetensors"))
         convert = (
-            f". To convert a file of torch: {how}" if path.suffix in (".pth", ".pt", ".th", ".bin", ".tar") else ""
+            f". To convert a file of torch: {command}" if path.suffix in (".pth", ".pt", ".th", ".bin", ".tar") else ""
         )
-        raise WeightsError(f"not a safetensors file, or not a whole one ({error}){convert}") from error
+        raise WeightsError(f"not a safetensors file, or an incomplete one ({error}){convert}") from error
     if bad := not_finite(tensors):
         raise WeightsError(f"{bad}; such a net cannot be used")
     return tensors
 
 
 def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) -> None:
-    """A safetensors file -> a run directory at step 0. Raises ValueError, OSError; then nothing is written.
+    """Imports a safetensors file to a new run directory at step 0. Raises ValueError, OSError before writing.
 
-    A net of 1000 classes is taken to be ImageNet's, whose names and mean colour are left beside it.
+    A net of 1000 classes is assumed to be ImageNet's, whose class names and mean colour are written to the directory.
     """
     statistics.check(config.data)
     tensors, size = load_file(source), config.data.image_size
     model = models.create(config.model, 1)
     biases = [entry for entry in entries_of(model, shapes_of(model, size)) if entry.path[-1] == "bias"]
     last = next(entry.name for entry in biases if entry.path[1] in LAST_LAYERS)
-    known = {known_name(name, model): tensor.size for name, tensor in tensors.items()}
+    known = {torchvision_name(name, model): tensor.size for name, tensor in tensors.items()}
     if last not in known:
-        from_torch(tensors, model, size)  # raises, and says what the file lacks
+        from_torch(tensors, model, size)  # raises, naming what the file lacks
     if not known[last]:
         raise WeightsError(f"{last} has no values: a net of 0 classes")
     variables = from_torch(tensors, models.create(config.model, known[last]), size)
-    variables = in_rgb(variables) if bgr else variables
+    variables = swap_rgb_bgr(variables) if bgr else variables
     if out.exists():
         raise FileExistsError(f"{out} exists; give another --out")
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    tx = optim.create(config.optimizer, lambda node, what: 0, optim.warms_up(config))  # it starts alike for all drops
+    tx = optim.create(
+        config.optimizer, lambda node, what: 0, optim.warms_up(config)
+    )  # its initial state is the same for all drops
     out.mkdir(parents=True)
     write_json(out / "config.json", json.loads(config.to_json()))
     names = folders.imagenet_synsets() if known[last] == 1000 else [str(number) for number in range(known[last])]
@@ -129,11 +134,11 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
 
 
 def export_run(run: Path, target: Path, library: str = "", given: str = "") -> tuple[int, statistics.Input | None]:
-    """The newest checkpoint of a run -> a safetensors file; returns its step and what images the file's net takes.
+    """Exports a run's newest checkpoint to a safetensors file; returns its step and the input of the file's net.
 
-    These are None for imported weights of which nobody said. For a library, the file has its names and takes its
-    images; `given` names other images, as --input does. Raises ValueError for a net that the library does not have, or
-    images that it cannot take, OSError.
+    The input is None if it is unknown, as for weights imported without it. With a library, the file has its names and
+    input; `given` sets another input, as --input does. Raises ValueError for a net that the library lacks or an input
+    that the net cannot take, OSError.
     """
     if target.exists() or not target.absolute().parent.is_dir():
         raise OSError(f"{target} exists, or its folder does not; give another --to")
@@ -147,7 +152,7 @@ def export_run(run: Path, target: Path, library: str = "", given: str = "") -> t
         inputs.check_library(library, config)
     if wanted:
         if not takes:
-            raise WeightsError(f"{run} has no statistics.npz, so it is not known what images its net takes")
+            raise WeightsError(f"{run} has no statistics.npz; the images that its net takes are therefore unknown")
         variables, takes = _fold(variables, takes, wanted)
     tensors = to_torch(variables, model)
     if library == "timm" and isinstance(model, VGG):
@@ -164,18 +169,18 @@ def _input_of_run(run: Path, data: ConfigDict) -> statistics.Input | None:
 
 
 def _fold(variables: Variables, takes: statistics.Input, wanted: inputs.Images) -> tuple[Variables, statistics.Input]:
-    """The weights of a net that takes other images, and the same scores from them. Raises WeightsError."""
-    theirs = statistics.input_of(ConfigDict({"mean": wanted.mean, "std": wanted.std}), statistics.NOT_NEEDED)
-    if takes.mean.shape != theirs.mean.shape or not np.allclose(takes.mean, theirs.mean, atol=1e-3):
+    """Adapts weights to the wanted images without changing scores. Raises WeightsError for another mean."""
+    target = statistics.input_of(ConfigDict({"mean": wanted.mean, "std": wanted.std}), statistics.NOT_NEEDED)
+    if takes.mean.shape != target.mean.shape or not np.allclose(takes.mean, target.mean, atol=1e-3):
         raise WeightsError(
-            f"the net takes images less {written(takes.mean)}, not less {written(theirs.mean)}. A scale can be "
-            "folded into the first convolution; another mean cannot, because that convolution pads with zeros. Export "
-            "without --library and --input, and subtract the net's own mean"
+            f"the net takes images less {describe_mean(takes.mean)}, not less {describe_mean(target.mean)}. "
+            "A scale can be folded into the first convolution; another mean cannot, because that convolution pads with "
+            "zeros. Export without --library and --input, and subtract the net's own mean"
         )
-    folded = rescaled(variables, (takes.std / theirs.std).ravel())
-    return in_rgb(folded) if wanted.bgr else folded, theirs
+    folded = rescaled(variables, (takes.std / target.std).ravel())
+    return swap_rgb_bgr(folded) if wanted.bgr else folded, target
 
 
-def written(mean: np.ndarray | jax.Array) -> str:
-    """A mean in words, for messages."""
+def describe_mean(mean: np.ndarray | jax.Array) -> str:
+    """Describes a mean for messages."""
     return "a mean image" if mean.shape[1] > 1 else "the colour " + ",".join(f"{value:g}" for value in mean.ravel())

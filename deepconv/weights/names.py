@@ -1,4 +1,4 @@
-"""Names of layers: ours, torchvision's and timm's."""
+"""Names of layers in deepconv, torchvision and timm."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "ru
 
 
 def layer_name(model: nn.Module, layer: str) -> str:
-    """torchvision's name for a layer of ours, or our own where it has no such net."""
+    """Returns torchvision's name for a layer, or the layer's own name if torchvision has no such net."""
     if isinstance(model, ResNet | CifarResNet) and "_" in layer:
         part, block = layer.removeprefix("conv").split("_")
         return f"layer{int(part) - 1}.{int(block) - 1}"
@@ -42,9 +42,9 @@ def _vgg_names(configuration: str) -> dict[str, str]:
     return names
 
 
-def known_name(name: str, model: nn.Module) -> str:
-    """torchvision's name for a tensor that timm's VGG or other nets for CIFAR-10 call differently."""
-    module, _, leaf = name.removeprefix("module.").rpartition(".")  # a prefix that torch's DataParallel leaves
+def torchvision_name(name: str, model: nn.Module) -> str:
+    """Returns torchvision's name for a tensor as timm's VGG and other nets for CIFAR-10 name it."""
+    module, _, leaf = name.removeprefix("module.").rpartition(".")  # torch's DataParallel adds the prefix
     if isinstance(model, VGG):
         module = TIMM_VGG_NAMES.get(module, module)
     if isinstance(model, CifarResNet) and module == "linear":
@@ -53,8 +53,8 @@ def known_name(name: str, model: nn.Module) -> str:
 
 
 def as_timm_vgg(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """timm's VGG has convolutions for its first two fully connected layers, and names of its own."""
-    names = {theirs: ours for ours, theirs in TIMM_VGG_NAMES.items()}
+    """Converts a VGG to timm's names and its convolutions in place of fc6 and fc7."""
+    names = {torchvision: timm for timm, torchvision in TIMM_VGG_NAMES.items()}
     renamed = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
