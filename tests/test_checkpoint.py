@@ -145,7 +145,7 @@ def test_none_left_is_an_error(directory):
 def test_a_checkpoint_of_another_model_is_told_and_stays(directory):
     manager = checkpoint.open_manager(directory, total_steps=9)
     other = make_state(0).replace(params={"kernel": jnp.zeros((64, 64)), "bias": jnp.zeros(3)})
-    with pytest.raises(checkpoint.CheckpointError, match="not a state of this model"):
+    with pytest.raises(checkpoint.CheckpointError, match="does not fit this model"):
         checkpoint.restore(manager, other)
     assert same(restore(directory), make_state(2))
 

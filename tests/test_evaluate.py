@@ -355,7 +355,7 @@ def test_images_of_one_size_are_tested_as_they_are(net):
     with pytest.raises(ValueError, match="have 32 x 32 pixels and are tested at that size, not at 40"):
         protocols.parts("ten_crop_q40", DATA, (32, 32), net.model, batch_norm=False)
     alexnet = models.create(ConfigDict(dict(name="alexnet")), 10)
-    with pytest.raises(ValueError, match="AlexNet has no dense form"):
+    with pytest.raises(ValueError, match="AlexNet has no dense test"):
         protocols.parts("multi_crop_dense", DATA, None, alexnet, batch_norm=False)
 
 

@@ -88,7 +88,7 @@ MISTAKES = [
     ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
     ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
     ([CIFAR, "--smoke", "--evals=center,tencrop"], "tencrop is not a protocol"),
-    ([CIFAR, "--smoke", "--evals=center,dense"], "CifarResNet has no dense form"),
+    ([CIFAR, "--smoke", "--evals=center,dense"], "CifarResNet has no dense test"),
     ([QUICK, "--notrain"], "--notrain tests the net of --init_from=FILE"),
     ([CIFAR, "--wrokdir=x"], "wrokdir"),
     ([CIFAR, "--data_dir=nowhere"], "cifar10 is not in nowhere"),
@@ -126,7 +126,7 @@ MISTAKES = [
     ([QUICK, "--smoke", "--evals=center_q1000000000"], "center_q1000000000"),
     ([QUICK, "--workdir=~nosuchuser/x"], "the home directory in ~nosuchuser/x is unknown"),
     ([CIFAR, "--data_dir=~nosuchuser/x"], "the home directory in ~nosuchuser/x is unknown"),
-    ([QUICK, "--smoke", "--verify_data"], "--verify_data is for folders of photographs, and shapes is none"),
+    ([QUICK, "--smoke", "--verify_data"], "--verify_data is for folders of photographs, which shapes is not"),
     (["--config=empty.py"], "--config=empty.py is not a recipe"),
 ]
 
@@ -462,6 +462,6 @@ def test_a_test_that_is_killed_goes_on(tmp_path):
 
 
 def test_benchmark_refuses_what_it_cannot_measure(tmp_path):
-    given = [(["--config=" + str(ROOT / "configs" / "resnet_cifar.py"), "--smoke", "--dense=32"], "no dense form")]
+    given = [(["--config=" + str(ROOT / "configs" / "resnet_cifar.py"), "--smoke", "--dense=32"], "no dense test")]
     ((code, out, err, named),) = answers(tmp_path, "deepconv.benchmark", given)
     assert code == 2 and named in err and len(err.splitlines()) == 1 and not out

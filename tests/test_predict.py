@@ -143,7 +143,7 @@ MISTAKES = [
     (["--run=nowhere", "0.png"], "nowhere is not the directory of a run"),
     (["--run=run", "--features=fc9", "--out=x.npy", "0.png"], "--features=fc9 is not a layer of this net; it has"),
     (["--run=run", "--features=fc", "0.png"], "--features=LAYER and --out=FILE.npy need each other"),
-    (["--run=run", "--protocol=dense", "0.png"], "dense: CifarResNet has no dense form"),
+    (["--run=run", "--protocol=dense", "0.png"], "dense: CifarResNet has no dense test"),
     (["--run=run", "--protocol=five_crop", "0.png"], "five_crop is not a protocol; choose from"),
 ]
 

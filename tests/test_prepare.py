@@ -204,7 +204,7 @@ def test_archives_that_are_not_whole_are_named(archives, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("../../etc/n01440764_3.JPEG", None), ("passwd", "'passwd' in .* is not the name of an ImageNet image")],
+    [("../../etc/n01440764_3.JPEG", None), ("passwd", "'passwd' in .* does not have the name of an ImageNet image")],
 )
 def test_paths_inside_an_archive_are_not_followed(tmp_path, name, reason):
     folder = tmp_path / "archives"
@@ -371,7 +371,7 @@ def test_packing_asks_for_what_it_needs(photos):
     (photos / "photos-64-uint8.unfinished").mkdir()
     (photos / "photos-64-uint8").rename(photos / "elsewhere")
     (photos / "photos-64-uint8.unfinished" / "begun.json").write_text("{}")
-    with pytest.raises(FileExistsError, match="was begun with other data or splits; remove it"):
+    with pytest.raises(FileExistsError, match="was begun with different data or splits; remove it"):
         pack.pack("photos", photos, ["val"], 64, "uint8")
     (photos / "photos-64-uint8.unfinished" / "begun.json").write_text("{")
     with pytest.raises(OSError, match="begun.json is damaged: .*; remove .*photos-64-uint8.unfinished, then"):

@@ -403,7 +403,7 @@ def test_every_record_that_is_read_is_held_against_its_sum(pets, workers):
     (pets / "SHA256SUMS.train.txt").write_text("what is this\n")
     with pytest.raises(DataError, match="SHA256SUMS.train.txt is damaged in line 1"):
         checksums.verified(source)
-    with pytest.raises(ValueError, match="--verify_data is for folders of photographs, and shapes is none"):
+    with pytest.raises(ValueError, match="--verify_data is for folders of photographs, which shapes is not"):
         checksums.verified(sources.find("shapes", "train", None, 24))
 
 

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     """Measure and print."""
     try:
         config, _ = cli.load_config(arguments)
-        evals = [f"dense_q{_DENSE.value}"] if _DENSE.value else ["center"]  # raises where the net has no dense form
+        evals = [f"dense_q{_DENSE.value}"] if _DENSE.value else ["center"]  # raises if the net has no dense test
         task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, evals)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)

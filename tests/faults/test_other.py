@@ -62,7 +62,7 @@ def test_other_checkpoints(shell, begun, tally, tmp_path):
         copy(tmp_path / "deeper" / "checkpoints", run / "checkpoints")
         before = contents(run / "checkpoints")
         answer = shell.run([*RUN, "--workdir=run"], tmp_path).ends(1, 2)
-        assert "is not a state of this model" in answer.err, answer.err
+        assert "does not fit this model" in answer.err, answer.err
         assert contents(run / "checkpoints") == before, "the checkpoint has changed"
 
 
