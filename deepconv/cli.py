@@ -57,7 +57,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     preemption.leave(code)
 
 
-def _ignore_closed_loops(unraisable: Any) -> None:
+def _ignore_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
     """Ignores the errors of tensorstore's threads after a failed save, which the command reports in one line."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)

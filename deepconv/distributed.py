@@ -1,7 +1,7 @@
 """Data parallelism: one mesh axis, replicated state, split batches."""
 
 import os
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -42,12 +42,12 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts a batch from the host on the devices."""
+def put_batch(batch: Mapping[str, object], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts a batch, a dict of arrays, from the host on the devices."""
     return jax.device_put(batch, split(mesh))
 
 
-def compiler_options() -> dict[str, Any]:
+def compiler_options() -> dict[str, str]:
     """Returns the compiler options of every jitted step.
 
     XLA:CPU of jax 0.10 uses YNNPACK for convolutions, whose kernels take 1.7 times as long as Eigen's on 3x3

@@ -34,6 +34,8 @@ from deepconv.state import TrainState
 from deepconv.task import Task, net_for
 from deepconv.weights import convert
 
+DeviceBatch = dict[str, jax.Array]  # {"image", "label"}, split along the first axis
+Step = Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]
 Metrics = Mapping[str, jax.Array | float]  # of one step; on the device until they are logged or saved
 
 
@@ -48,7 +50,7 @@ def statistics_for(task: Task, data: Images) -> Statistics:
 
 def train_step(
     state: TrainState,
-    batch: dict[str, jax.Array],
+    batch: DeviceBatch,
     *,
     model: nn.Module,
     tx: optax.GradientTransformationExtraArgs,
@@ -78,7 +80,7 @@ def train_step(
     }
 
 
-def jit_step(task: Task, computed: Statistics) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+def jit_step(task: Task, computed: Statistics) -> Step:
     """The step compiled for the mesh. The old state's memory is given up ("donated") to the new one."""
     step = functools.partial(
         train_step,
@@ -115,9 +117,7 @@ def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> Train
     return jax.device_put(repeat.stacked(taken, state), distributed.replicated(mesh), may_alias=False)
 
 
-def batches(
-    task: Task, data: Images, first_step: int, report: pipeline.Report | None = None
-) -> Iterator[dict[str, jax.Array]]:
+def batches(task: Task, data: Images, first_step: int, report: pipeline.Report | None = None) -> Iterator[DeviceBatch]:
     """Batches on the devices, each put there two steps before it is used."""
     host = pipeline.train_batches(
         data,

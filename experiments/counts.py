@@ -1,18 +1,21 @@
 """Counts of a run's net without training, for columns of the papers' tables. Imports JAX on the first call."""
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.entry import DATA, Run
 
+if TYPE_CHECKING:
+    import flax.linen as nn
 
-def net(run: Run) -> tuple[Any, Any]:
+
+def net(run: Run) -> "tuple[nn.Module, dict[str, Any]]":
     """Returns the model of a run and the shapes of its variables."""
     return _net(run.config, tuple(run.overrides.items()))
 
 
 @functools.cache
-def _net(recipe: str, overrides: tuple[tuple[str, Any], ...]) -> tuple[Any, Any]:
+def _net(recipe: str, overrides: tuple[tuple[str, Any], ...]) -> "tuple[nn.Module, dict[str, Any]]":
     from deepconv import models
     from deepconv import state as state_lib
 

@@ -3,14 +3,34 @@
 import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
 from deepconv.data import decode
 from deepconv.data.decode import Geometry
 
-Batch = dict[str, Any]  # {"image": uint8 [B, H, W, 3], "label": int32 [B]}, and "corrupt", messages
+
+class Batch(TypedDict):
+    """A batch of training."""
+
+    image: np.ndarray  # uint8 [B, H, W, 3]
+    label: np.ndarray  # int32 [B]
+    corrupt: NotRequired[list[str]]  # messages
+
+
+class EvalBatch(TypedDict):
+    """Some images of a test."""
+
+    image: np.ndarray | list[np.ndarray]  # uint8 [B, H, W, 3], or [H, W, 3] each
+    label: np.ndarray  # int32 [B]
+    index: np.ndarray  # int [B], in the split
+
+
+class Rows(Protocol):
+    """Images of one size, in memory or on disk."""
+
+    def __getitem__(self, indices: np.ndarray, /) -> np.ndarray: ...
 
 
 class DataError(OSError):
@@ -48,7 +68,7 @@ class Images(abc.ABC):
         """Returns the images at these indices; encoded ones are cropped as in batch `step`. Raises DataError."""
 
     @abc.abstractmethod
-    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> EvalBatch:
         """Returns the images at these indices; encoded ones as a list of view(image [H, W, 3]). Raises DataError."""
 
 
@@ -56,7 +76,7 @@ class Images(abc.ABC):
 class Arrays(Images):
     """Images of one size, used as they are."""
 
-    images: Any  # uint8 [N, H, W, 3]; a PackedImages reads them from disk
+    images: Rows  # uint8 [N, H, W, 3]
     labels: np.ndarray  # int32 [N]
 
     @property
@@ -66,8 +86,8 @@ class Arrays(Images):
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
         return {"image": self.images[indices], "label": self.labels[indices]}
 
-    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
-        return {"image": self.images[indices], "label": self.labels[indices]}
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> EvalBatch:
+        return {"image": self.images[indices], "label": self.labels[indices], "index": indices}
 
 
 class Encoded(Images):
@@ -103,7 +123,7 @@ class Encoded(Images):
                 (record,) = self.read([index])
         raise DataError(f"a hundred records in a row cannot be decoded; the last is {corrupt[-1]}")
 
-    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> Batch:
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> EvalBatch:
         records, images = self.read(indices), []
         for index, record in zip(indices, records, strict=True):
             try:
@@ -113,4 +133,5 @@ class Encoded(Images):
                     f"record {index} ({record.name}) cannot be decoded: {error}. Repair it; a test does not "
                     f"replace images"
                 ) from None
-        return {"image": images, "label": np.array([record.label for record in records], np.int32)}
+        labels = np.array([record.label for record in records], np.int32)
+        return {"image": images, "label": labels, "index": indices}

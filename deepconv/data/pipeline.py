@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from deepconv.data import decode
 from deepconv.data.decode import Geometry
-from deepconv.data.images import Batch, Decoding, Images
+from deepconv.data.images import Batch, Decoding, EvalBatch, Images
 from deepconv.run import preemption
 
 Report = Callable[[list[str]], None]  # takes messages about images that were replaced
@@ -133,15 +133,15 @@ def _reported(batches: Iterable[Batch], report: Report | None) -> Iterator[Batch
 
 def test_images(
     data: Images, indices: np.ndarray, batch_size: int, view: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[Batch]:
-    """Yields batches {"index": [B], "image", "label": int32 [B]} in the order of the indices. Raises DataError.
+) -> Iterator[EvalBatch]:
+    """Yields batches in the order of the indices. Raises DataError.
 
     Images of one size are uint8 [B, H, W, 3]; encoded ones are a list of view(image [H, W, 3]).
     """
     if not len(indices):
         return iter(())
     chunks = grain.MapDataset.source(indices.tolist()).batch(batch_size)
-    batches = chunks.map(lambda chunk: {"index": chunk} | data.test_batch(chunk, view))
+    batches = chunks.map(lambda chunk: data.test_batch(chunk, view))
     return iter(batches.to_iter_dataset(_options(data)))
 
 

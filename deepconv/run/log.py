@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -77,8 +78,14 @@ def read_metrics(workdir: Path) -> list[Record]:
     return [by_step[step] for step in sorted(by_step)]
 
 
+class Show(Protocol):
+    """Shows how many of the total are done, and a text."""
+
+    def __call__(self, done: int, text: str | None = None, log: bool | None = None) -> None: ...
+
+
 @contextlib.contextmanager
-def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+def progress(title: str, total: int, done: int = 0) -> Iterator[Show]:
     """Yields show(done, text, log), which moves a progress bar in a terminal, or else prints a line if log is true.
 
     Without log, it prints a line for each tenth of the total.

@@ -4,7 +4,7 @@ import hashlib
 import io
 import pickle
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,9 @@ def cifar10(archives: Path, data_dir: Path, md5: Mapping[str, str] = CIFAR10_MD5
     for split, (first, last) in bounds.items():
         order = tfds_writer.tfds_order(split, range(last - first))
 
-        def examples_from(start: int, order: list[int] = order, first: int = first, split: str = split) -> Any:
+        def examples_from(
+            start: int, order: list[int] = order, first: int = first, split: str = split
+        ) -> Iterator[tfds_writer.Example]:
             for i in order[start:]:
                 file = io.BytesIO()
                 Image.fromarray(images[first + i]).save(file, "PNG")

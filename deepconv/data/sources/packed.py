@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -50,6 +50,14 @@ class PackedImages:
         return images
 
 
+class Packed(TypedDict):
+    """The content of packed.json."""
+
+    size: int  # pixels of a side
+    classes: list[str]
+    splits: dict[str, int]  # numbers of images
+
+
 def find_packed(folder: Path, name: str, split: str) -> Source:
     """Finds a folder with packed.json and, for splits packed later, packed.<splits>.json."""
     infos = {file: _read_packed(file) for file in [folder / "packed.json", *sorted(folder.glob("packed.*.json"))]}
@@ -77,7 +85,7 @@ def find_packed(folder: Path, name: str, split: str) -> Source:
     return Source(name, split, last - first, classes, (size, size), open_arrays, folder, digest)
 
 
-def _read_packed(file: Path) -> dict[str, Any]:
+def _read_packed(file: Path) -> Packed:
     remedy = "copy or pack it again"
     info = read_json(file, dict, "size", "classes", "splits", remedy=remedy)
     size, classes, splits = info["size"], info["classes"], info["splits"]
@@ -87,4 +95,4 @@ def _read_packed(file: Path) -> dict[str, Any]:
         type(number) is int and number > 0 for number in (size, *splits.values())
     ):
         raise DataError(f"{file} is damaged: its size and splits are not numbers above 0; {remedy}")
-    return info
+    return Packed(size=size, classes=classes, splits=splits)
