@@ -1,24 +1,24 @@
-"""cuda-convnet's nets on CIFAR-10: Fig. 1 of Krizhevsky et al. 2012, ReLU against tanh.
+"""cuda-convnet's nets on CIFAR-10: Fig. 1 of Krizhevsky et al. 2012, ReLU and tanh.
 
     python -m deepconv.main --config=configs/alexnet_cifar.py --data_dir=DIR
     python -m deepconv.main --config=configs/alexnet_cifar.py --data_dir=DIR --config.model.activation=tanh
 
-The paper says of Fig. 1: four layers, no regularisation, for each nonlinearity the learning rate at which it trains
-fastest. It does not say which net, batch or rates; this is the net with four hidden layers that cuda-convnet calls
-13pct, with its batch and its rates, on whole images and without its weight decay. In the paper, the training error
-comes to 25 % after 6 epochs with ReLU and after 36 with tanh.
+The paper describes Fig. 1 as four layers without regularisation, with the learning rate at which each nonlinearity
+trains fastest, but gives no net, batch or rates. This recipe is the net with four hidden layers that cuda-convnet calls
+13pct, with its batch and its rates, on full images and without its weight decay. In the paper, the training error
+reaches 25 % after 6 epochs with ReLU and after 36 with tanh.
 
-The other reading of Fig. 1 is the net with three convolutions, --config.model.variant=18pct --config.model.lrn=True.
-Behind the 13 % and 11 % of section 3.3 are this net and --config.model.variant=11pct --config.model.lrn=True; as these
-differ in more than normalisation, lrn=False with 11pct shows what it does alone. Both were trained on random crops of
-24 pixels and with weight decay on the last layers: alexnet_cifar_13pct.py and alexnet_cifar_11pct.py.
+Another reading of Fig. 1 is the net with three convolutions, --config.model.variant=18pct --config.model.lrn=True.
+The 13 % and 11 % of section 3.3 come from this net and from --config.model.variant=11pct --config.model.lrn=True. These
+differ in more than normalisation; lrn=False with 11pct shows its effect alone. Both were trained on random crops of 24
+pixels and with weight decay on the last layers: alexnet_cifar_13pct.py and alexnet_cifar_11pct.py.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The setting of Fig. 1 as we read it."""
+    """Returns our reading of Fig. 1."""
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 128
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "test"
     config.data.image_size = 32
     config.data.mean = "pixel"
-    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
+    config.data.std = "none"  # or "channel", or three numbers: the divisor after subtraction of the mean
     config.data.augment = "none"
 
     config.optimizer = ConfigDict()

@@ -3,11 +3,11 @@
     python -m deepconv.main --config=configs/alexnet_cifar_11pct.py --data_dir=DIR --evals=ten_crop
 
 The paper's test error in percent: 11. The authors trained on the first 40,000 images for about 350 epochs, on all for
-about 150, and at a tenth and a hundredth of the rate for 10 each; that is two runs:
+about 150, and at a tenth and a hundredth of the rate for 10 each. Here these are two runs:
     ... --config.data.train_split='train[:40000]' --config.total_epochs=350 --config.optimizer.drop_at_epochs='()'
     ... --config.total_epochs=170 --config.optimizer.drop_at_epochs=150,160 --init_from=RUN_OF_THE_FIRST
-DIFFERS: the second begins with an empty momentum buffer. Without changes, the recipe is as long, but on all images.
-Sibling: alexnet_cifar_13pct.py, which differs in more than normalisation; --config.model.lrn=False shows that alone.
+DIFFERS: the second run starts with an empty momentum buffer. Without changes, the recipe has the same length on all
+images. Related: alexnet_cifar_13pct.py differs in more than normalisation; --config.model.lrn=False removes it alone.
 """
 
 from alexnet_cifar import get_config as alexnet_cifar
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """layers-conv-local-11pct.cfg and layer-params-conv-local-11pct.cfg of cuda-convnet, and its methodology."""
+    """Returns cuda-convnet's layers-conv-local-11pct.cfg and layer-params-conv-local-11pct.cfg, by its methodology."""
     config = alexnet_cifar()
     config.total_epochs = 520
     config.model.variant = "11pct"

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """layers-conv-local-13pct.cfg of cuda-convnet."""
+    """Returns cuda-convnet's layers-conv-local-13pct.cfg."""
     config = with_normalisation()
     config.model.variant = "13pct"
     config.model.lrn = False

@@ -3,9 +3,9 @@
     python -m deepconv.main --config=configs/alexnet_fall2009.py --data_dir=DIR --init_from=RUN_OF_ALEXNET_CODE
         --init_layers=conv1,conv2,conv3,conv4,conv5
 
-DIR/imagenet_fall2009/{train,val}/<class>/ are to hold the images. What the authors did is known from the comments of
-their code: the convolutions of a net trained on ILSVRC-2012, at a tenth of the rate of the new layers.
-DIFFERS: theirs were taken after about 58 of that net's 91 epochs; here it is the finished one.
+DIR/imagenet_fall2009/{train,val}/<class>/ must hold the images. By the comments of the authors' code, they started from
+the convolutions of a net trained on ILSVRC-2012, at a tenth of the rate of the new layers.
+DIFFERS: the authors took that net after about 58 of its 91 epochs; here it is the finished net.
 """
 
 from alexnet_code import get_config as code
@@ -15,9 +15,9 @@ OLD = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
 def get_config() -> ConfigDict:
-    """Run 146-2009 of the authors' code."""
+    """Returns run 146-2009 of the authors' code."""
     config = code()
-    del config.total_epochs  # a whole number in the other recipe
+    del config.total_epochs  # an integer in alexnet_code.py; ConfigDict keeps a field's type
     config.total_epochs = 6.65
     config.model.conv6 = True
     config.data.name = "imagenet_fall2009"

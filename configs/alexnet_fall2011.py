@@ -1,9 +1,9 @@
-"""AlexNet with a sixth convolution on ImageNet's release of Fall 2011, 22 thousand classes, for Table 2's CNN*.
+"""AlexNet with a sixth convolution on ImageNet's release of Fall 2011, 22 thousand classes: a step to CNN* of Table 2.
 
     python -m deepconv.main --config=configs/alexnet_fall2011.py --data_dir=DIR --init_from=RUN_OF_ALEXNET_FALL2009
         --init_layers=conv1,conv2,conv3,conv4,conv5,conv6
 
-DIR/imagenet_fall2011/{train,val}/<class>/ are to hold the images.
+DIR/imagenet_fall2011/{train,val}/<class>/ must hold the images.
 """
 
 from alexnet_fall2009 import OLD
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Run 146-2011 of the authors' code."""
+    """Returns run 146-2011 of the authors' code."""
     config = fall2009()
     config.total_epochs = 8.11
     config.data.name = "imagenet_fall2011"

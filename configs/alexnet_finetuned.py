@@ -1,10 +1,10 @@
-"""AlexNet with a sixth convolution, after Fall 2011 on ILSVRC-2012: CNN* of Krizhevsky et al. 2012, Table 2.
+"""AlexNet with a sixth convolution, fine-tuned from Fall 2011 on ILSVRC-2012: CNN* of Krizhevsky et al. 2012, Table 2.
 
     python -m deepconv.main --config=configs/alexnet_finetuned.py --data_dir=DIR --init_from=RUN_OF_ALEXNET_FALL2011
         --init_layers=conv1,conv2,conv3,conv4,conv5,conv6,fc6,fc7
 
 The paper's errors in percent, top-1 and top-5, --evals=ten_crop: 39.0 and 16.6 on ILSVRC-2012's validation set.
-fc8 has the larger rate for one epoch; the authors' log has it for a short time that is not given.
+fc8 has the larger rate for one epoch; the authors' log has it for a short, unspecified time.
 """
 
 from alexnet_code import get_config as code
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Run 146-2012-2011 of the authors' code."""
+    """Returns run 146-2012-2011 of the authors' code."""
     config = code()
     config.total_epochs = 54
     config.model.conv6 = True

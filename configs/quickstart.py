@@ -2,15 +2,15 @@
 
     python -m deepconv.main --config=configs/quickstart.py
 
-The net of He et al. 2015, 4.2, with n = 1 (8 layers) and a short schedule. Not an experiment of a paper.
-By chance, the test error would be 90 %.
+The net of He et al. 2015, 4.2, with n = 1 (8 layers) and a short schedule; not an experiment of the paper.
+A test error of 90 % is chance.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Ten kinds of shapes, 10,000 pictures to learn from."""
+    """Returns a recipe for 10,000 training pictures of ten kinds of shapes."""
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 32
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "test"
     config.data.image_size = 24
     config.data.mean = "channel"
-    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
+    config.data.std = "none"  # or "channel", or three numbers: the divisor after subtraction of the mean
     config.data.augment = "none"
 
     config.optimizer = ConfigDict()

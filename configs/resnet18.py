@@ -11,8 +11,8 @@ from resnet50 import get_config as resnet50
 
 
 def get_config() -> ConfigDict:
-    """The recipe of resnet50.py."""
+    """Returns the recipe of resnet50.py."""
     config = resnet50()
     config.model.depth = 18
-    config.model.shortcut = "A"  # of Table 2
+    config.model.shortcut = "A"  # as in Table 2
     return config

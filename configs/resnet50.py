@@ -10,16 +10,16 @@ Weights of torchvision's or timm's resnet50: --init_from=FILE --library=torchvis
 The paper's errors in percent, top-1 and top-5, on the validation set:
     --evals=ten_crop                          22.85 and 6.71 (Table 3)
     --evals=dense_q224_256_384_480_640        20.74 and 5.25 (Table 4)
-both with _precise_batch_stats behind it, if BatchNorm's averages are to be as the authors'.
-ImageNet is prepared by `python -m deepconv.data.prepare imagenet2012`, the mean image by `... prepare statistics`
-(or take the published mean colour: --config.data.mean=channel).
+Append _precise_batch_stats to either for BatchNorm's averages as in the authors' nets.
+`python -m deepconv.data.prepare imagenet2012` prepares ImageNet, `... prepare statistics` its mean image
+(--config.data.mean=channel uses the published mean colour instead).
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The recipe of section 3.4."""
+    """Returns the recipe of section 3.4."""
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 256
@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.model.shortcut = "B"
     config.model.stride_on = "1x1"
     config.model.pool1 = "ceil"
-    config.model.bn_group = 32  # images normalised together: the authors' 8 GPUs had 32 each; 0 is the whole batch
+    config.model.bn_group = 32  # images normalised together: 32 on each of the authors' 8 GPUs; 0: the full batch
     config.model.dtype = "float32"  # of activations; "bfloat16" is faster on accelerators
 
     config.data = ConfigDict()
@@ -44,17 +44,17 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "validation"
     config.data.image_size = 224
     config.data.mean = "pixel"
-    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
-    config.data.train_scale = (256, 480)  # the shorter side is drawn from here
+    config.data.std = "none"  # or "channel", or three numbers: the divisor after subtraction of the mean
+    config.data.train_scale = (256, 480)  # range of the shorter side in pixels
     config.data.test_scale = 256
     config.data.central_square = False
     config.data.augment = "crop_flip"
-    config.data.lighting = "eigenvalue"  # colours shifted along their principal components
-    config.data.on_corrupt = "fail"  # or "replace": the next image that can be decoded
+    config.data.lighting = "eigenvalue"  # shifts colours along their principal components
+    config.data.on_corrupt = "fail"  # or "replace": takes the next image that can be decoded
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.1
-    config.optimizer.drop_at_steps = (150_000, 300_000)  # "when the error plateaus"; these are the drops of Fig. 4
+    config.optimizer.drop_at_steps = (150_000, 300_000)  # "when the error plateaus"; these are the drops in Fig. 4
     config.optimizer.drop_factor = 0.1
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4

@@ -9,15 +9,15 @@ Other rows and curves of the paper:
     --config.optimizer.warm_up_at_depth=0       110 layers without warm-up, footnote 5
 
 The paper's test error in percent after 64k steps: 8.75 (20 layers), 7.51 (32), 7.17 (44), 6.97 (56) and, for 110, 6.43
-(best of five runs; 6.61 +- 0.16). Plain nets, read off Fig. 6: 9.7 (20), 10.1 (32), 11.4 (44), 13.2 (56).
-Not run yet; experiments/README.md has what is measured here.
+(best of five runs; 6.61 +- 0.16). Plain nets, read from Fig. 6: 9.7 (20), 10.1 (32), 11.4 (44), 13.2 (56).
+Not run yet; experiments/README.md has the results of this repository.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The recipe of section 4.2."""
+    """Returns the recipe of section 4.2."""
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 128
@@ -30,10 +30,8 @@ def get_config() -> ConfigDict:
     config.model.name = "resnet_cifar"
     config.model.depth = 20  # 6n+2
     config.model.residual = True
-    config.model.shortcut = "A"  # new channels last; "a_both_sides" has half of them first
-    config.model.bn_group = (
-        0  # images normalised together, 0: the whole batch; 64 if the authors' two GPUs did not share
-    )
+    config.model.shortcut = "A"  # zero channels last; "a_both_sides" puts half of them first
+    config.model.bn_group = 0  # images normalised together; 0: the full batch; 64: two GPUs normalising apart
     config.model.dtype = "float32"  # of activations; "bfloat16" is faster on accelerators
 
     config.data = ConfigDict()
@@ -42,7 +40,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "test"
     config.data.image_size = 32
     config.data.mean = "pixel"
-    config.data.std = "none"  # or "channel", or three numbers: what images less their mean are divided by
+    config.data.std = "none"  # or "channel", or three numbers: the divisor after subtraction of the mean
     config.data.augment = "pad_crop_flip"
 
     config.optimizer = ConfigDict()
@@ -52,6 +50,6 @@ def get_config() -> ConfigDict:
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4
     config.optimizer.warm_up_at_depth = 110  # "In this case, we find that the initial learning rate of 0.1 is slightly
-    config.optimizer.warm_up_learning_rate = 0.01  # too large": the 110-layer net, and no other
+    config.optimizer.warm_up_learning_rate = 0.01  # too large": only the 110-layer net
     config.optimizer.warm_up_until_error = 80.0  # training error in percent
     return config

@@ -1,4 +1,4 @@
-"""VGG with 11 layers on ImageNet: net A of Simonyan & Zisserman 2015, from which the deeper ones start.
+"""VGG with 11 layers on ImageNet: net A of Simonyan & Zisserman 2015, which the deeper nets start from.
 
     python -m deepconv.main --config=configs/vgg11.py
 
@@ -10,7 +10,7 @@ from vgg16 import get_config as vgg16
 
 
 def get_config() -> ConfigDict:
-    """The recipe of vgg16.py."""
+    """Returns the recipe of vgg16.py."""
     config = vgg16()
     config.model.configuration = "A"
     config.model.initialization = "normal"  # net A is "shallow enough to be trained with random initialisation"

@@ -1,8 +1,8 @@
-"""The shallow net (8 layers) of Simonyan & Zisserman 2015, section 4: each pair of 3x3 convolutions of B made one 5x5.
+"""The shallow net (8 layers) of Simonyan & Zisserman 2015, section 4: one 5x5 for each pair of B's 3x3 convolutions.
 
     python -m deepconv.main --config=configs/vgg13_5x5.py
 
-Its top-1 error is 7 points above that of net B in the paper, on a centre crop.
+The paper's top-1 error on a central crop: 7 points above that of net B.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +10,7 @@ from vgg16 import get_config as vgg16
 
 
 def get_config() -> ConfigDict:
-    """The recipe of vgg16.py."""
+    """Returns the recipe of vgg16.py."""
     config = vgg16()
     config.model.configuration = "B-5x5"
     return config

@@ -2,7 +2,7 @@
 
     python -m deepconv.main --config=configs/vgg16_fc.py --init_from=RUN_OF_D_AT_384
 
-S is from 256 to 512: --config.data.train_scale=256,512 --config.data.test_scale=384.
+For S from 256 to 512: --config.data.train_scale=256,512 --config.data.test_scale=384.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ CONVOLUTIONS = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}  # in each block
 
 
 def get_config() -> ConfigDict:
-    """The recipe of vgg16.py, its convolutions frozen."""
+    """Returns the recipe of vgg16.py with frozen convolutions."""
     config = vgg16()
     layers = [f"conv{block}_{number}" for block, count in CONVOLUTIONS.items() for number in range(1, count + 1)]
     config.optimizer.layers = ConfigDict({layer: dict(freeze_at_steps=0) for layer in layers})

@@ -49,7 +49,7 @@ def _with_source(run: Trained, by_name: Mapping[str, Trained]) -> Trained:
     name = (run["config"] or {}).get("init_from")
     if not name:
         return run
-    candidates = {key: candidate for key, candidate in by_name.items() if key != run["directory"]}  # ends cycles
+    candidates = {key: candidate for key, candidate in by_name.items() if key != run["directory"]}
     source: Trained = _with_source(candidates[name], candidates) if name in candidates else {"directory": name}
     return {**run, "init": source}
 

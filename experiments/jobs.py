@@ -18,7 +18,7 @@ class Job:
     """Commands to run one after the other, once the job it needs is done."""
 
     commands: Sequence[Command]
-    needs: str = ""  # the name of another job
+    needs: str = ""
 
 
 def missing_runs(chosen: Mapping[str, Table], done: Mapping[str, Results]) -> list[tuple[Run, str]]:
