@@ -20,9 +20,9 @@ from faults.harness import QUICK, RUN, SEED, Shell, Tally, copy, outcome
 HEADER = """# Faults
 
 Each row is a kind of fault that `tests/faults` injects into runs of small nets. A loss is any of these: parameters,
-optimiser state, BatchNorm averages, metrics or test probabilities that differ in one bit from those of a run that
-nothing disturbed; a traceback; a hang; a wrong exit code; a number that is wrong without a word; a damaged file that is
-used without a word. To repeat it:
+optimiser state, BatchNorm averages, metrics or test probabilities that differ in one bit from those of an undisturbed
+run; a traceback; a hang; a wrong exit code; a wrong number without a warning; a damaged file used without a warning. To
+repeat the measurement:
 
     DEEPCONV_FAULTS_REPORT=docs/faults.md pytest tests/faults -m slow
 """
