@@ -41,8 +41,8 @@ def missing(
     todo = {}
     for name, (run, tests) in entry.jobs(missing_runs(chosen, done)).items():
         main = ["deepconv.main", *run.arguments(tests, runs), f"--workdir={runs}/{name}", *flags]
-        others = [[*shlex.split(line), *flags] for line in extra.get(name, ())]
-        todo[name] = Job([main, *others], run.init_from.name if run.init_from else "")
+        after_main = [[*shlex.split(line), *flags] for line in extra.get(name, ())]
+        todo[name] = Job([main, *after_main], run.init_from.name if run.init_from else "")
     return todo
 
 
@@ -66,14 +66,14 @@ def run_all(
             elif len(running) < max_running and (job.needs not in todo or job.needs in ended):
                 del waiting[name]
                 running[name] = time.monotonic(), list(job.commands[1:]), start(name, job.commands[0])
-        for name, (began, others, poll) in list(running.items()):
+        for name, (start_time, remaining, poll) in list(running.items()):
             if (code := poll()) is None:
                 continue
-            if code == 0 and others:
-                running[name] = began, others[1:], start(name, others[0])
+            if code == 0 and remaining:
+                running[name] = start_time, remaining[1:], start(name, remaining[0])
                 continue
             del running[name]
             ended[name] = code
-            report(name, code, time.monotonic() - began)
+            report(name, code, time.monotonic() - start_time)
         time.sleep(0.05)
     return {name: code for name, code in ended.items() if code}

@@ -50,6 +50,6 @@ TABLE = Table(
         ),
         Row("errors of the net with conv6 on half of Fall 2009 (6)", (67.4, 40.9), [FALL_2009], TEN_CROP),
     ],
-    note="Schedules follow the authors' logs, if one exists. Only for the first three rows do the logs give the test. "
+    note="Schedules follow the authors' logs, where one exists. The logs give the test only for the first three rows. "
     "The last row has errors, not differences; its half for testing is imagenet_fall2009/val.",
 )
