@@ -244,7 +244,7 @@ def test_more_than_one_epoch_in_a_batch_and_more_steps_than_can_be_counted_are_r
     with pytest.raises(ValueError, match="batch_size=128 is more than the 100 training examples; take 100 at most"):
         fields.check_together(recipes.load(CIFAR), examples=100, devices=1)
     config = recipes.load(ROOT / "configs" / "quickstart.py", {"total_epochs": 10**6})
-    with pytest.raises(ValueError, match="total_epochs=1000000 are 31250000000 steps; at most 2147483647"):
+    with pytest.raises(ValueError, match="total_epochs=1000000 is 31250000000 steps; 2147483647 is the maximum"):
         fields.check_together(config, examples=1_000_000, devices=1)
 
 
@@ -265,8 +265,8 @@ def test_more_than_one_epoch_in_a_batch_and_more_steps_than_can_be_counted_are_r
         ("momentum = 0.9", "momentun = 0.9", "config.optimizer.momentum is missing"),
         ("return config", "config.optimizer.wd = 1; return config", "config.optimizer.wd is not a field of any recipe"),
         ("return config", "config.data.imagesize = 1; return config", "did you mean image_size?"),
-        ("return config", "return {}", "get_config() gives a dict, no ConfigDict"),
-        ("return config", "pass", "get_config() gives a NoneType, no ConfigDict"),
+        ("return config", "return {}", "get_config() returns a dict, not a ConfigDict"),
+        ("return config", "pass", "get_config() returns a NoneType, not a ConfigDict"),
         ("return config", "return confg", "NameError in line"),
         ("return config", "return (", "SyntaxError"),
         ("from ml_collections", "from ml_collection", "ModuleNotFoundError in line"),

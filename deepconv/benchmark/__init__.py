@@ -1,1 +1,1 @@
-"""How fast training, input and tests are here."""
+"""Speed of training, input and tests on this machine."""

@@ -1,22 +1,22 @@
-"""How fast a recipe runs here: python -m deepconv.benchmark --config=configs/resnet_cifar.py --data_dir=DIR
+"""Measure a recipe's speed: python -m deepconv.benchmark --config=configs/resnet_cifar.py --data_dir=DIR
 
-Four measurements: start to first step, the input pipeline alone, the step alone, and both together as in training.
+There are four measurements: start to first step, the input pipeline alone, the step alone, and training with both.
 
     python -m deepconv.benchmark --input --config=configs/resnet50.py --data_dir=DIR
 
-measures the input pipeline only, beside what it could reach at best and, where torch is installed, beside torch's
-DataLoader with Pillow doing the same work; the three take turns.
+compares the input pipeline with decoding and rescaling on one core and, if torch is installed, with torch's DataLoader
+and Pillow doing the same work; the three take turns.
 
     python -m deepconv.benchmark --dense=256 --config=configs/resnet50.py --smoke --config.data.image_size=224
 
-measures dense tests of images of many shapes with that shorter side, beside central crops, as parts of their pixels.
+compares dense tests of images of several shapes with that shorter side with central crops, by time per pixel.
 """
 
 import time
 
 from deepconv.run import preemption
 
-START = time.perf_counter()  # before the imports, which are part of what a user waits for
+START = time.perf_counter()  # before the imports, which a user waits for, too
 if __name__ == "__main__":
     preemption.install()
 
@@ -28,13 +28,13 @@ from deepconv.benchmark.dense import show_dense
 from deepconv.benchmark.input import show_input
 from deepconv.benchmark.step import show_training
 
-_INPUT = flags.DEFINE_bool("input", False, "Measure the input pipeline only, beside others.")
-_DENSE = flags.DEFINE_integer("dense", None, "Measure dense tests at this scale only, beside central crops.")
-_STEPS = flags.DEFINE_integer("steps", 30, "Steps a measurement; the first five are not counted.", lower_bound=10)
+_INPUT = flags.DEFINE_bool("input", False, "Measure only the input pipeline, compared with others.")
+_DENSE = flags.DEFINE_integer("dense", None, "Measure only dense tests at this scale, compared with central crops.")
+_STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first five are not counted.", lower_bound=10)
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and print."""
+    """Measures and prints speeds."""
     try:
         config, _ = cli.load_config(arguments)
         evals = [f"dense_q{_DENSE.value}"] if _DENSE.value else ["center"]  # raises if the net has no dense test

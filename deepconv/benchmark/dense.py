@@ -1,4 +1,4 @@
-"""Dense tests beside central crops."""
+"""Speed of dense tests, compared with central crops."""
 
 import functools
 import itertools
@@ -18,7 +18,7 @@ from deepconv.evaluation.dense import batch_capacity, bucket_shape, padded_batch
 
 
 def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
-    """Seconds for the pixels of a central crop, in crops and in whole images of some shapes, in turns; medians."""
+    """Prints the median time per crop's worth of pixels, for central crops and for dense tests of several shapes."""
     size, scale, rng = task.config.data.image_size, scale, np.random.default_rng(0)
     net = task_lib.net_for(task, train.statistics_for(task, task.train_source.open()))
     state = train.initial_state(task)()
@@ -27,23 +27,23 @@ def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
     batch = distributed.put_batch(
         {"image": rng.integers(0, 256, (net.batch_size, 1, size, size, 3), np.uint8)}, net.mesh
     )
-    ways, parts = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
+    tests, crops_worth = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
     for ratio in (1, 1.01, 4 / 3, 1.5, 1.78):
         shape = scale, round(scale * ratio)
         images = [(0, 0, rng.integers(0, 256, (*shape, 3), np.uint8))] * batch_capacity(net, bucket_shape(*shape))
         _, _, whole = padded_batch(images, bucket_shape(*shape), len(images))
         name = f"{len(images)} x [{shape[0]}, {shape[1]}]"
-        ways[name] = functools.partial(dense, state, distributed.put_batch(whole, net.mesh))
-        parts[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images
-    seconds = {name: [] for name in ways}
-    for turn, (name, way) in itertools.product(range(steps // 5 + 1), ways.items()):
+        tests[name] = functools.partial(dense, state, distributed.put_batch(whole, net.mesh))
+        crops_worth[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images
+    seconds = {name: [] for name in tests}
+    for turn, (name, test) in itertools.product(range(steps // 5 + 1), tests.items()):
         start = time.perf_counter()
-        jax.block_until_ready(way())
+        jax.block_until_ready(test())
         if turn:  # the first compiles
-            seconds[name].append((time.perf_counter() - start) / parts[name])
-    best = statistics.median(seconds["central crops"])
-    table = Table("", "ms for the pixels of a crop", "times central crops")
+            seconds[name].append((time.perf_counter() - start) / crops_worth[name])
+    baseline = statistics.median(seconds["central crops"])
+    table = Table("", "ms per pixels of a crop", "relative to central crops")
     for name, values in seconds.items():
-        table.add_row(name, f"{1000 * statistics.median(values):.1f}", f"{statistics.median(values) / best:.2f}")
+        table.add_row(name, f"{1000 * statistics.median(values):.1f}", f"{statistics.median(values) / baseline:.2f}")
     Console().print(table)
     return 0

@@ -1,4 +1,4 @@
-"""The input pipeline beside others."""
+"""Speed of the input pipeline, compared with others."""
 
 import io
 import itertools
@@ -21,13 +21,13 @@ from deepconv.run.directory import environment
 
 
 def host_batches(task: task_lib.Task, data: Images) -> Iterator[pipeline.Batch]:
-    """The input pipeline of training, without the transfer to the devices."""
+    """Yields training batches without transfer to the devices."""
     settings = dict(batch_size=task.config.batch_size, seed=0, geometry=task.geometry, workers=task.workers)
     return pipeline.train_batches(data, task.train_source.examples, **settings)
 
 
 class ByPillow:
-    """The work of the pipeline as a data set for torch: Pillow decodes, the whole image is rescaled, then cut."""
+    """The pipeline's work as a torch data set: Pillow decodes and rescales the whole image, then crops it."""
 
     def __init__(self, data: Encoded, examples: int, geometry: Geometry) -> None:
         self.data, self.examples, self.geometry = data, examples, geometry
@@ -46,44 +46,44 @@ class ByPillow:
 
 
 def show_input(task: task_lib.Task, steps: int) -> int:
-    """Images a second of the pipeline and of others, in turns; medians."""
+    """Prints the median speeds of the pipeline and of others, measured in turns."""
     data, geometry, batch_size = task.train_source.open(), task.geometry, task.config.batch_size
     examples, threads = task.train_source.examples, task.workers or pipeline.THREADS
-    mine = host_batches(task, data)
-    helpers = f"{task.workers} processes" if task.workers else "one thread" if data.in_memory else f"{threads} threads"
-    ours = f"deepconv, {helpers}"
-    ways: dict[str, Callable[[], object]] = {ours: lambda: next(mine)}
+    batches = host_batches(task, data)
+    workers = f"{task.workers} processes" if task.workers else "one thread" if data.in_memory else f"{threads} threads"
+    deepconv = f"deepconv, {workers}"
+    pipelines: dict[str, Callable[[], object]] = {deepconv: lambda: next(batches)}
     if isinstance(data, Encoded):
         sample = [record.data for record in data.read(range(min(examples, batch_size)))]
         rng = np.random.default_rng(0)
-        ways["decode + rescale, one core"] = lambda: [
+        pipelines["decode + rescale, one core"] = lambda: [
             decode.view(decode.decode(image), geometry, rng)
             for image in itertools.islice(itertools.cycle(sample), batch_size)
         ]
         try:
             from torch.utils.data import DataLoader, RandomSampler
         except ImportError:
-            print("torch is not installed (pip install -e '.[parity]'), so there is no comparison with its DataLoader")
+            print("torch is not installed (pip install -e '.[parity]'), so its DataLoader is not compared")
         else:
             images = ByPillow(data, examples, geometry)
             endless = RandomSampler(images, replacement=True, num_samples=2**40)
             options = dict(batch_size=batch_size, num_workers=threads, multiprocessing_context="spawn")
-            with warnings.catch_warnings(action="ignore"):  # it thinks that a worker a core is enough
-                theirs = iter(DataLoader(images, sampler=endless, **options))
-            ways[f"torch DataLoader + Pillow, {threads} processes"] = lambda: next(theirs)
-    rates = {name: [] for name in ways}
+            with warnings.catch_warnings(action="ignore"):  # it advises one worker per core at most
+                torch_batches = iter(DataLoader(images, sampler=endless, **options))
+            pipelines[f"torch DataLoader + Pillow, {threads} processes"] = lambda: next(torch_batches)
+    rates = {name: [] for name in pipelines}
     for _ in range(5):
-        for name, take in ways.items():
-            for _ in range(4 * threads):  # what was fetched ahead, and the others' fetching
-                take()
-            seconds = timed(take, steps)
+        for name, fetch in pipelines.items():
+            for _ in range(4 * threads):  # uses up prefetched batches, and lets the others' prefetching end
+                fetch()
+            seconds = timed(fetch, steps)
             rates[name].append(batch_size * len(seconds) / sum(seconds))
-    theirs = None  # its processes end, while there is still an interpreter
+    torch_batches = None  # ends its processes before the interpreter exits
     here = environment()
     print(f"{task.train_source.name} {task.train_source.split}, batches of {batch_size}, {here['cpus']} CPU cores")
-    table = Table("", "images/s", "deepconv has ... times that")
-    best = statistics.median(rates[ours])
+    table = Table("", "images/s", "deepconv's speed relative to it")
+    baseline = statistics.median(rates[deepconv])
     for name, values in rates.items():
-        table.add_row(name, f"{statistics.median(values):,.0f}", f"{best / statistics.median(values):.2f}")
+        table.add_row(name, f"{statistics.median(values):,.0f}", f"{baseline / statistics.median(values):.2f}")
     Console().print(table)
     return 0

@@ -1,4 +1,4 @@
-"""Training steps beside the same steps without input."""
+"""Speed of training, with and without input."""
 
 import time
 
@@ -11,9 +11,9 @@ from deepconv.benchmark.timing import show, timed
 
 
 def show_training(task: task_lib.Task, steps: int, start: float) -> int:
-    """Start to first step, the input pipeline alone, the step alone, and both together.
+    """Measures start to first step, the input pipeline alone, the step alone, and training with both.
 
-    start is the reading of time.perf_counter when the process began.
+    start is the value of time.perf_counter() when the process began.
     """
     data = task.train_source.open()
     step_fn = train.jit_step(task, train.statistics_for(task, data))

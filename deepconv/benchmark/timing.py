@@ -1,4 +1,4 @@
-"""Interleaved timings, and how they are shown."""
+"""Timing of calls, and a table of results."""
 
 import itertools
 import resource
@@ -13,7 +13,7 @@ from deepconv.run.directory import environment
 
 
 def timed(function: Callable[[], object], times: int) -> list[float]:
-    """Seconds of each call but the first five."""
+    """Returns the seconds of each call, without the first five calls."""
     marks = [time.perf_counter()]
     for _ in itertools.repeat(None, times):
         function()
@@ -24,7 +24,7 @@ def timed(function: Callable[[], object], times: int) -> list[float]:
 def show(
     batch_size: int, first: float, inputs: list[float], steps: list[float], loops: list[float], waits: list[float]
 ) -> None:
-    """A table for the terminal, after the machine's description."""
+    """Prints a description of the machine and a table of speeds."""
     here = environment()
     print(f"{here['devices']} x {here['device_kind']}, {here['cpus']} CPU cores, jax {here['versions']['jax']}")
     table = Table("measurement", "value")
@@ -32,6 +32,6 @@ def show(
     table.add_row("input pipeline alone, mean", f"{batch_size * len(inputs) / sum(inputs):,.0f} images/s")
     table.add_row("step alone, median", f"{batch_size / statistics.median(steps):,.0f} images/s")
     table.add_row("training, median", f"{batch_size / statistics.median(loops):,.0f} images/s")
-    table.add_row("of it waiting for data", f"{100 * sum(waits) / sum(loops):.2f} %")
+    table.add_row("share of training spent waiting for data", f"{100 * sum(waits) / sum(loops):.2f} %")
     table.add_row("peak memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     Console().print(table)

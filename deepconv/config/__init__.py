@@ -1,1 +1,1 @@
-"""Recipes: their fields, their durations, and how they are changed."""
+"""Recipes, their fields and durations, and changes to them."""

@@ -11,7 +11,7 @@ def steps(config: ConfigDict, what: Literal["drop_at"], examples: int, batch_siz
 @overload
 def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int: ...
 def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int | tuple[int, ...]:
-    """A duration in steps, from config.<what>_steps or config.<what>_epochs; examples are those of one epoch."""
+    """Returns the duration config.<what>_steps or config.<what>_epochs in steps; examples are those of one epoch."""
     value = config[unit_of(config, what)]
     if unit_of(config, what).endswith("_steps"):
         return value
@@ -21,17 +21,17 @@ def steps(config: ConfigDict, what: str, examples: int, batch_size: int) -> int 
 
 
 def total_steps(run: Mapping[str, Any]) -> int:
-    """The steps of a run by its config.json; 0 for weights that are imported or tested as they are."""
+    """Returns the steps of a run from its config.json; 0 for weights imported, or tested without training."""
     if "train_data" not in run or run.get("train") is False:
         return 0
     return steps(ConfigDict(run), "total", int(run["train_data"].split(" ")[0]), run["batch_size"])
 
 
 def is_due(config: ConfigDict, what: str, examples: int, batch_size: int, step: int) -> bool:
-    """Whether config.<what>_steps or _epochs, counted again and again from step 0, ends at this step.
+    """Returns whether a period of config.<what>_steps or _epochs ends at this step; periods start at step 0.
 
-    The k-th e epochs end at step round(k * e * examples / batch_size), so that epochs that are no whole number of steps
-    do not drift.
+    The k-th period of e epochs ends at step round(k * e * examples / batch_size), which avoids drift if an epoch is not
+    a whole number of steps.
     """
     value = config[unit_of(config, what)]
     if unit_of(config, what).endswith("_steps"):
@@ -40,13 +40,13 @@ def is_due(config: ConfigDict, what: str, examples: int, batch_size: int, step: 
 
 
 def is_given(config: ConfigDict, what: str) -> bool:
-    """Whether the config has a duration, in steps or in epochs."""
+    """Returns whether the config has a duration, in steps or in epochs."""
     return f"{what}_steps" in config or f"{what}_epochs" in config
 
 
 def unit_of(config: ConfigDict, what: str) -> str:
-    """The field that holds a duration: its name with _steps or _epochs. Raises ValueError for both or neither."""
+    """Returns the field of a duration, which ends in _steps or _epochs. Raises ValueError for both or neither."""
     fields = [name for name in (f"{what}_steps", f"{what}_epochs") if name in config]
     if len(fields) != 1:
-        raise ValueError(f"the config has to have one of {what}_steps and {what}_epochs; it has {fields or 'neither'}")
+        raise ValueError(f"the config needs one of {what}_steps and {what}_epochs; it has {fields or 'neither'}")
     return fields[0]

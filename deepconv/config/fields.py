@@ -1,4 +1,4 @@
-"""The fields of recipes, and which values can work."""
+"""The fields of recipes and their allowed values."""
 
 import difflib
 import math
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from deepconv.config.durations import is_given, steps, unit_of
 from deepconv.config.mistakes import raise_all
 
-# The fields that every recipe has, by part; "" is the recipe itself
+# Required fields by part of a recipe; "" is the recipe itself
 EVERY_RECIPE = {
     "": ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer"),
     "model": ("name",),
@@ -19,9 +19,9 @@ EVERY_RECIPE = {
 }
 STEPS = (int, 1, 2**31 - 1)  # a step is an int32
 EPOCHS = (float, 1, 1e6)
-SIDE = (int, 1, 8192)  # pixels; larger images are not decoded
-RATE = (float, 0, 1e6)  # far above what trains, far below the largest float32
-# What the optimiser has, and its biases and each of its layers may have of their own
+SIDE = (int, 1, 8192)  # pixels
+RATE = (float, 0, 1e6)  # far above any rate that trains, far below the largest float32
+# Fields of the optimiser that biases and layers may override
 SCHEDULE = {
     "learning_rate": RATE,
     "weight_decay": RATE,
@@ -29,11 +29,11 @@ SCHEDULE = {
     "drop_at_epochs": (float, 0, 1e6),
 }
 FREEZE = {"freeze_at_steps": (int, 0, 2**31 - 1), "freeze_at_epochs": (float, 0, 1e6)}
-# The type of each field or, of those in TUPLES, of each of its values, and the lowest and highest value of a number.
-# Limits without a reason beside them are far from what the papers have and from what a machine can do.
+# The type of each field, or of each value of a field in TUPLES, and the lowest and highest value of a number.
+# Limits without a comment are far from the papers' values and from what a machine can do.
 FIELDS = {
     "": {
-        "schema": (int, 1, 10_000),  # `complete` refuses those that are not known
+        "schema": (int, 1, 10_000),  # `complete` refuses unknown ones
         "seed": (int, 0, 2**63 - 1),
         "batch_size": (int, 1, 2**20),
         "total_steps": STEPS,
@@ -58,8 +58,8 @@ FIELDS = {
     | {
         "depth": (int, 1, 10_000),  # the paper's deepest has 1202
         "bn_group": (int, 0, 2**20),
-        "dropout": (float, 0, 0.99),  # of 1, nothing would be left
-        "lrn_k": (float, 1e-6, 1e6),  # of 0, black pixels would be divided by 0
+        "dropout": (float, 0, 0.99),  # 1 would leave nothing
+        "lrn_k": (float, 1e-6, 1e6),  # 0 would divide black pixels by 0
         "lrn_alpha": RATE,
     },
     "data": dict.fromkeys(
@@ -78,7 +78,7 @@ FIELDS = {
     "optimizer": SCHEDULE
     | {
         "drop_factor": (float, 1e-6, 1),
-        "momentum": (float, 0, 0.99999),  # of 1, no step would ever be forgotten
+        "momentum": (float, 0, 0.99999),  # with 1, no update would ever decay
         "warm_up_at_depth": (int, 0, 10_000),
         "warm_up_learning_rate": RATE,
         "warm_up_until_error": (float, 0, 100),
@@ -93,7 +93,7 @@ KINDS = {bool: "True or False", str: "text", ConfigDict: "a ConfigDict"}
 
 
 def check_fields(config: ConfigDict) -> None:
-    """Raises ValueError with a line for each field that is missing or unknown, or has a value that cannot work."""
+    """Raises ValueError with a line for each field that is missing, unknown or has a wrong value."""
     check_parts(config)
     wrong: list[str] = []
     for part, fields in FIELDS.items():
@@ -107,7 +107,7 @@ def check_fields(config: ConfigDict) -> None:
 
 
 def check_together(config: ConfigDict, examples: int, devices: int) -> None:
-    """Raises ValueError for values that cannot work together, or not with this data set or these devices."""
+    """Raises ValueError for values that conflict with each other, with this data set or with these devices."""
     batch_size = config.batch_size
     if batch_size > examples:
         raise ValueError(
@@ -120,11 +120,11 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
     group = config.model.get("bn_group", 0)
     if group < 0 or (group and batch_size % group):
         raise ValueError(
-            f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the batch"
+            f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the full batch"
         )
     total, last = unit_of(config, "total"), steps(config, "total", examples, batch_size)
     if last > STEPS[2]:
-        raise ValueError(f"config.{total}={config[total]} are {last} steps; at most {STEPS[2]} can be counted")
+        raise ValueError(f"config.{total}={config[total]} is {last} steps; {STEPS[2]} is the maximum")
     for field in {"lighting_until_steps", "lighting_until_epochs"} & {*config.data}:
         if not 0 < steps(config.data, "lighting_until", examples, batch_size) <= last:
             raise ValueError(
@@ -147,7 +147,7 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
 
 
 def schedules(optimizer: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
-    """The nodes that may have learning rates, drops and decay of their own, with their names for messages."""
+    """Yields the nodes that may set learning rates, drops and decay, with their names for messages."""
     yield "config.optimizer", optimizer
     if "bias" in optimizer:
         yield "config.optimizer.bias", optimizer.bias
@@ -156,7 +156,7 @@ def schedules(optimizer: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def check_parts(config: ConfigDict | dict[str, Any]) -> None:
-    """Raises ValueError for a part or a field that every recipe has, and this one has not."""
+    """Raises ValueError for a missing part or required field."""
     for part, fields in EVERY_RECIPE.items():
         node = config[part] if part else config
         if not isinstance(node, ConfigDict | dict):
@@ -170,7 +170,7 @@ def check_parts(config: ConfigDict | dict[str, Any]) -> None:
 
 
 def _wrong_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
-    """A line for each value of a part of a config that does not fit its row of FIELDS."""
+    """Yields a line for each value of a part of a config that does not fit its entry in FIELDS."""
     for field, value in node.items():
         if field not in fields:
             near = "".join(f"; did you mean {known}?" for known in difflib.get_close_matches(field, fields, 1))
@@ -187,7 +187,7 @@ def _wrong_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, .
 
 
 def _fits(value: Any, kind: Any, low: float = -math.inf, high: float = math.inf) -> bool:
-    if kind in (int, float):  # True and False are numbers for isinstance
+    if kind in (int, float):  # isinstance would take True and False for numbers
         return type(value) in (int, kind) and low <= value <= high
     return isinstance(value, kind)
 
@@ -195,7 +195,7 @@ def _fits(value: Any, kind: Any, low: float = -math.inf, high: float = math.inf)
 def _check_optimizer(optimizer: ConfigDict) -> None:
     unit_of(optimizer, "drop_at")
     if "warm_up_at_depth" in optimizer and "warm_up_learning_rate" not in optimizer:
-        raise ValueError("config.optimizer.warm_up_learning_rate is missing, and there is warm_up_at_depth")
+        raise ValueError("config.optimizer.warm_up_learning_rate is missing; warm_up_at_depth needs it")
     for layer, node in optimizer.get("layers", {}).items():
         if not isinstance(node, ConfigDict):
             raise ValueError(f"config.optimizer.layers.{layer}={node!r}, has to be a ConfigDict")

@@ -1,4 +1,4 @@
-"""Collects mistakes, so that a user is told all of them at once."""
+"""Collection of mistakes, which are reported together."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def collecting(mistakes: list[str]) -> Iterator[None]:
-    """Adds the message of a ValueError or OSError within this block to the mistakes, so that the next can be found."""
+    """Catches a ValueError or OSError in this block and adds its message to the mistakes."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Recipes: find one, load it, change fields, name the run."""
+"""Recipes: finding, loading and changing them, and naming runs."""
 
 import contextlib
 import difflib
@@ -18,7 +18,7 @@ from deepconv.config.smoke import shrink
 from deepconv.run.directory import expanded, read_json
 
 SCHEMA = 2  # of recipes and of config.json; it grows when a field is added
-# (schema, model or "" for all, field, value): the value that a field has in recipes and runs older than the field
+# (schema, model or "" for all, field, value): the value of a field in recipes and runs older than the field
 ADDED = (
     (2, "", "data.std", "none"),
     (2, "resnet_cifar", "model.shortcut", "A"),
@@ -27,7 +27,7 @@ LONGEST_NAME = 230  # bytes of a run's name; file systems take 255, and a digest
 
 
 def find(name: str) -> Path:
-    """The file of a recipe: a path as it is, or a name in ./configs. Raises ValueError for one that is not there."""
+    """Finds the file of a recipe, given as a path or as a name in ./configs. Raises ValueError if it does not exist."""
     path = expanded(name)
     named = Path("configs", f"{path.name.removesuffix('.py')}.py")
     found = named if len(path.parts) == 1 and not path.is_file() else path
@@ -37,15 +37,15 @@ def find(name: str) -> Path:
     recipes = {file.stem: file for file in sorted(found.parent.glob("*.py"))} if found.parent.is_dir() else {}
     if near := difflib.get_close_matches(found.stem, recipes, n=1):
         raise ValueError(f"--config={name} {problem}; the nearest recipe is {recipes[near[0]]}")
-    known = f"recipes here: {', '.join(recipes)}" if recipes else "give the path of a recipe, which lie in configs/"
+    known = f"recipes here: {', '.join(recipes)}" if recipes else "give the path of a recipe, such as those in configs/"
     raise ValueError(f"--config={name} {problem}; {known}")
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False) -> ConfigDict:
-    """The recipe in a Python file, shrunk if smoke, with {"model.depth": 56} and the like applied; these always win.
+    """Loads the recipe in a Python file, shrunk if smoke, and applies overrides such as {"model.depth": 56} last.
 
-    Raises ValueError for a file that is not a recipe, and for an unknown field or a wrong type. The file is executed:
-    it is code.
+    Raises ValueError for a file that is not a recipe, an unknown field or a wrong type. The file is code and is
+    executed.
     """
     path, overrides = expanded(path), overrides or {}
     config = _execute(path)
@@ -58,7 +58,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bo
     if smoke:
         changed = config.copy_and_resolve_references()
         _override(changed, overrides)
-        check_fields(changed)  # before durations are divided by each other
+        check_fields(changed)  # before shrink divides durations by each other
         shrink(config, overrides)
     _override(config, overrides)
     return config.lock()
@@ -67,7 +67,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bo
 def _execute(path: Path) -> ConfigDict:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise ValueError(f"--config={path} is not a Python file; recipes lie in configs/")
+        raise ValueError(f"--config={path} is not a Python file; recipes are in configs/")
     module = importlib.util.module_from_spec(spec)
     try:
         with siblings(path):
@@ -75,19 +75,23 @@ def _execute(path: Path) -> ConfigDict:
         if not hasattr(module, "get_config"):
             raise ValueError("it has no function get_config(); configs/resnet_cifar.py is an example")
         config = module.get_config()
-    except (Exception, SystemExit) as error:  # a recipe is any code
-        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if Path(at.filename).name == path.name]
+    except (Exception, SystemExit) as error:  # a recipe is arbitrary code
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).name == path.name
+        ]
         where = f" in line {lines[-1]}" if lines else ""
         raise ValueError(f"--config={path} is not a recipe: {type(error).__name__}{where}: {error}") from None
     if not isinstance(config, ConfigDict):
         raise ValueError(
-            f"--config={path} is not a recipe: get_config() gives a {type(config).__name__}, no ConfigDict"
+            f"--config={path} is not a recipe: get_config() returns a {type(config).__name__}, not a ConfigDict"
         )
     return config
 
 
 def complete(config: ConfigDict | dict[str, Any]) -> None:
-    """Adds the fields that did not exist yet when a recipe or a config.json was written, in place.
+    """Adds fields that are newer than a recipe or a config.json, in place.
 
     Raises ValueError for a config of a newer deepconv.
     """
@@ -102,7 +106,7 @@ def complete(config: ConfigDict | dict[str, Any]) -> None:
 
 
 def read_run(workdir: Path) -> dict[str, Any]:
-    """The config.json of a run's directory, completed. Raises FileNotFoundError, or OSError for a damaged one."""
+    """Reads and completes the config.json of a run. Raises FileNotFoundError, or OSError if it is damaged."""
     file = workdir / "config.json"
     if not file.exists():
         raise FileNotFoundError(f"{workdir} is not the directory of a run: it has no config.json")
@@ -120,7 +124,7 @@ def read_run(workdir: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def siblings(path: str | Path) -> Iterator[None]:
-    """While a recipe is executed it may import those beside it (`from resnet50 import get_config`), and no others."""
+    """Lets a recipe import recipes of its own folder in this block, as in `from resnet50 import get_config`."""
     folder, before = expanded(path).absolute().parent, set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
@@ -139,10 +143,10 @@ def run_name(
     init_from: str | Path | None = None,
     init_layers: Sequence[str] = (),
 ) -> str:
-    """ "resnet_cifar,model.depth=56,seed=3": the recipe and what was changed in it, in the order of the alphabet.
+    """Names a run by its recipe and its changes in alphabetical order, as in "resnet_cifar,model.depth=56,seed=3".
 
-    A chain of runs would become too long a name, so of the run whose weights it begins with there is the recipe and,
-    where more was changed, a digest of that run's name. A name that is too long for a file system ends with a digest.
+    A run that it starts from is named by its recipe and, if that was changed, a digest, which keeps the names of chains
+    of runs short. A name that is too long for a file system ends with a digest.
     """
     names = [Path(path).stem, *["smoke"] * smoke]
     names += [f"{field}={_plain(value)}" for field, value in sorted(overrides.items())]
@@ -162,7 +166,7 @@ def _digest(name: str) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Fields that differ between two configs as plain dicts, a line each."""
+    """Returns a line for each field that differs between two configs, given as plain dicts."""
     lines = []
     for key in sorted({*old, *new}):
         a, b = old.get(key, "(absent)"), new.get(key, "(absent)")
@@ -180,7 +184,7 @@ def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         for key in [*path, name]:
             if not isinstance(node, ConfigDict) or key not in node:
                 fields = ", ".join(sorted(node)) if isinstance(node, ConfigDict) else "no fields"
-                raise ValueError(f"config.{field} is not a field; here are {fields}")
+                raise ValueError(f"config.{field} is not a field; there are {fields}")
             parent, node = node, node[key]
         try:
             parent[name] = value

@@ -1,4 +1,4 @@
-"""--smoke: a recipe shrunk to seconds."""
+"""The --smoke flag, which shrinks a recipe to seconds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from deepconv.config.fields import DROPS, FREEZES, schedules
 
 
 def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
-    """Turn a recipe into one of seconds on the built-in data, in place: the same model, units and code paths.
+    """Shrinks a recipe to seconds on the built-in data, in place; model, units and code paths stay the same.
 
-    Images have at most 64 pixels, which makes the first fully connected layer of AlexNet and VGG smaller.
-    Durations and scales that overrides leave alone are made to fit those that they change.
+    Images have at most 64 pixels, which makes the first fully connected layer of AlexNet and VGG smaller. Durations and
+    scales without an override are adapted to those with one.
     """
     total, every = unit_of(config, "total"), unit_of(config, "eval_every")
     few = overrides.get(total, 6 if total == "total_steps" else 1)

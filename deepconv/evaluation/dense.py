@@ -12,7 +12,7 @@ from deepconv.data import augment, pipeline
 from deepconv.data.images import Images
 from deepconv.evaluation.net import Net, Step, divisible, rescaled, variables
 from deepconv.evaluation.protocols import Protocol
-from deepconv.ops.extent import inside, padded
+from deepconv.ops.extent import mask_padding, padded
 from deepconv.state import TrainState
 
 DENSE_SHARE = 4  # a dense batch has a quarter of the pixels of a batch of crops, and fills sooner
@@ -33,7 +33,7 @@ def dense_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: 
     for views in (images, jnp.take_along_axis(images, back[:, None, :, None], 2)):
         with padded(views, extent, net.size) as extents:
             scores = jnp.asarray(net.model.apply(variables(state), augment.normalize(views, net_input), train=False))
-            values = inside(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))
+            values = mask_padding(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))
         values /= extents[scores.shape[1:3]].extent.prod(1, keepdims=True)
         probs.append(values if posteriors else jax.nn.softmax(values))
     return (probs[0] + probs[1]) / 2

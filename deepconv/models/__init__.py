@@ -18,7 +18,7 @@ MODELS = {
 
 
 def create(config: ConfigDict, classes: int) -> nn.Module:
-    """The network that config.model names; raises ValueError where the name or a field is not to be had."""
+    """Creates the network that config.model names. Raises ValueError for an unknown name or field."""
     fields = {name: value for name, value in config.items() if name != "name"}
     if config.name not in MODELS:
         raise ValueError(f"config.model.name={config.name!r} is not a model; choose one of {sorted(MODELS)}")

@@ -12,12 +12,12 @@ from deepconv.ops.padding import CEIL, Padding
 from deepconv.ops.pooling import max_pool
 from deepconv.ops.response_norm import channel_norm, response_norm
 
-Steps = dict[str, Callable[[jax.Array], jax.Array]]  # what may follow a convolution, by name
+Steps = dict[str, Callable[[jax.Array], jax.Array]]  # operations that may follow a convolution, by name
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution, and the names of what follows it."""
+    """A convolution and the names of the operations that follow it."""
 
     filters: int
     size: int
@@ -61,15 +61,15 @@ ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 
 
 class AlexNet(nn.Module):
-    """Five convolutions in two towers, and three fully connected layers; the options are the ablations of the paper."""
+    """Five convolutions in two towers and three fully connected layers; the options are the paper's ablations."""
 
     classes: int
     variant: str = "paper"
     activation: str = "relu"
     half: bool = False  # the one-GPU net of 3.2
     grouped: bool = True  # False: one tower of full width
-    communication: bool = True  # False: as the authors' run 150, towers that meet in the last layer only
-    overlapping_pooling: bool = True  # False: as the authors' run 147
+    communication: bool = True  # False: the towers meet in the last layer only, as in the authors' run 150
+    overlapping_pooling: bool = True  # False: as in the authors' run 147
     lrn: bool = True
     lrn_k: float = 2.0
     lrn_alpha: float = 1e-4  # times the sum, as in the paper; the authors' code divides by the 5 channels of a window
@@ -94,14 +94,16 @@ class AlexNet(nn.Module):
                 "one, and conv6=True joins them"
             )
         if self.variant == "owt" and (self.half or not self.overlapping_pooling):
-            raise ValueError("config.model.half and overlapping_pooling=False are of the paper's net, not of 'owt'")
+            raise ValueError(
+                "config.model.half and overlapping_pooling=False are for variants 'paper' and 'code', not 'owt'"
+            )
 
     def towers(self) -> int:
-        """Two in the paper's net, one where an option says so."""
+        """Returns the number of towers: two in the paper's net, one with variant owt, half or grouped=False."""
         return 1 if self.variant == "owt" or self.half or not self.grouped else 2
 
     def convolutions(self) -> dict[str, Layer]:
-        """The table of the variant with the options worked in."""
+        """Returns the variant's table of layers with the options applied."""
         table = dict(VARIANTS[self.variant])
         if self.half:
             table = {
@@ -116,7 +118,7 @@ class AlexNet(nn.Module):
         if not self.overlapping_pooling:  # 55-28-26-13-13-13-11-6 pixels
             table["conv2"] = replace(table["conv2"], padding=1)
             table["conv5"] = replace(table["conv5"], padding=0)
-        if self.without:  # what followed it, but for the nonlinearity, follows the layer before
+        if self.without:  # its other operations, without the nonlinearity, move to the previous layer
             names = list(table)
             before, gone = names[names.index(self.without) - 1], table.pop(self.without)
             rest = tuple(step for step in gone.then if step != "act")
@@ -148,7 +150,7 @@ class AlexNet(nn.Module):
 
 
 def convolve(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtype) -> jax.Array:
-    """The convolutions of a table one after the other, each with what follows it."""
+    """Applies the convolutions of a table in order, each with the operations that follow it."""
     for name, layer in table.items():
         init = nn.initializers.normal(layer.std), nn.initializers.constant(layer.bias)
         shape = layer.filters, layer.size, layer.stride, layer.padding, layer.groups
@@ -159,9 +161,9 @@ def convolve(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtyp
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """4.2: outputs are zero with this probability in training; at test (no key) they are multiplied by what is kept.
+    """Sets outputs to zero with probability `rate` in training; in a test (no key), multiplies them by 1 - rate (4.2).
 
-    nn.Dropout multiplies in training instead, which is the same net with smaller weights after it, that is with
-    another initialisation and decay of them.
+    nn.Dropout scales in training instead. That is the same net with smaller weights in the next layer, and therefore
+    different initialisation and decay.
     """
     return x * (1 - rate) if key is None else jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x, 0)

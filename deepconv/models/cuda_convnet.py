@@ -28,7 +28,7 @@ CIFAR = {
 
 
 class CudaConvnet(nn.Module):
-    """Nets of cuda-convnet: "13pct" and "11pct" are behind the errors of section 3.3; Fig. 1 is "13pct" or "18pct".
+    """cuda-convnet's nets. Section 3.3 quotes the errors of "13pct" and "11pct"; Fig. 1 shows "13pct" or "18pct".
 
     lrn: in the released files, "13pct" has none, "11pct" normalises over channels and "18pct" over pixels.
     """

@@ -1,4 +1,4 @@
-"""Layers with parameters that the networks are built from."""
+"""The networks' layers with parameters."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from deepconv.ops.convolution import convolve, fully_connected
-from deepconv.ops.extent import current, inside, note
+from deepconv.ops.extent import current_extent, mask_padding, record_extent
 from deepconv.ops.padding import Padding
 
 Initializer = jax.nn.initializers.Initializer
-he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015 (rectifiers): std sqrt(2 / n)
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015 (rectifiers), std sqrt(2 / n)
 
 
 class Conv(nn.Module):
-    """Square convolution, kernel [k, k, C / groups, D]; without bias_init, without bias.
+    """A square convolution, kernel [k, k, C / groups, D], with a bias if bias_init is given.
 
-    Each of the groups sees its own part of the channels. Padding is zero.
+    Each group has its own part of the channels as input. Padding is zero.
     """
 
     filters: int
@@ -32,17 +32,19 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = inside(x).astype(self.dtype)
+        x = mask_padding(x).astype(self.dtype)
         shape = (self.size, self.size, x.shape[-1] // self.groups, self.filters)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        y = note(x, convolve(x, kernel, self.stride, self.padding, self.groups), self.size, self.stride, self.padding)
+        y = record_extent(
+            x, convolve(x, kernel, self.stride, self.padding, self.groups), self.size, self.stride, self.padding
+        )
         if self.bias_init is not None:
             y += self.param("bias", self.bias_init, (self.filters,)).astype(self.dtype)[None, None, None]
         return y
 
 
 class LocallyConnected(nn.Module):
-    """A 3x3 convolution at stride 1 that shares nothing: each pixel has a kernel and biases of its own."""
+    """A 3x3 convolution at stride 1 without weight sharing: each pixel has its own kernel and biases."""
 
     filters: int
     kernel_init: Initializer
@@ -61,9 +63,9 @@ class LocallyConnected(nn.Module):
 
 
 class FullyConnected(nn.Module):
-    """All pixels of the map to each output: a convolution whose kernel [H, W, C / groups, D] is as large as the map.
+    """A fully connected layer, as a convolution whose kernel [H, W, C / groups, D] is as large as the map.
 
-    [B, H, W, C] -> [B, 1, 1, D]; on a larger map, the same parameters give an output for every window of it.
+    [B, H, W, C] -> [B, 1, 1, D]; on a larger map, the same parameters give one output per window.
     """
 
     outputs: int
@@ -74,20 +76,20 @@ class FullyConnected(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        if self.is_initializing():  # the map of a training image decides; later ones may be larger
+        if self.is_initializing():  # the map of a training image sets the kernel's size; later maps may be larger
             shape = (*x.shape[1:3], x.shape[-1] // self.groups, self.outputs)
             kernel = self.param("kernel", self.kernel_init, shape)
         else:
             kernel = self.get_variable("params", "kernel")
         bias = self.param("bias", self.bias_init, (self.outputs,)).astype(self.dtype)
         y = fully_connected(x.astype(self.dtype), kernel.astype(self.dtype), self.groups)
-        return note(x, y, kernel.shape[0], 1, 0) + bias[None, None, None]
+        return record_extent(x, y, kernel.shape[0], 1, 0) + bias[None, None, None]
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over groups of `group` images (0: all of the batch), running statistics for testing.
+    """Batch normalisation over groups of `group` images (0: the full batch), with running statistics for tests.
 
-    The papers' authors normalised each GPU's share of a batch by itself. Mean and variance are computed in float32.
+    The papers' authors normalised each GPU's part of a batch separately. Mean and variance are computed in float32.
     """
 
     group: int = 0
@@ -108,7 +110,7 @@ class BatchNorm(nn.Module):
             wide = grouped.astype(jnp.float32)
             mean = wide.mean((1, 2, 3), keepdims=True)  # [G, 1, 1, 1, C]
             var = jnp.square(wide).mean((1, 2, 3), keepdims=True) - jnp.square(mean)
-            var = jnp.maximum(var, 0)  # rounding may leave less
+            var = jnp.maximum(var, 0)  # rounding may give a negative value
             # DIFFERS: a moving average; the authors' release holds averages over the training set, taken at the end
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean.mean((0, 1, 2, 3))
@@ -121,10 +123,10 @@ class BatchNorm(nn.Module):
 
 
 def shortcut_a(x: jax.Array, filters: int, stride: int, both_sides: bool = False) -> jax.Array:
-    """Option A: every stride-th pixel, new channels zero (He et al. 2015, 3.3).
+    """Returns shortcut A: every stride-th pixel, with zeros in new channels (He et al. 2015, 3.3).
 
-    That pixels are picked, not averaged, and that the new channels come last is our reading. With both_sides, half of
-    them come first, as in some nets for CIFAR-10 that are trained elsewhere.
+    Picking pixels without averaging and putting the new channels last is our reading. With both_sides, half of them
+    come first, as in some other implementations' nets for CIFAR-10.
     """
     x = x[:, ::stride, ::stride]
     new = filters - x.shape[-1]
@@ -133,9 +135,9 @@ def shortcut_a(x: jax.Array, filters: int, stride: int, both_sides: bool = False
 
 
 def scores(x: jax.Array) -> jax.Array:
-    """The scores of a last layer's x [B, 1, 1, classes], float32 [B, classes]; of every view in a dense test."""
+    """Returns a last layer's output [B, 1, 1, classes] as float32 [B, classes]; a dense test keeps the full map."""
     x = x.astype(jnp.float32)
-    return jnp.squeeze(x, (1, 2)) if current(x) is None else x
+    return jnp.squeeze(x, (1, 2)) if current_extent(x) is None else x
 
 
 LAST_LAYERS = ("fc", "fc8", "fc10")

@@ -9,19 +9,19 @@ import jax.numpy as jnp
 from deepconv.models.layers import BatchNorm, Conv, he_normal, scores, shortcut_a
 from deepconv.ops.padding import CEIL
 from deepconv.ops.pooling import max_pool, mean_of_views
-from deepconv.ops.repeat import in_turn
+from deepconv.ops.repeat import apply_blocks
 
 # Table 1: the number of blocks in conv2_x, conv3_x, conv4_x, conv5_x
 BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-FILTERS = (64, 128, 256, 512)  # on maps of 56, 28, 14, 7 pixels; a bottleneck block gives four times as many
+FILTERS = (64, 128, 256, 512)  # on maps of 56, 28, 14, 7 pixels; a bottleneck block outputs four times as many
 CIFAR_FILTERS = (16, 32, 64)  # on maps of 32, 16, 8 pixels (4.2)
 SHORTCUTS = ("A", "a_both_sides", "B", "C")
 POOL1_PADDING = {"ceil": CEIL, "symmetric": 1}
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, the shortcut added before the last rectifier (Fig. 2)."""
+    """Two 3x3 convolutions, with the shortcut added before the last rectifier (Fig. 2)."""
 
     filters: int
     stride: int
@@ -38,12 +38,12 @@ class BasicBlock(nn.Module):
         return nn.relu(self.add_shortcut(x, y))
 
     def conv_bn(self, x: jax.Array, filters: int, size: int, stride: int, conv: str, bn: str) -> jax.Array:
-        """Convolution and normalisation under these names."""
+        """Applies a convolution and batch normalisation with these names."""
         x = Conv(filters, size, stride, padding=size // 2, dtype=self.dtype, name=conv)(x)
         return BatchNorm(self.bn_group, dtype=self.dtype, name=bn)(x, self.train)
 
     def add_shortcut(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        """The block's input, brought to its output's shape (3.3), plus its output."""
+        """Adds the block's input x, brought to the shape of its output y (3.3), to y."""
         if self.shortcut == "none":
             return y
         if self.shortcut == "C" or (self.shortcut == "B" and x.shape != y.shape):
@@ -66,8 +66,8 @@ class BottleneckBlock(BasicBlock):
 class ResNet(nn.Module):
     """The nets of Table 1: 18 and 34 layers of basic blocks; 50, 101 and 152 of bottlenecks.
 
-    stride_on says which convolution of a bottleneck has the stride: the first 1x1 in the paper, the 3x3 in what
-    torchvision and others call ResNet v1.5. pool1 rounds up as the authors' or pads all sides alike.
+    stride_on names the convolution of a bottleneck that has the stride: the first 1x1 in the paper, the 3x3 in ResNet
+    v1.5 of torchvision and others. pool1 rounds up, as in the authors' nets, or pads all sides equally.
     """
 
     classes: int
@@ -107,7 +107,7 @@ class ResNet(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The 6n+2 layers of 4.2: a convolution, three stages of 2n, average pooling, a fully connected layer."""
+    """The nets of 6n+2 layers of 4.2: a convolution, three stages of 2n, average pooling, a fully connected layer."""
 
     classes: int
     depth: int = 20
@@ -139,18 +139,18 @@ class CifarResNet(nn.Module):
 def stage(
     net: nn.Module, x: jax.Array, part: int, block: type[nn.Module], count: int, filters: int, shared: dict[str, Any]
 ) -> jax.Array:
-    """Blocks conv2_1, conv2_2, ... of conv2_x, and so on; from conv3_x on, the first halves the map."""
+    """Applies the blocks of a stage, such as conv2_1, conv2_2, ...; from conv3_x on, the first one halves the map."""
     blocks = []
     for number in range(1, count + 1):
         stride = 2 if part > 2 and number == 1 else 1
         blocks.append(block(filters, stride, **shared, name=f"conv{part}_{number}"))
-    return in_turn(net, blocks, x)
+    return apply_blocks(net, blocks, x)
 
 
 def head(x: jax.Array, classes: int) -> jax.Array:
-    """Mean over the map and fully connected layer; float32 scores.
+    """Applies the mean over the map and the fully connected layer; returns float32 scores.
 
-    In a dense test, the mean is over every window of a view, as in the net that the authors released.
+    In a dense test, there is one mean per window of a view's size, as in the authors' released net.
     """
     x = mean_of_views(x.astype(jnp.float32))
     return scores(nn.Dense(classes, kernel_init=he_normal, name="fc")(x))

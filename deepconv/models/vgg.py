@@ -8,7 +8,7 @@ from deepconv.models.layers import Conv, FullyConnected, scores
 from deepconv.ops.pooling import max_pool
 from deepconv.ops.response_norm import channel_norm
 
-# Table 1: convolutions of k pixels and c filters as "k-c", a line the map's size; max pooling after each line.
+# Table 1: convolutions of k pixels and c filters as "k-c", one line per map size; max pooling after each line.
 CONFIGURATIONS = {
     "A": ("3-64", "3-128", "3-256 3-256", "3-512 3-512", "3-512 3-512"),
     "A-LRN": ("3-64 LRN", "3-128", "3-256 3-256", "3-512 3-512", "3-512 3-512"),
@@ -22,7 +22,7 @@ CONFIGURATIONS = {
         "3-512 3-512 3-512 3-512",
         "3-512 3-512 3-512 3-512",
     ),
-    "B-5x5": ("5-64", "5-128", "5-256", "5-512", "5-512"),  # 2.3: the shallow net that B is compared with in section 4
+    "B-5x5": ("5-64", "5-128", "5-256", "5-512", "5-512"),  # the shallow net of 2.3, compared with B in section 4
 }
 INITIALIZERS = {
     # DIFFERS: 3.1 says a variance of 1e-2; with that, the scores of net A would begin at about 1e7. This is AlexNet's.
@@ -32,7 +32,7 @@ INITIALIZERS = {
 
 
 class VGG(nn.Module):
-    """Blocks of convolutions, each block followed by pooling, and three fully connected layers."""
+    """Blocks of convolutions, each followed by max pooling, and three fully connected layers."""
 
     classes: int
     configuration: str = "D"
@@ -54,7 +54,7 @@ class VGG(nn.Module):
         for block, line in enumerate(CONFIGURATIONS[self.configuration], 1):
             for layer, text in enumerate(line.split(), 1):
                 if text == "LRN":
-                    x = channel_norm(x, size=5, k=2.0, alpha=1e-4)  # of Krizhevsky et al. 2012, as their paper has it
+                    x = channel_norm(x, size=5, k=2.0, alpha=1e-4)  # as in the paper of Krizhevsky et al. 2012
                 else:
                     size, filters = map(int, text.split("-"))
                     conv = Conv(filters, size, padding=size // 2, **shared, name=f"conv{block}_{layer}")

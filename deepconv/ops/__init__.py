@@ -1,1 +1,1 @@
-"""How the nets are made fast, each operation beside its plain form."""
+"""Fast forms of operations, each beside its plain form."""

@@ -12,7 +12,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1) -> jax.Array:
-    """Convolution; x [B, H, W, C], kernel [k, k, C / groups, D]; each group sees its own part of the channels."""
+    """Convolves x [B, H, W, C] with kernel [k, k, C / groups, D]; each group has its own part of the channels."""
     size = kernel.shape[0]
     if groups > 1 and forms.form("groups") == "split":
         # XLA's own grouped convolution has slow gradients: 7 to 11 times as long on a CPU, not specialised on GPUs
@@ -24,7 +24,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, gro
 
 
 def fully_connected(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
-    """A convolution whose kernel [H, W, C / groups, D] is as large as the map in training: then, a matrix product."""
+    """Convolves with a kernel [H, W, C / groups, D] as large as the map in training, where it is a matrix product."""
     if x.shape[1:3] != kernel.shape[:2]:
         return convolve(x, kernel, 1, 0, groups)
     parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
@@ -33,8 +33,8 @@ def fully_connected(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, groups: int = 1) -> jax.Array:
-    """XLA's convolution."""
-    if min(x.shape[1:3]) < 4:  # XLA:CPU is up to 70 times as slow with so small a map, unless it finds it padded
+    """Applies XLA's convolution."""
+    if min(x.shape[1:3]) < 4:  # XLA:CPU is up to 70 times as slow with so small a map, unless the map is padded first
         x, pads = lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0)))), ((0, 0), (0, 0))
     strides = (stride, stride)
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=NHWC, feature_group_count=groups)
@@ -47,10 +47,10 @@ def _same(kernel: jax.Array) -> Pads:
 
 @jax.custom_vjp
 def conv_unit_stride(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution with stride 1 that keeps the map's size; x [B, H, W, C], kernel [k, k, C, D], k odd.
+    """Convolves with stride 1 and keeps the map's size; x [B, H, W, C], kernel [k, k, C, D], k odd.
 
-    The gradients are JAX's own, written so that XLA:CPU finds its fast kernels for them: it knows only NHWC x HWIO,
-    rewrites other orders only outside loops, and is 30 times slower where it does not.
+    The gradients equal JAX's own, in a form for which XLA:CPU has fast kernels: it only has them for NHWC x HWIO,
+    converts other orders only outside loops, and is 30 times slower without them.
     """
     return _convolve(x, kernel, 1, _same(kernel))
 
@@ -69,7 +69,7 @@ def _gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Arra
 
 def _gradients_as_convolutions(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     dx = _convolve(dy, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, _same(kernel))
-    # channels as the batch, images as the channels, the whole of dy as the kernel
+    # channels become the batch, images become the channels, and dy becomes the kernel
     dkernel = _convolve(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), 1, _same(kernel))  # [C, k, k, D]
     return dx, dkernel.transpose(1, 2, 0, 3)
 

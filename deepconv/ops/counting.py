@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, counted from the model."""
+"""Counts of a model's parameters and multiply-adds."""
 
 import math
 from typing import Any
@@ -10,12 +10,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def count_parameters(params: Any) -> int:
-    """Learned numbers, BatchNorm's scales and shifts included."""
+    """Counts learned numbers, including BatchNorm's scales and shifts."""
     return sum(x.size for x in jax.tree.leaves(params))
 
 
 def count_multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of convolutions and fully connected layers for one image, those with padding included."""
+    """Counts multiply-adds of convolutions and fully connected layers for one image, including those with padding."""
 
     def forward(images: jax.Array) -> jax.Array:
         return model.init_with_output(jax.random.key(0), images, train=False)[0]
@@ -39,5 +39,5 @@ def count_multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> 
 
 
 def _shape(array: Any) -> tuple[int, ...]:
-    """The shape of an array in a jaxpr; JAX's types leave open whether it is one."""
+    """Returns the shape of an array in a jaxpr; JAX's types do not declare that it has one."""
     return array.aval.shape

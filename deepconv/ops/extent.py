@@ -1,9 +1,9 @@
 """Whole images of several sizes in one padded batch.
 
-Each image lies at the top left of its part of the batch, and the rest counts as if it were not there. Inside `padded`,
-the operations of this package and the layers built on them take care of that on every map of a net, and a net gives
-the scores of every view of the images: models need not know. A map is known by its height and width, since all maps
-of equal size that come from one batch hold the same parts of the images.
+Each image is at the top left of its part of the batch, and the padding does not affect its scores. Within `padded`,
+the operations of this package and the layers built on them mask the padding on every map of a net, and the net returns
+scores for every view of an image; models need no code for this. A map is identified by its height and width, since all
+maps of equal size that come from one batch have the same extents.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from deepconv.ops.padding import Padding, windows
 
 @dataclass(frozen=True)
 class Extent:
-    """What part of a map belongs to images."""
+    """The part of a map that each image fills."""
 
-    extent: jax.Array  # int32 [B, 2]: height and width that each image fills
-    view: int  # height and width of the map of one view, an image of the size in training
+    extent: jax.Array  # int32 [B, 2], height and width
+    view: int  # side of this map for an image of training size
 
 
 Extents = dict[tuple[int, ...], Extent]  # by height and width of a map
@@ -31,7 +31,7 @@ _extents: contextvars.ContextVar[Extents | None] = contextvars.ContextVar("exten
 
 @contextlib.contextmanager
 def padded(x: jax.Array, extent: jax.Array, view: int) -> Iterator[Extents]:
-    """A net is applied to x [B, H, W, 3], whose images fill their extent; gives the extents of all maps, scores too."""
+    """Makes a net mask x [B, H, W, 3] beyond its images' extents; yields the extents of all maps, scores included."""
     extents: Extents = {x.shape[1:3]: Extent(extent, view)}
     token = _extents.set(extents)
     try:
@@ -40,25 +40,25 @@ def padded(x: jax.Array, extent: jax.Array, view: int) -> Iterator[Extents]:
         _extents.reset(token)
 
 
-def current(x: jax.Array) -> Extent | None:
-    """The extent of a map [B, H, W, C]; None where every image fills all of it, which is so outside `padded`."""
+def current_extent(x: jax.Array) -> Extent | None:
+    """Returns the extent of a map [B, H, W, C]; None outside `padded`, where every image fills the map."""
     extents = _extents.get()
     return None if extents is None else extents[x.shape[1:3]]
 
 
-def inside(x: jax.Array, outside: float = 0.0) -> jax.Array:
-    """x [B, H, W, C], and this value beyond the extent of each image."""
-    if (of_map := current(x)) is None:
+def mask_padding(x: jax.Array, outside: float = 0.0) -> jax.Array:
+    """Returns x [B, H, W, C] with the value `outside` beyond the extent of each image."""
+    if (map_extent := current_extent(x)) is None:
         return x
-    rows, columns = (jnp.arange(x.shape[axis])[None] < of_map.extent[:, axis - 1, None] for axis in (1, 2))
+    rows, columns = (jnp.arange(x.shape[axis])[None] < map_extent.extent[:, axis - 1, None] for axis in (1, 2))
     return jnp.where((rows[:, :, None] & columns[:, None])[..., None], x, outside)
 
 
-def note(x: jax.Array, y: jax.Array, size: int, stride: int, padding: Padding) -> jax.Array:
-    """y, the map that windows over x give, after writing down its extent."""
+def record_extent(x: jax.Array, y: jax.Array, size: int, stride: int, padding: Padding) -> jax.Array:
+    """Records the extent of y, the map that windows over x give, and returns y."""
     extents = _extents.get()
     if extents is not None and y.shape[1:3] not in extents:
-        of_map = extents[x.shape[1:3]]
-        extent = windows(of_map.extent, size, stride, padding)
-        extents[y.shape[1:3]] = Extent(extent, windows(of_map.view, size, stride, padding))
+        map_extent = extents[x.shape[1:3]]
+        extent = windows(map_extent.extent, size, stride, padding)
+        extents[y.shape[1:3]] = Extent(extent, windows(map_extent.view, size, stride, padding))
     return y

@@ -1,7 +1,7 @@
-"""Equal blocks, one after the other: a loop, or one scan over their stacked parameters.
+"""Equal blocks in sequence, as a loop or as one scan over their stacked parameters.
 
-A scan keeps the variables of conv2_2, ..., conv2_9 stacked, as those of one layer conv2_2_to_9. That is the form in
-which a net on a CPU holds them; checkpoints and files have every block by its own name on every platform.
+A scan stacks the variables of conv2_2, ..., conv2_9 as one layer, conv2_2_to_9. A net on a CPU holds them in this form;
+checkpoints and files store every block under its own name on every platform.
 """
 
 import re
@@ -19,22 +19,22 @@ _STACK = re.compile(r"(\w+_)(\d+)_to_(\d+)")
 _AXES = {"params": 0, "batch_stats": 0, "intermediates": 0}
 
 
-def in_turn(net: nn.Module, blocks: Sequence[nn.Module], x: jax.Array) -> jax.Array:
-    """Applies blocks of a net, each to what the one before gives. All but the first differ in nothing but their names.
+def apply_blocks(net: nn.Module, blocks: Sequence[nn.Module], x: jax.Array) -> jax.Array:
+    """Applies blocks of a net in sequence. All but the first must be equal except for their names.
 
-    The names end in _1, _2, and so on. The first may change the shape of the map, or the number of its channels.
-    Variables decide the form, if there are any.
+    The names end in _1, _2, and so on. The first block may change the map's size and channels. Existing variables
+    decide the form.
     """
-    first, *others = blocks
+    first, *rest = blocks
     x = first(x)
-    name = f"{others[0].name}_to_{str(others[-1].name).rpartition('_')[2]}" if others else ""
+    name = f"{rest[0].name}_to_{str(rest[-1].name).rpartition('_')[2]}" if rest else ""
     scans = forms.form("blocks") == "scan" if net.is_initializing() else net.has_variable("params", name)
-    if len(others) < 2 or not scans:
-        for block in others:
+    if len(rest) < 2 or not scans:
+        for block in rest:
             x = block(x)
         return x
-    stack = others[0].clone(parent=net, name=name)
-    scan = nn.scan(_step, variable_axes={**_AXES}, split_rngs={"params": True}, length=len(others))
+    stack = rest[0].clone(parent=net, name=name)
+    scan = nn.scan(_step, variable_axes={**_AXES}, split_rngs={"params": True}, length=len(rest))
     return scan(stack, x, None)[0]
 
 
@@ -43,24 +43,24 @@ def _step(block: nn.Module, x: jax.Array, _: None) -> tuple[jax.Array, None]:
 
 
 def init(model: nn.Module, key: jax.Array, images: jax.Array) -> Variables:
-    """A model's variables at random, the same ones whatever form the blocks have."""
+    """Initialises a model's variables; their values do not depend on the form of the blocks."""
     with forms.using("blocks:scan"):
         variables = dict(model.init(key, images, train=False))
     return variables if forms.form("blocks") == "scan" else by_block(variables)
 
 
 def by_block(tree: Any) -> Any:
-    """A tree of variables in which every block has its own name, in place of stacks; blocks are copied to the host."""
+    """Returns a tree of variables with stacks split into blocks under their own names, copied to the host."""
     return jax.tree.map(_unstack, tree, is_leaf=_holds_layers)
 
 
 def stacked(tree: Any, like: Any) -> Any:
-    """The reverse of by_block, for a net whose tree is like this one; stacks are made on the host."""
+    """Reverses by_block for a net whose tree is like this one; stacks are built on the host."""
     return jax.tree.map(_stack, like, tree, is_leaf=_holds_layers)
 
 
 def names(layers: Iterable[str]) -> Sequence[str]:
-    """The names of layers, with every block under its own, conv2_10 behind conv2_9."""
+    """Returns the names of layers, including every block of a stack, with conv2_10 after conv2_9."""
     return sorted((name for layer in layers for name in _blocks_of(layer)), key=_order)
 
 
@@ -69,7 +69,7 @@ def _order(name: str) -> list[str | int]:
 
 
 def _blocks_of(layer: str) -> Sequence[str]:
-    """The names of the blocks in a stack; of any other layer, its own alone."""
+    """Returns the names of the blocks in a stack; for any other layer, its own name."""
     if not (found := _STACK.fullmatch(layer)):
         return [layer]
     stem, first, last = found.groups()
@@ -77,7 +77,7 @@ def _blocks_of(layer: str) -> Sequence[str]:
 
 
 def _holds_layers(tree: Any) -> bool:
-    """Whether this is a dict of variables by layer, and not one of such dicts."""
+    """Returns whether this is a dict of variables by layer, not a dict of such dicts."""
     return isinstance(tree, dict) and not set(tree) & set(_AXES)
 
 
@@ -88,7 +88,7 @@ def _unstack(layers: Any) -> Any:
     for layer, variables in layers.items():
         if len(blocks := _blocks_of(layer)) == 1:
             found[layer] = variables
-        else:  # on the host, since thousands of slices take a device half a minute
+        else:  # on the host, since thousands of slices take half a minute on a device
             rows = jax.tree.map(lambda x: x if isinstance(x, jax.core.Tracer) else np.array(x), variables)
             for place, name in enumerate(blocks):
                 found[name] = jax.tree.map(lambda x: x[place], rows)  # noqa: B023
@@ -101,5 +101,5 @@ def _stack(like: Any, layers: Any) -> Any:
     found = {}
     for layer in like:
         blocks = [layers[name] for name in _blocks_of(layer)]
-        found[layer] = blocks[0] if len(blocks) == 1 else jax.tree.map(lambda *of_blocks: np.stack(of_blocks), *blocks)
+        found[layer] = blocks[0] if len(blocks) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *blocks)
     return found

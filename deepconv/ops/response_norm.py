@@ -10,12 +10,12 @@ from deepconv.ops import forms
 
 
 def response_norm(x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float) -> jax.Array:
-    """x / (k + alpha * s)^0.75, s the sum of squares over windows of odd size along the axes; in float32.
+    """Returns x / (k + alpha * s)^0.75, s the sum of squares over windows of odd size along the axes; in float32.
 
-    Krizhevsky et al. 2012, 3.3, with axes=(-1,): over neighbouring channels. Windows end at the border.
+    With axes=(-1,), it normalises over neighbouring channels (Krizhevsky et al. 2012, 3.3). Windows end at the border.
     """
-    one = _plain if forms.form("response_norm") == "plain" else _with_gradient_by_hand
-    return one(x, axes, size, k, alpha)
+    normalize = _plain if forms.form("response_norm") == "plain" else _with_gradient_by_hand
+    return normalize(x, axes, size, k, alpha)
 
 
 def _plain(x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float) -> jax.Array:
@@ -66,6 +66,6 @@ _with_gradient_by_hand.defvjp(_forward, _backward)
 
 
 def channel_norm(x: jax.Array, size: int, k: float, alpha: float, towers: int = 1) -> jax.Array:
-    """Local response normalisation over channels, x [B, H, W, C]; windows stay inside each of the towers."""
+    """Applies local response normalisation over channels of x [B, H, W, C]; windows stay within each tower."""
     split = x.reshape(*x.shape[:-1], towers, -1)
     return response_norm(split, (-1,), size, k, alpha).reshape(x.shape)
