@@ -1,4 +1,4 @@
-"""Training: the loop and the step."""
+"""The training step and the training loop."""
 
 import functools
 import time
@@ -40,7 +40,7 @@ Metrics = Mapping[str, jax.Array | float]  # of one step; on the device until th
 
 
 def statistics_for(task: Task, data: Images) -> Statistics:
-    """Those of the task, or, where none are stored, of the training images."""
+    """Returns the task's statistics, or computes those of the training images."""
     if isinstance(task.statistics, Statistics):
         return task.statistics
     squares = decode.central_square(task.geometry.scale[0])
@@ -100,7 +100,7 @@ def jit_step(task: Task, computed: Statistics) -> Step:
 
 
 def initial_state(task: Task) -> Callable[[], TrainState]:
-    """A jitted function without arguments; its eval_shape is the state's shapes."""
+    """Returns a jitted function without arguments that creates the state at step 0."""
     size = task.config.data.image_size
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
 
@@ -109,7 +109,7 @@ def initial_state(task: Task) -> Callable[[], TrainState]:
 
 
 def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> TrainState:
-    """The state at step 0 with some layers' weights in place of its own; says which."""
+    """Replaces weights of the state at step 0 with those of `start`; prints the layers taken."""
     by_block = repeat.by_block(state)
     for layer in repeat.names(by_block.params):
         print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
@@ -137,7 +137,7 @@ def batches(task: Task, data: Images, first_step: int, report: pipeline.Report |
 
 
 def images_of_an_epoch(task: Task, computed: Statistics, step: jax.Array, workdir: Path) -> Iterator[jax.Array]:
-    """Batches of training images, augmented as in training at this step."""
+    """Yields batches of training images, augmented as in training at this step."""
     prepare_images = augment.for_training(task.config.data, computed, task.lit_steps)
     key = jax.random.fold_in(jax.random.key(task.config.seed), 1)
     whole, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
@@ -153,13 +153,13 @@ def images_of_an_epoch(task: Task, computed: Statistics, step: jax.Array, workdi
 
 
 def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
-    """Where images that are replaced are listed; None where none may be."""
+    """Returns a function that lists replaced images in corrupt.txt; None if no image may be replaced."""
     replace = task.config.data.get("on_corrupt", "fail") == "replace"
     return runlog.corrupt_list(workdir / "corrupt.txt") if replace else None
 
 
 def save_statistics(computed: Statistics, workdir: Path) -> None:
-    """Leave what the net's images are prepared with in its directory, so that it can be used without the data."""
+    """Saves the statistics to the run's directory, where the net can be used without the data."""
     if computed is not statistics.NOT_NEEDED:
         statistics.save(workdir / "statistics.npz", computed, fingerprint="")
 
@@ -167,7 +167,7 @@ def save_statistics(computed: Statistics, workdir: Path) -> None:
 def begin(
     task: Task, manager: ocp.CheckpointManager, start: convert.Variables | None
 ) -> tuple[TrainState, Sequence[checkpoint.StepMetrics]]:
-    """The newest checkpoint's state and unlogged steps or, without one, those of step 0 with the weights of `start`."""
+    """Returns the newest checkpoint's state and unlogged steps or, without one, step 0 with the weights of `start`."""
     init = initial_state(task)
     restored = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
     if restored is not None:
@@ -176,7 +176,7 @@ def begin(
 
 
 def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
-    """The state of step 0, saved, so that it is there when the weights that it was made from are not."""
+    """Saves and returns the state of step 0, which later tests use without the source of its weights."""
     computed = statistics_for(task, task.train_source.open())
     manager = checkpoint.open_manager(workdir / "checkpoints", 0)
     save_statistics(computed, workdir)
@@ -191,7 +191,7 @@ def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) 
 
 @dataclass
 class Window:
-    """The steps that are not logged yet."""
+    """The metrics and timing of steps not yet logged."""
 
     metrics: list[Metrics]
     timed_from: int  # the step at which the clock was read
@@ -199,11 +199,11 @@ class Window:
 
 
 def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> tuple[TrainState, Statistics]:
-    """Train from the newest checkpoint, or from the start, to the end; gives the final state and the data's statistics.
+    """Trains to the end, from the newest checkpoint or from step 0; returns the final state and the data's statistics.
 
-    `start` holds weights of layers to begin with; the other layers are random.
-    Raises FloatingPointError where the loss is not finite, Preempted (with the state saved) when told to stop, and
-    DataError (with the state saved) where an image cannot be read.
+    `start` holds initial weights of some layers; other layers are random. Raises FloatingPointError if the loss is not
+    finite, Preempted (with the state saved) on a signal to stop, and DataError (with the state saved) if an image
+    cannot be read.
     """
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
@@ -215,7 +215,7 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     window = Window([*unlogged], timed_from=step)
     if step < total:
         for change in record_start(workdir, step):
-            print(f"changed since the last start, so the last bits of results may be others: {change}", flush=True)
+            print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
     net, (center,) = net_for(task, computed), task.protocols["center"]
     test_error = functools.partial(_test_error, task, net, center, evaluate.jit(net, center), eval_data)
     evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
@@ -224,7 +224,9 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     try:
         with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
             while True:
-                if _is_due(task, step) and not (step == first_step and evaluated):  # a resume may owe one
+                if _is_due(task, step) and not (
+                    step == first_step and evaluated
+                ):  # a resumed run may still have to test this step
                     evaluation_start = time.perf_counter()
                     _log(workdir, board, {**_place(task, step), "test_top1_error": test_error(state)})
                     window.clock += time.perf_counter() - evaluation_start
@@ -237,7 +239,7 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
                 step += 1
                 window.metrics.append(step_metrics)
                 jax.block_until_ready(window.metrics[-2:-1])  # at most two steps ahead of the device
-                if step == first_step + 1:  # compiled: from here on, time is training time
+                if step == first_step + 1:  # compilation is over: time training from here on
                     jax.block_until_ready(step_metrics)
                     window.clock, window.timed_from = time.perf_counter(), step
                 text = None
@@ -254,12 +256,12 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     finally:
         checkpoint.close(manager)
         preemption.unsaved(False)
-    preemption.check()  # not before: what went wrong with a save matters more than the signal
+    preemption.check()  # last, since a failed save matters more than the signal
     return state, computed
 
 
 def _is_due(task: Task, step: int) -> bool:
-    """Whether the net is tested after this step."""
+    """Returns whether the net is tested after this step."""
     examples, batch_size = task.train_source.examples, task.config.batch_size
     due = durations.is_due(task.config, "eval_every", examples, batch_size, step)
     return step > 0 and (due or step == task.total_steps)
@@ -268,7 +270,7 @@ def _is_due(task: Task, step: int) -> bool:
 def _test_error(
     task: Task, net: Net, protocol: Protocol, predict: evaluate.Predict, data: Images, state: TrainState
 ) -> float:
-    """The percentage of test images whose class is not the likeliest."""
+    """Returns the percentage of test images whose label is not the likeliest class."""
     table = new_table(task.eval_source.examples, len(task.eval_source.classes))
     evaluate.probabilities(net, protocol, predict, state, data, table)
     return probabilities.top_k_error(table["output"], table["label"], 1)
@@ -279,7 +281,7 @@ def _place(task: Task, step: int) -> runlog.Record:
 
 
 def _summary(window: Window, step: int, batch_size: int) -> runlog.Record:
-    """Means over the steps of a window that ends at this step, the last learning rate, and the speed where known."""
+    """Returns means over a window that ends at this step, the last learning rate, and the speed if known."""
     rows = _fetch(window.metrics, step)
     record = {name: float(np.mean([row[name] for row in rows])) for name in ("train_loss", "train_top1_error")}
     record["learning_rate"] = rows[-1]["learning_rate"]
@@ -290,21 +292,21 @@ def _summary(window: Window, step: int, batch_size: int) -> runlog.Record:
 
 
 def _save(manager: ocp.CheckpointManager, state: TrainState, window: Window) -> None:
-    """Save the state, unless it is broken, so that a whole one is not replaced. Raises FloatingPointError."""
+    """Saves the state. Raises FloatingPointError before saving if it is not finite."""
     rows = _fetch(window.metrics, int(state.step))
-    if bad := state_lib.not_finite(state.batch_stats):  # which no training loss shows
-        raise FloatingPointError(f"BatchNorm's {bad} at step {int(state.step)}; the checkpoints before it are whole")
+    if bad := state_lib.not_finite(state.batch_stats):  # the training loss does not depend on them
+        raise FloatingPointError(f"BatchNorm's {bad} at step {int(state.step)}; the checkpoints before it are good")
     checkpoint.save(manager, state, rows)
 
 
 def _fetch(window: Sequence[Metrics], last_step: int) -> list[checkpoint.StepMetrics]:
-    """The metrics of a window of steps on the host. Raises FloatingPointError."""
+    """Copies the metrics of a window of steps to the host. Raises FloatingPointError if any is not finite."""
     rows = [{name: float(value) for name, value in row.items()} for row in jax.device_get(window)]
     bad = [last_step - len(rows) + 1 + i for i, row in enumerate(rows) if not np.isfinite(list(row.values())).all()]
     if bad:
         raise FloatingPointError(
-            f"the loss or the update is not finite at step {bad[0]} (looked at up to step {last_step}); "
-            "the checkpoints before it are whole. A lower config.optimizer.learning_rate or a warm-up may help"
+            f"the loss or the update is not finite at step {bad[0]} (checked up to step {last_step}); "
+            "the checkpoints before it are good. A lower config.optimizer.learning_rate or a warm-up may help"
         )
     return rows
 

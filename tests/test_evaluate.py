@@ -304,7 +304,7 @@ def test_an_image_that_cannot_be_decoded_is_named(net, state, photos):
             for i, record in zip(indices, photos.read(indices), strict=True)
         ]
 
-    with pytest.raises(DataError, match=r"record 0 \(photo 0\) cannot be decoded.*no other image"):
+    with pytest.raises(DataError, match=r"record 0 \(photo 0\) cannot be decoded.*a test does not replace images"):
         outputs(net, state, Photos(damaged), "dense")
 
 

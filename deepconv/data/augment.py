@@ -1,4 +1,4 @@
-"""What the papers do to a batch of training images; runs inside the jitted step."""
+"""Augmentation of a batch of training images, within the jitted step."""
 
 import functools
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from deepconv.data import statistics
 from deepconv.data.statistics import Input, Statistics
 
 Prepare = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # key, step, uint8 images -> float32 images
-SIGMA = 0.1  # of the colours' shift
-ALWAYS = 2**31 - 1  # steps, which are int32
+SIGMA = 0.1  # of the colour shift
+ALWAYS = 2**31 - 1  # the largest step, an int32
 AUGMENTATIONS = ("crop_flip", "none", "pad_crop_flip")
 LIGHTINGS = ("eigenvalue", "none", "standard_deviation")
 
 
 def for_training(data: ConfigDict, computed: Statistics, lit_steps: int) -> Prepare:
-    """What config.data asks for; colours are shifted in the first lit_steps steps."""
+    """Returns the augmentation that config.data describes; colours are shifted in the first lit_steps steps."""
     given, shifts = statistics.input_of(data, computed), color_directions(computed, data.get("lighting", "none"))
     return functools.partial(training_images, data=data, given=given, shifts=shifts, lit_steps=lit_steps)
 
@@ -35,7 +35,7 @@ def training_images(
     shifts: np.ndarray | None,
     lit_steps: int,
 ) -> jax.Array:
-    """uint8 [B, H, W, 3] -> float32 [B, image_size, image_size, 3]; `shifts` are those of `color_directions`."""
+    """Augments uint8 [B, H, W, 3] to float32 [B, image_size, image_size, 3]; `shifts` come from `color_directions`."""
     geometry_key, color_key = jax.random.split(key)
     if data.augment == "crop_flip":
         images = random_crop_flip(geometry_key, images, data.image_size)
@@ -51,21 +51,21 @@ def training_images(
 
 
 def normalize(images: jax.Array, given: Input) -> jax.Array:
-    """uint8 [B, H, W, 3] -> float32 [B, H, W, 3]: less the mean, divided by the standard deviation."""
+    """Subtracts the mean from uint8 [B, H, W, 3] and divides by the standard deviation; returns float32."""
     return (images.astype(jnp.float32) - given.mean) / given.std
 
 
 def center_crop(images: jax.Array, size: int) -> jax.Array:
-    """The middle of [B, H, W, 3]: [B, size, size, 3]."""
+    """Returns the central crop [B, size, size, 3] of [B, H, W, 3]."""
     top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
     return images[:, top : top + size, left : left + size]
 
 
 def random_crop_flip(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
-    """A random crop of each image, or the crop's mirror image: [B, H, W, 3] -> [B, size, size, 3].
+    """Returns a random crop of each image, or its mirror image: [B, H, W, 3] -> [B, size, size, 3].
 
-    Krizhevsky et al. 2012, 4.1. Of 256 pixels, 33 x 33 places are possible, as in the authors' code; the text's
-    factor of 2048 is 32 x 32 x 2.
+    Krizhevsky et al. 2012, 4.1. Images of 256 pixels have 33 x 33 places for a crop of 224, as in the authors' code;
+    the text's factor of 2048 is 32 x 32 x 2.
     """
     height, width = images.shape[1:3]
 
@@ -79,19 +79,19 @@ def random_crop_flip(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
 
 
 def pad_crop_flip(key: jax.Array, images: jax.Array, pad: int = 4) -> jax.Array:
-    """A random crop of the padded image or its mirror, as large as the image; images [B, S, S, 3] less their mean.
+    """Returns a random crop of the padded image or its mirror image, [B, S, S, 3]; the mean is already subtracted.
 
-    He et al. 2015, 4.2. The border is zero after the mean was subtracted, which is the usual reading.
+    He et al. 2015, 4.2. The usual reading is a border that is zero after subtraction of the mean.
     """
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     return random_crop_flip(key, padded, images.shape[1])
 
 
 def color_directions(statistics: Statistics, convention: str) -> np.ndarray | None:
-    """What a shift of one standard deviation along each principal component adds to R, G, B: [3 components, 3].
+    """Returns what a shift by one SIGMA along each principal component adds to R, G, B: [3 components, 3].
 
-    Krizhevsky et al. 2012, 4.1: in units of the eigenvalue, as the text says, or of its square root, as in the code.
-    The text's formula makes sense for colours from 0 to 1: with 0 to 255 it would shift them by thousands.
+    Krizhevsky et al. 2012, 4.1: in units of the eigenvalue, as in the text, or of its square root, as in the code.
+    The text's formula makes sense for colours from 0 to 1; with 0 to 255, it would shift them by thousands.
     """
     if convention == "none":
         return None
@@ -100,7 +100,7 @@ def color_directions(statistics: Statistics, convention: str) -> np.ndarray | No
 
 
 def shift_colors(key: jax.Array, images: jax.Array, directions: np.ndarray) -> jax.Array:
-    """Adds one colour to all pixels of an image, drawn anew for each: float [B, H, W, 3]."""
+    """Adds a random colour shift to each image, the same for all its pixels: float [B, H, W, 3]."""
     amounts = jax.random.normal(key, (images.shape[0], 3))
     shifts = jnp.einsum("bi,ic->bc", amounts, directions, precision="highest")
     return images + shifts[:, None, None, :]

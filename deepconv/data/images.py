@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How encoded images are turned into training batches."""
+    """The settings that turn encoded images into training batches."""
 
     geometry: Geometry
     examples: int  # in the split

@@ -26,14 +26,14 @@ Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
 
 
 def jit(net: Net, protocol: Protocol) -> Predict:
-    """A protocol's view of a batch, compiled for the mesh."""
+    """Returns a protocol's probabilities of a batch, as a function compiled for the mesh."""
     if protocol.kind == "dense":
-        see = functools.partial(dense_probabilities, net=net, posteriors=protocol.posteriors)
+        forward = functools.partial(dense_probabilities, net=net, posteriors=protocol.posteriors)
     else:
-        see = functools.partial(crop_probabilities, net=net, mirrored=protocol.kind != "center")
-    whole, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
+        forward = functools.partial(crop_probabilities, net=net, mirrored=protocol.kind != "center")
+    replicated, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
     options = distributed.compiler_options()
-    return jax.jit(see, in_shardings=(whole, split), out_shardings=whole, compiler_options=options)
+    return jax.jit(forward, in_shardings=(replicated, split), out_shardings=replicated, compiler_options=options)
 
 
 def probabilities(
@@ -45,7 +45,7 @@ def probabilities(
     table: np.ndarray,
     show: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Fill the rows of a table that are not done, by a jitted predict; gives how many shapes were compiled for."""
+    """Fills the rows of a table that are not done, with a jitted predict; returns the number of compiled shapes."""
     missing = np.flatnonzero(~table["done"])
     done = len(table) - len(missing)
     steps = (dense_batches if protocol.kind == "dense" else crop_batches)(net, protocol, data, missing)
@@ -57,7 +57,7 @@ def probabilities(
         table["output"][rows], table["label"][rows] = np.asarray(output)[: len(rows)], labels
         before, clock = clock, time.perf_counter()
         table["seconds"][rows] = (clock - before) / len(rows)
-        table["done"][rows] = True  # last: whenever the process ends, a row that is done is whole
+        table["done"][rows] = True  # last: a row that is marked done is complete, whenever the process ends
         done += len(rows)
         show(done)
 
@@ -69,7 +69,7 @@ def probabilities(
         rows, labels, batch = step
         shapes.add(batch["image"].shape)
         running.append((rows, labels, predict(state, distributed.put_batch(batch, net.mesh))))
-        if len(running) > 1:  # while the device works, the host prepares what comes next
+        if len(running) > 1:  # the host prepares the next batch while the device computes
             finish()
     while running:
         finish()
@@ -88,24 +88,24 @@ def run(
     examples: int,
     classes: int,
 ) -> None:
-    """Test and write, with a progress bar; a test that was stopped goes on, and one that is there is left alone."""
+    """Runs a test and writes its results; a stopped test is resumed, a finished one is kept."""
     file = workdir / f"probs.{protocol.name}.partial.npy"
     if (workdir / f"eval.{protocol.name}.json").exists():
         file.unlink(missing_ok=True)
         return
     table = new_table(examples, classes, file=file)
-    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # of a machine that failed, any part may be on disk
+    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # after a machine has failed, any part may be on disk
     before = int(table["done"].sum())
     with runlog.progress(protocol.name, examples, before) as show:
         shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)
-    seconds = float(table["seconds"].sum(dtype=np.float64))  # of all starts
-    print(f"{protocol.name}: {examples - before} images were tested; shapes compiled for: {shapes}", flush=True)
-    how = Procedure(
+    seconds = float(table["seconds"].sum(dtype=np.float64))  # over all starts
+    print(f"{protocol.name}: {examples - before} images were tested; {shapes} shapes were compiled", flush=True)
+    procedure = Procedure(
         scales=[protocol.scale],
         views=protocol.views,
         compiled_shapes=shapes,
         seconds=seconds,
         images_per_second=examples / seconds,
     )
-    write(workdir, protocol.name, table["output"], table["label"], int(state.step), how)
+    write(workdir, protocol.name, table["output"], table["label"], int(state.step), procedure)
     file.unlink()

@@ -1,4 +1,4 @@
-"""What a file of weights does not record: the construction of its net, and the images it takes."""
+"""The construction of a net and the images it takes, which a file of weights does not record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
