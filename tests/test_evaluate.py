@@ -336,7 +336,7 @@ def test_names_of_protocols(name):
         ("tencrop", "tencrop is not a protocol; choose from center, ten_crop"),
         ("dense_q256_q384", "not a protocol"),
         ("dense_precise_batch_stats", "needs a net with BatchNorm"),
-        ("ten_crop_posteriors", "ten_crop does not have"),
+        ("ten_crop_posteriors", "ten_crop has none"),
         ("dense_q15", "15 is less than config.data.image_size=16"),
         ("dense_q18_18", "a scale twice"),
         ("dense_q018", "not a protocol"),

@@ -181,7 +181,7 @@ def test_a_flat_folder_with_a_list_of_classes(pets):
         file.rename(pets / "val" / f"{file.parent.name}_{file.name}")
     for folder in ("cat", "dog"):
         (pets / "val" / folder).rmdir()
-    with pytest.raises(DataError, match="val.txt is missing: 3 lines"):
+    with pytest.raises(DataError, match="val.txt is missing; it must have 3 lines"):
         find("pets", "val", pets.parent)
     for text in ("dog\ncat\ncat\n", "dog_2.png cat\ncat_0.png dog\ncat_1.png cat\n"):
         (pets / "val.txt").write_text(text)
