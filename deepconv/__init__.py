@@ -1,1 +1,1 @@
-"""AlexNet, VGG and ResNet as the papers say."""
+"""AlexNet, VGG and ResNet as in the papers."""

@@ -144,8 +144,8 @@ def _fields_of_source(config: ConfigDict, name: str) -> dict[str, Any]:
         return inputs.file_fields(config, library, images)
     if library or images:
         raise ValueError(f"--library and --input describe files; {source} is a run, which records its images")
-    whole = _INIT_LAYERS.value in ([], [inputs.ALL_BUT_HEAD])
-    fields = inputs.run_fields(config, recipes.read_run(source), whole)
+    same_net = _INIT_LAYERS.value in ([], [inputs.ALL_BUT_HEAD])
+    fields = inputs.run_fields(config, recipes.read_run(source), same_net)
     if fields:
         changes = " ".join(f"--config.{field}={value}" for field, value in fields.items())
         print(f"taken from {source}, unless a flag sets it: {changes}", flush=True)

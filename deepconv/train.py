@@ -89,11 +89,11 @@ def jit_step(task: Task, computed: Statistics) -> Step:
         prepare_images=augment.for_training(task.config.data, computed, task.lit_steps),
         key=jax.random.fold_in(jax.random.key(task.config.seed), 1),
     )
-    whole, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
+    replicated, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
     return jax.jit(
         step,
-        in_shardings=(whole, split),
-        out_shardings=whole,
+        in_shardings=(replicated, split),
+        out_shardings=replicated,
         donate_argnums=0,
         compiler_options=distributed.compiler_options(),
     )
@@ -140,10 +140,10 @@ def images_of_an_epoch(task: Task, computed: Statistics, step: jax.Array, workdi
     """Yields batches of training images, augmented as in training at this step."""
     prepare_images = augment.for_training(task.config.data, computed, task.lit_steps)
     key = jax.random.fold_in(jax.random.key(task.config.seed), 1)
-    whole, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
+    replicated, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
     prepare = jax.jit(
         lambda number, images: prepare_images(jax.random.fold_in(key, number), step, images),
-        in_shardings=(whole, split),
+        in_shardings=(replicated, split),
         out_shardings=split,
         compiler_options=distributed.compiler_options(),
     )

@@ -31,9 +31,9 @@ def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
     for ratio in (1, 1.01, 4 / 3, 1.5, 1.78):
         shape = scale, round(scale * ratio)
         images = [(0, 0, rng.integers(0, 256, (*shape, 3), np.uint8))] * batch_capacity(net, bucket_shape(*shape))
-        _, _, whole = padded_batch(images, bucket_shape(*shape), len(images))
+        _, _, images_batch = padded_batch(images, bucket_shape(*shape), len(images))
         name = f"{len(images)} x [{shape[0]}, {shape[1]}]"
-        tests[name] = functools.partial(dense, state, distributed.put_batch(whole, net.mesh))
+        tests[name] = functools.partial(dense, state, distributed.put_batch(images_batch, net.mesh))
         crops_worth[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images
     seconds = {name: [] for name in tests}
     for turn, (name, test) in itertools.product(range(steps // 5 + 1), tests.items()):

@@ -79,8 +79,8 @@ def show_input(task: task_lib.Task, steps: int) -> int:
             seconds = timed(fetch, steps)
             rates[name].append(batch_size * len(seconds) / sum(seconds))
     torch_batches = None  # ends its processes before the interpreter exits
-    here = environment()
-    print(f"{task.train_source.name} {task.train_source.split}, batches of {batch_size}, {here['cpus']} CPU cores")
+    env = environment()
+    print(f"{task.train_source.name} {task.train_source.split}, batches of {batch_size}, {env['cpus']} CPU cores")
     table = Table("", "images/s", "deepconv's speed relative to it")
     baseline = statistics.median(rates[deepconv])
     for name, values in rates.items():

@@ -25,8 +25,8 @@ def show(
     batch_size: int, first: float, inputs: list[float], steps: list[float], loops: list[float], waits: list[float]
 ) -> None:
     """Prints a description of the machine and a table of speeds."""
-    here = environment()
-    print(f"{here['devices']} x {here['device_kind']}, {here['cpus']} CPU cores, jax {here['versions']['jax']}")
+    env = environment()
+    print(f"{env['devices']} x {env['device_kind']}, {env['cpus']} CPU cores, jax {env['versions']['jax']}")
     table = Table("measurement", "value")
     table.add_row("start to first step", f"{first:.1f} s")
     table.add_row("input pipeline alone, mean", f"{batch_size * len(inputs) / sum(inputs):,.0f} images/s")

@@ -99,8 +99,8 @@ def check_fields(config: ConfigDict) -> None:
     for part, fields in FIELDS.items():
         wrong += _wrong_values(f"config.{part}".rstrip("."), config[part] if part else config, fields)
     raise_all(wrong)
-    for what in ("total", "eval_every"):
-        unit_of(config, what)
+    for duration in ("total", "eval_every"):
+        unit_of(config, duration)
     if config.model.get("dtype", "float32") not in ("float32", "bfloat16"):
         raise ValueError(f"config.model.dtype={config.model.dtype!r}; choose float32 or bfloat16")
     _check_optimizer(config.optimizer)
@@ -173,7 +173,7 @@ def _wrong_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, .
     """Yields a line for each value of a part of a config that does not fit its entry in FIELDS."""
     for field, value in node.items():
         if field not in fields:
-            near = "".join(f"; did you mean {known}?" for known in difflib.get_close_matches(field, fields, 1))
+            near = "".join(f"; did you mean {match}?" for match in difflib.get_close_matches(field, fields, 1))
             yield f"{name}.{field} is not a field of any recipe{near or f': {sorted(fields)}'}"
             continue
         kind, *limits = fields[field]
@@ -202,9 +202,9 @@ def _check_optimizer(optimizer: ConfigDict) -> None:
     for name, node in schedules(optimizer):
         if node is not optimizer:
             raise_all([*_wrong_values(name, node, SCHEDULE | (FREEZE if ".layers." in name else {}))])
-        for what in ("drop_at", "freeze_at"):
-            if is_given(node, what):
-                unit_of(node, what)
+        for duration in ("drop_at", "freeze_at"):
+            if is_given(node, duration):
+                unit_of(node, duration)
         for field in DROPS & {*node}:
             drops = node[field]
             if sorted(set(drops)) != list(drops) or any(drop <= 0 for drop in drops):

@@ -81,8 +81,8 @@ def _execute(path: Path) -> ConfigDict:
             for frame in traceback.extract_tb(error.__traceback__)
             if Path(frame.filename).name == path.name
         ]
-        where = f" in line {lines[-1]}" if lines else ""
-        raise ValueError(f"--config={path} is not a recipe: {type(error).__name__}{where}: {error}") from None
+        location = f" in line {lines[-1]}" if lines else ""
+        raise ValueError(f"--config={path} is not a recipe: {type(error).__name__}{location}: {error}") from None
     if not isinstance(config, ConfigDict):
         raise ValueError(
             f"--config={path} is not a recipe: get_config() returns a {type(config).__name__}, not a ConfigDict"

@@ -28,9 +28,9 @@ def dense_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: 
     images, extent = batch["image"], batch["extent"]
     mean, columns = stretch(net.input.mean, extent, images.shape[1:3]), jnp.arange(images.shape[2])[None]
     net_input = net.input._replace(mean=mean)
-    back = (extent[:, 1:] - 1 - columns) % images.shape[2]  # a mirror image begins where the image does
+    mirrored = (extent[:, 1:] - 1 - columns) % images.shape[2]  # a mirror image also starts at the left edge
     probs = []
-    for views in (images, jnp.take_along_axis(images, back[:, None, :, None], 2)):
+    for views in (images, jnp.take_along_axis(images, mirrored[:, None, :, None], 2)):
         with padded(views, extent, net.size) as extents:
             scores = jnp.asarray(net.model.apply(variables(state), augment.normalize(views, net_input), train=False))
             values = mask_padding(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))

@@ -18,7 +18,7 @@ def write(
     """
     if not np.isfinite(probs).all():
         raise FloatingPointError(f"{name}: the net's probabilities are not finite")
-    here = environment()
+    env = environment()
     record = {
         "protocol": name,
         "examples": len(labels),
@@ -26,7 +26,7 @@ def write(
         "top5_error": top_k_error(probs, labels, 5),
         "step": step,
         **procedure,
-        **{key: here[key] for key in ("time", "commit", "dirty", "versions", "device_kind", "devices", "cpus")},
+        **{key: env[key] for key in ("time", "commit", "dirty", "versions", "device_kind", "devices", "cpus")},
     }
     np.save(workdir / f"probs.{name}.npy", probs)
     np.save(workdir / "labels.npy", labels)

@@ -81,13 +81,13 @@ class AlexNet(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, known in (
+        for field, choices in (
             ("variant", VARIANTS),
             ("activation", ACTIVATIONS),
             ("without", ("", "conv2", "conv3", "conv4", "conv5")),
         ):
-            if (value := getattr(self, field)) not in known:
-                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(known)}")
+            if (value := getattr(self, field)) not in choices:
+                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(choices)}")
         if not self.communication and (self.towers() == 1 or self.conv6):
             raise ValueError(
                 "config.model.communication=False is for two towers; variant='owt', half=True and grouped=False have "

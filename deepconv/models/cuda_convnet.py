@@ -41,9 +41,9 @@ class CudaConvnet(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, known in (("variant", CIFAR), ("activation", ACTIVATIONS)):
-            if (value := getattr(self, field)) not in known:
-                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(known)}")
+        for field, choices in (("variant", CIFAR), ("activation", ACTIVATIONS)):
+            if (value := getattr(self, field)) not in choices:
+                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(choices)}")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:

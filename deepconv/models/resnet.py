@@ -81,15 +81,15 @@ class ResNet(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, known in (
+        for field, choices in (
             ("depth", (*BASIC, *BOTTLENECK)),
             ("shortcut", SHORTCUTS),
             ("stride_on", ("1x1", "3x3")),
             ("pool1", tuple(POOL1_PADDING)),
         ):
-            if (value := getattr(self, field)) not in known:
+            if (value := getattr(self, field)) not in choices:
                 raise ValueError(
-                    f"config.model.{field}={value!r} is unknown; choose one of {', '.join(map(str, known))}"
+                    f"config.model.{field}={value!r} is unknown; choose one of {', '.join(map(str, choices))}"
                 )
 
     @nn.compact

@@ -42,9 +42,9 @@ class VGG(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, known in (("configuration", CONFIGURATIONS), ("initialization", INITIALIZERS)):
-            if (value := getattr(self, field)) not in known:
-                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {', '.join(known)}")
+        for field, choices in (("configuration", CONFIGURATIONS), ("initialization", INITIALIZERS)):
+            if (value := getattr(self, field)) not in choices:
+                raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {', '.join(choices)}")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:

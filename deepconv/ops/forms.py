@@ -35,9 +35,9 @@ def choose(choices: Sequence[str]) -> None:
         operation, _, name = choice.partition(":")
         if operation not in FORMS:
             raise ValueError(f"--forms={choice} does not name an operation; choose one of {', '.join(FORMS)}")
-        if name not in (known := {"plain": 0} | dict.fromkeys(FORMS[operation].values())):
-            known = " or ".join(f"{operation}:{each}" for each in known)
-            raise ValueError(f"--forms={choice} is not a form; choose {known}")
+        if name not in (names := {"plain": 0} | dict.fromkeys(FORMS[operation].values())):
+            choices = " or ".join(f"{operation}:{each}" for each in names)
+            raise ValueError(f"--forms={choice} is not a form; choose {choices}")
         _chosen[operation] = name
 
 

@@ -122,15 +122,15 @@ def file_fields(config: ConfigDict, library: str, given: str) -> Fields:
     return fields | ({"data.mean": images.mean, "data.std": images.std} if images else {})
 
 
-def run_fields(config: ConfigDict, source: Mapping[str, Any], whole: bool) -> Fields:
+def run_fields(config: ConfigDict, source: Mapping[str, Any], same_net: bool) -> Fields:
     """Returns the fields to change in a recipe to match the images, and the net, of the run it starts from.
 
-    source is that run's config.json. With whole=False, some of its layers start a different net, and only images match.
+    source is that run's config.json. Without same_net, some of its layers start a different net, and only images match.
     """
     names = [("data", "mean"), ("data", "std")]
     if "central_square" in config.data and "central_square" in source["data"]:
         names.append(("data", "central_square"))
-    if whole and source["model"]["name"] == config.model.name:
+    if same_net and source["model"]["name"] == config.model.name:
         names += [("model", field) for field in UNSEEN.get(config.model.name, ())]
     return {
         f"{part}.{field}": source[part][field]

@@ -33,17 +33,17 @@ def pack(
     corrupt.txt.
     """
     packed = f"{name.replace('/', '-')}-{size}-{kind}"
-    whole = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
-    target = whole
-    if whole.exists():
+    packed_dir = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
+    target = packed_dir
+    if packed_dir.exists():
         if not (splits := [split for split in splits if not _is_packed(packed, split, data_dir, size)]):
-            return whole
+            return packed_dir
         if kind == "jpeg":
             raise ValueError(
-                f"{whole} was packed without {splits[0]!r}, and TFDS's files cannot be added to; remove it, and give "
-                f"all splits at once, such as --split=train,{splits[0]}"
+                f"{packed_dir} was packed without {splits[0]!r}, and TFDS's files cannot be added to; remove it and "
+                f"give all splits at once, such as --split=train,{splits[0]}"
             )
-        target = whole.with_name(f"{packed}+{'+'.join(splits)}")
+        target = packed_dir.with_name(f"{packed}+{'+'.join(splits)}")
     if parts := [split for split in splits if "[" in split]:
         raise ValueError(
             f"--split={parts[0]}: only complete splits can be packed; training can use a part of a packed split"
@@ -55,9 +55,9 @@ def pack(
         with tfds_writer.building(target, {split: source.fingerprint for split, source in found.items()}) as folder:
             report = runlog.corrupt_list(folder / "corrupt.txt") if replace else None
             (_pack_jpeg if kind == "jpeg" else _pack_uint8)(folder, target, found, size, report)
-    if target != whole:
-        _add(target, whole, "+".join(splits))
-    return whole
+    if target != packed_dir:
+        _add(target, packed_dir, "+".join(splits))
+    return packed_dir
 
 
 def _is_packed(packed: str, split: str, data_dir: Path, size: int) -> bool:
@@ -68,14 +68,14 @@ def _is_packed(packed: str, split: str, data_dir: Path, size: int) -> bool:
     return True
 
 
-def _add(added: Path, whole: Path, splits: str) -> None:
+def _add(added: Path, packed_dir: Path, splits: str) -> None:
     """Moves newly packed splits to those packed before; can be repeated after a stop."""
-    old, new = (read_json(folder / "packed.json", dict, "classes")["classes"] for folder in (whole, added))
+    old, new = (read_json(folder / "packed.json", dict, "classes")["classes"] for folder in (packed_dir, added))
     if old != new:
-        raise DataError(f"{added} has {len(new)} classes, not the {len(old)} of {whole}; remove one of them")
+        raise DataError(f"{added} has {len(new)} classes, not the {len(old)} of {packed_dir}; remove one of them")
     for file in [*added.glob("*.npy"), *added.glob("corrupt.txt")]:
-        file.replace(whole / (file.name if file.suffix == ".npy" else f"corrupt.{splits}.txt"))
-    (added / "packed.json").replace(whole / f"packed.{splits}.json")  # last: this makes the new splits visible
+        file.replace(packed_dir / (file.name if file.suffix == ".npy" else f"corrupt.{splits}.txt"))
+    (added / "packed.json").replace(packed_dir / f"packed.{splits}.json")  # last: this makes the new splits visible
     added.rmdir()
 
 

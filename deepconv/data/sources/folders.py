@@ -39,15 +39,15 @@ class FolderRecords(Encoded):
 def find_folders(folder: Path, name: str, split: str) -> Source:
     """Finds a folder of train/<class>/*.jpg, and val/<class>/*.jpg or val/*.jpg with val.txt; train has the classes."""
     splits = _folders(folder)
-    whole = split.split("[")[0]
-    chosen = split_name(whole, splits)
+    base = split.split("[")[0]
+    chosen = split_name(base, splits)
     if chosen not in splits:
         raise ValueError(f"no split {split!r} in {folder}; choose one of {splits}, or a part of one")
     classes = _folders(folder / "train")
     if not classes:
         raise DataError(f"{folder / 'train'} has no folders; it must have one folder of images per class")
     files, labels = _list_folders(str(folder), chosen, tuple(classes))
-    _, first, last = parse_split(split, {whole: len(files)})
+    _, first, last = parse_split(split, {base: len(files)})
     records = FolderRecords(str(folder), files[first:last], labels[first:last])
     digest = hashlib.sha256(b"\n".join(records.files.tolist()) + records.labels.tobytes()).hexdigest()
     return Source(name, split, last - first, tuple(classes), None, lambda: records, folder, digest)

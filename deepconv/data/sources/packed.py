@@ -61,23 +61,23 @@ class Packed(TypedDict):
 def find_packed(folder: Path, name: str, split: str) -> Source:
     """Finds a folder with packed.json and, for splits packed later, packed.<splits>.json."""
     infos = {file: _read_packed(file) for file in [folder / "packed.json", *sorted(folder.glob("packed.*.json"))]}
-    sizes = {known: count for info in infos.values() for known, count in info["splits"].items()}
-    whole, first, last = parse_split(split, sizes)
-    file, info = next((file, info) for file, info in infos.items() if whole in info["splits"])
+    sizes = {name: count for info in infos.values() for name, count in info["splits"].items()}
+    base, first, last = parse_split(split, sizes)
+    file, info = next((file, info) for file, info in infos.items() if base in info["splits"])
     size, classes = info["size"], tuple(info["classes"])
 
     def open_arrays() -> Arrays:
-        path = folder / f"{whole}.images.npy"
+        path = folder / f"{base}.images.npy"
         try:
             images = PackedImages(path, first, last)
-            labels = np.load(folder / f"{whole}.labels.npy")
+            labels = np.load(folder / f"{base}.labels.npy")
         except (EOFError, OSError, ValueError) as error:
             raise DataError(f"{path} is incomplete or damaged: {error}; copy or pack it again") from None
-        if images.shape != (last - first, size, size, 3) or labels.shape != (sizes[whole],):
+        if images.shape != (last - first, size, size, 3) or labels.shape != (sizes[base],):
             raise DataError(f"{path} holds {images.shape}, which differs from packed.json; copy or pack it again")
         if labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(
-                f"{folder / whole}.labels.npy has labels from {labels.min()} to {labels.max()}; pack it again"
+                f"{folder / base}.labels.npy has labels from {labels.min()} to {labels.max()}; pack it again"
             )
         return Arrays(images, labels[first:last])
 

@@ -112,13 +112,13 @@ def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> S
         raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
     if (largest := max((image_size, *(scale or ())))) > SHAPES_SIDE:
         raise ValueError(f"shapes of {largest} pixels are not drawn; {SHAPES_SIDE} is the largest size")
-    whole, first, last = parse_split(split, SPLITS)
+    base, first, last = parse_split(split, SPLITS)
     if not scale and (size_bytes := (last - first) * image_size**2 * 3) > IN_MEMORY_BYTES:
         raise ValueError(
             f"{last - first} shapes of config.data.image_size={image_size} pixels need {size_bytes / 1e9:.3g} GB of "
             f"memory; {IN_MEMORY_BYTES / 1e9:.3g} GB are allowed. Take smaller ones, or a part, as in train[:100]"
         )
-    first, last = first + OFFSETS[whole], last + OFFSETS[whole]
+    first, last = first + OFFSETS[base], last + OFFSETS[base]
     common = dict(name="shapes", split=split, examples=last - first, classes=CLASSES)
     if scale:
         records = _ShapeRecords(first, (scale[0], scale[1] * 3 // 2))

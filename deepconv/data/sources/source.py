@@ -39,18 +39,18 @@ def data_root(data_dir: str | None) -> Path:
 def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
     """Parses "train[10%:500]" to ("train", first, last + 1). Raises ValueError if it is unknown, malformed or empty."""
     parts = re.fullmatch(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
-    whole = parts and split_name(parts[1], sizes)
-    if not parts or whole not in sizes:
+    base = parts and split_name(parts[1], sizes)
+    if not parts or base not in sizes:
         raise ValueError(f"no split {split!r}; choose one of {sorted(sizes)}, or a part like train[:90%]")
-    examples = sizes[whole]
+    examples = sizes[base]
     bounds = [
         None if text is None else round(int(text[:-1]) * examples / 100) if text.endswith("%") else int(text)
         for text in parts.groups()[1:]
     ]
     first, last, _ = slice(*bounds).indices(examples)
     if first >= last:
-        raise ValueError(f"split {split!r} is empty: {whole} has {examples} examples")
-    return whole, first, last
+        raise ValueError(f"split {split!r} is empty: {base} has {examples} examples")
+    return base, first, last
 
 
 def split_name(name: str, known: Container[str]) -> str:

@@ -71,8 +71,8 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
         )
     if missing := [feature for feature in ("image", "label") if feature not in info.features]:
         raise DataError(f"{name} has no feature {missing[0]!r}; it has {sorted(info.features)}")
-    whole, first, last = parse_split(split, {key: part.num_examples for key, part in info.splits.items()})
-    title = f"{name} {whole} in {builder_dir}"
+    base, first, last = parse_split(split, {key: part.num_examples for key, part in info.splits.items()})
+    title = f"{name} {base} in {builder_dir}"
     label = info.features["label"]
     if not getattr(label, "num_classes", None):
         raise DataError(f"the feature 'label' of {name} is {label}, not a class label")
@@ -80,9 +80,9 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
     shape = info.features["image"].shape
 
     def open_records() -> Encoded:
-        _check_shards(info.splits[whole], title)
+        _check_shards(info.splits[base], title)
         source = tfds.builder_from_directory(builder_dir).as_data_source(
-            whole, decoders={"image": tfds.decode.SkipDecoding()}
+            base, decoders={"image": tfds.decode.SkipDecoding()}
         )
         return _TfdsRecords(source, first, len(classes), title)
 
