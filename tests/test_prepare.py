@@ -408,7 +408,7 @@ def test_splits_are_added_to_packed_ones(photos, monkeypatch):
 
 def test_splits_in_tfds_s_files_are_packed_at_once(photos):
     pack.pack("photos", photos, ["train"], 64, "jpeg")
-    with pytest.raises(ValueError, match=r"packed without 'val', .*; remove it, and give all splits .*=train,val"):
+    with pytest.raises(ValueError, match=r"packed without 'val', .*; remove it and give all splits .*=train,val"):
         pack.pack("photos", photos, ["train", "val"], 64, "jpeg")
 
 
