@@ -81,7 +81,7 @@ def train_step(
 
 
 def jit_step(task: Task, computed: Statistics) -> Step:
-    """The step compiled for the mesh. The old state's memory is given up ("donated") to the new one."""
+    """Returns the step compiled for the mesh; the new state reuses ("donates") the old state's memory."""
     step = functools.partial(
         train_step,
         model=task.model,
@@ -118,7 +118,7 @@ def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> Train
 
 
 def batches(task: Task, data: Images, first_step: int, report: pipeline.Report | None = None) -> Iterator[DeviceBatch]:
-    """Batches on the devices, each put there two steps before it is used."""
+    """Yields batches on the devices, each put there two steps before it is used."""
     host = pipeline.train_batches(
         data,
         task.train_source.examples,

@@ -12,7 +12,7 @@ from deepconv.data.decode import Geometry
 
 
 class Batch(TypedDict):
-    """A batch of training."""
+    """A training batch."""
 
     image: np.ndarray  # uint8 [B, H, W, 3]
     label: np.ndarray  # int32 [B]
@@ -20,7 +20,7 @@ class Batch(TypedDict):
 
 
 class EvalBatch(TypedDict):
-    """Some images of a test."""
+    """A batch of test images."""
 
     image: np.ndarray | list[np.ndarray]  # uint8 [B, H, W, 3], or [H, W, 3] each
     label: np.ndarray  # int32 [B]
