@@ -45,7 +45,7 @@ def not_finite(tree: Any) -> str | None:
 
 def shapes_of(model: nn.Module, image_size: int) -> dict[str, Any]:
     """Returns the shapes of a model's variables as jax.ShapeDtypeStruct, with blocks under their own names."""
-    shapes = jax.eval_shape(repeat.by_block, held_shapes(model, image_size))
+    shapes = repeat.by_block(held_shapes(model, image_size))
     return {kind: {layer: layers[layer] for layer in repeat.names(layers)} for kind, layers in shapes.items()}
 
 

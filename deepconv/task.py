@@ -123,8 +123,8 @@ def _wrong_layers(config: ConfigDict, model: nn.Module, layers: Mapping[str, Any
         return [f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}"]
     held = state_lib.held_shapes(model, config.data.image_size)["params"]
     return [
-        f"config.optimizer.layers names {layer}, one of several blocks that are computed as one scan on this "
-        "platform; --forms=blocks:plain computes each separately"
+        f"config.optimizer.layers names {layer}, one of several blocks that are computed as one scan; "
+        "--forms=blocks:plain computes each separately"
         for layer in sorted(named - set(held))
     ]
 

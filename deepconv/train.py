@@ -110,10 +110,11 @@ def initial_state(task: Task) -> Callable[[], TrainState]:
 
 def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> TrainState:
     """Replaces weights of the state at step 0 with those of `start`; prints the layers taken."""
-    by_block = repeat.by_block(state)
-    for layer in repeat.names(by_block.params):
+    named = repeat.by_block(state)
+    for layer in repeat.names(named.params):
         print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
-    taken = by_block.replace(**{kind: getattr(by_block, kind) | layers for kind, layers in start.items()})
+    taken = named.replace(**{kind: getattr(named, kind) | layers for kind, layers in start.items()})
+    # copied, since the first step gives up ("donates") the memory of its state
     return jax.device_put(repeat.stacked(taken, state), distributed.replicated(mesh), may_alias=False)
 
 
@@ -172,7 +173,7 @@ def begin(
     restored = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
     if restored is not None:
         return restored
-    return start_from(init(), start, task.mesh) if start else init(), []
+    return (start_from(init(), start, task.mesh) if start else init()), []
 
 
 def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
@@ -183,9 +184,10 @@ def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) 
     if not checkpoint.steps(workdir / "checkpoints"):
         record_start(workdir, 0)
     state, _ = begin(task, manager, start)
-    checkpoint.save(manager, state)
-    checkpoint.wait(manager)
-    manager.close()
+    try:
+        checkpoint.save(manager, state)
+    finally:
+        checkpoint.close(manager)
     return state, computed
 
 
@@ -224,9 +226,8 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     try:
         with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
             while True:
-                if _is_due(task, step) and not (
-                    step == first_step and evaluated
-                ):  # a resumed run may still have to test this step
+                tested = step == first_step and evaluated  # a resumed run may still owe this test
+                if _is_due(task, step) and not tested:
                     evaluation_start = time.perf_counter()
                     _log(workdir, board, {**_place(task, step), "test_top1_error": test_error(state)})
                     window.clock += time.perf_counter() - evaluation_start

@@ -27,7 +27,7 @@ from deepconv import cli
 from deepconv.data import augment, sources
 from deepconv.data.sources.source import Source
 from deepconv.evaluation import features, protocols
-from deepconv.evaluation.net import Net, Trained, load_run
+from deepconv.evaluation.net import Net, Trained, load_run, variables
 from deepconv.models.layers import BatchNorm
 from deepconv.ops import repeat
 from deepconv.run.directory import environment, expanded, write_json
@@ -68,7 +68,7 @@ def moments(state: TrainState, batch: Mapping[str, jax.Array], net: Net) -> jax.
     """Returns the mean and mean square of each layer's responses to each image, float32 [B, layers, 2]."""
     images = augment.normalize(batch["image"][:, 0], net.input)
     _, found = net.model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
+        variables(state),
         images,
         train=False,
         capture_intermediates=lambda module, method: isinstance(module, BatchNorm) and method == "__call__",

@@ -230,6 +230,23 @@ def test_all_forms_give_the_same_weights_scores_and_gradients(text):
         np.testing.assert_allclose(ours, expected, rtol=1e-2, atol=2e-3 * float(jnp.abs(expected).max()))
 
 
+def test_the_platform_and_a_choice_decide_the_forms(monkeypatch):
+    default = {"blocks": "scan", "convolution_gradients": "convolutions", "small_maps": "padded"}
+    assert forms.current_forms().items() >= default.items()
+    for wrong in ("block:plain", "blocks:loop", "blocks"):
+        with pytest.raises(ValueError, match=f"--forms={wrong}"):
+            forms.choose(["max_pool:plain", wrong])
+    assert forms.form("max_pool") == "slices"  # a wrong choice leaves all as it was
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert {operation: forms.form(operation) for operation in default} == dict.fromkeys(default, "plain")
+    params = jax.eval_shape(
+        lambda: repeat.init(create("resnet depth=34", 10), jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    )
+    assert "conv4_6" in params["params"] and not any("_to_" in layer for layer in params["params"])
+    with forms.using("blocks:scan"):
+        assert forms.form("blocks") == "scan" and forms.form("small_maps") == "plain"
+
+
 def test_a_net_is_held_as_its_form_needs_and_named_by_block():
     model, images = create("resnet depth=50", 10), jnp.zeros((1, 64, 64, 3))
     with forms.using("blocks:plain"):
@@ -379,8 +396,10 @@ def test_max_pooling_as_xla_has_it(size, stride, padding):
 
 def test_equal_values_of_a_window_share_its_gradient():
     """XLA's form gives all to the first. The sum is the same; after a rectifier, ties are zeros and do not matter."""
-    grad = jax.grad(lambda x: pooling.max_pool(x, 2, 2).sum())(jnp.ones((1, 4, 4, 1)))
-    np.testing.assert_allclose(grad, np.full((1, 4, 4, 1), 0.25))
+    gradient = lambda x: jax.grad(lambda x: pooling.max_pool(x, 2, 2).sum())(x)  # noqa: E731
+    np.testing.assert_allclose(gradient(jnp.ones((1, 4, 4, 1))), np.full((1, 4, 4, 1), 0.25))
+    with forms.using("max_pool:plain"):
+        np.testing.assert_allclose(gradient(jnp.ones((1, 4, 4, 1)))[0, :2, :2, 0], [[1, 0], [0, 0]])
 
 
 def test_average_pooling_counts_pixels_of_the_image_only():
@@ -479,7 +498,7 @@ def test_dense_scores_are_those_of_every_view_of_each_image(monkeypatch):
     def dense(x, extent):
         with padded(x, extent, 64) as extents:
             scores = model.apply(variables, x, train=False)
-        return scores, extents[scores.shape[1:3]].extent
+        return scores, extents[scores.shape[1:3]].sides
 
     scores, views = dense(batch, jnp.array(sizes))
     for i, image in enumerate(images):

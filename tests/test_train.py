@@ -20,9 +20,10 @@ from deepconv.data.images import DataError
 from deepconv.data.prepare import image_statistics
 from deepconv.data.sources import shapes
 from deepconv.evaluation import run as evaluate
-from deepconv.ops import counting, forms
+from deepconv.ops import counting, forms, repeat
 from deepconv.run import checkpoint, preemption
 from deepconv.run import log as runlog
+from deepconv.run.directory import read_starts
 
 
 def leaves(state):
@@ -47,7 +48,7 @@ def once(function, key):
 
 
 def of_task(task, computed=None):
-    sizes = task.train_source.examples, len(task.train_source.classes), task.lit_steps
+    sizes = task.train_source.examples, len(task.train_source.classes), task.lit_steps, str(forms.current_forms())
     return task.config.to_json(), *sizes, task.model, task.mesh, train.train_step, pickle.dumps(computed)
 
 
@@ -528,3 +529,23 @@ def test_options_of_a_block_need_it_computed_by_itself():
         updates, _ = task.tx.update(gradients, state.opt_state, state.params, top1_error=0.0)
     changes = {name: float(-updates[name]["conv1"]["kernel"].mean()) for name in ("conv2_2", "conv2_3")}
     assert changes == pytest.approx({"conv2_2": 0.1, "conv2_3": 0.5}, rel=0.05)
+
+
+@pytest.mark.parametrize("before", ["scan", "plain"])
+def test_a_run_goes_on_in_another_form(before, tmp_path):
+    """Saved with scans and resumed in loops, or the other way round, as on a CPU and a GPU."""
+    after = {"scan": "plain", "plain": "scan"}[before]
+    options = dict(model__depth=20, checkpoint_every_steps=2, optimizer__learning_rate=0.01)
+    with forms.using(f"blocks:{before}"):
+        expected, _ = train.train(tiny_task(**options), tmp_path / "undisturbed")
+        shutil.copytree(tmp_path / "undisturbed", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6")
+    with forms.using(f"blocks:{after}"):
+        state, _ = train.train(tiny_task(**options), tmp_path / "run")
+    assert ("conv2_2_to_3" in state.params) == (after == "scan") != ("conv2_2_to_3" in expected.params)
+    ours, theirs = repeat.by_block(state), repeat.by_block(expected)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(leaves(ours), leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    forms_recorded = [start["forms"]["blocks"] for start in read_starts(tmp_path / "run")]
+    assert forms_recorded == [before, after]

@@ -24,7 +24,7 @@ def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: in
     within groups. An incomplete last batch is left out. ResNet's authors computed the averages of the nets they
     released "on a sufficiently large training batch after the training procedure".
     """
-    leaves, tree = jax.tree.flatten(jax.eval_shape(repeat.by_block, state.batch_stats))
+    leaves, tree = jax.tree.flatten(repeat.by_block(state.batch_stats))
     if not file.exists():
         averages = jax.tree.leaves(repeat.by_block(_averages(net, state, batches, count)))
         temporary = file.with_name(file.name + ".tmp")

@@ -34,7 +34,7 @@ def dense_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: 
         with padded(views, extent, net.size) as extents:
             scores = jnp.asarray(net.model.apply(variables(state), augment.normalize(views, net_input), train=False))
             values = mask_padding(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))
-        values /= extents[scores.shape[1:3]].extent.prod(1, keepdims=True)
+        values /= extents[scores.shape[1:3]].sides.prod(1, keepdims=True)
         probs.append(values if posteriors else jax.nn.softmax(values))
     return (probs[0] + probs[1]) / 2
 

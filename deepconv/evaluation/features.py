@@ -11,7 +11,7 @@ from deepconv import distributed
 from deepconv.data import augment
 from deepconv.data.images import Images
 from deepconv.evaluation import run as evaluate
-from deepconv.evaluation.net import Net
+from deepconv.evaluation.net import Net, variables
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
 from deepconv.ops import repeat
@@ -53,9 +53,8 @@ def output(state: TrainState, batch: dict[str, jax.Array], *, net: Net, layer: s
     block includes its last rectifier.
     """
     images = augment.normalize(batch["image"][:, 0], net.input)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
     captured = dict(capture_intermediates=lambda module, method: len(module.path) == 1 and method == "__call__")
-    _, found = net.model.apply(variables, images, train=False, **captured, mutable=["intermediates"])
+    _, found = net.model.apply(variables(state), images, train=False, **captured, mutable=["intermediates"])
     (features,) = repeat.by_block(found["intermediates"])[layer]["__call__"]
     features = features.astype(jnp.float32)
     return jax.nn.relu(features) if rectify else features

@@ -31,6 +31,7 @@ class Layer:
 
 # "paper": section 3.5, Fig. 2. 224 pixels at stride 4 do not divide; three more columns of zeros make 55 windows.
 PAPER = {
+    # filters, size, stride, padding, groups, standard deviation of the initial weights, initial bias, operations
     "conv1": Layer(96, 11, 4, CEIL, 1, 0.01, 0.0, ("act", "lrn", "pool")),  # 55 pixels -> 27
     "conv2": Layer(256, 5, 1, 2, 2, 0.01, 1.0, ("act", "lrn", "pool")),  # 27 -> 13
     "conv3": Layer(384, 3, 1, 1, 1, 0.01, 0.0, ("act",)),  # 13; the only convolution that sees both towers
@@ -137,7 +138,7 @@ class AlexNet(nn.Module):
             "lrn": lambda x: channel_norm(x, 5, self.lrn_k, self.lrn_alpha, towers) if self.lrn else x,
             "spatial": lambda x: response_norm(x, (1, 2), 5, 1.0, 0.001 / 25) if self.lrn else x,
         }
-        x = convolve(x, self.convolutions(), then, dtype)
+        x = convolutional_layers(x, self.convolutions(), then, dtype)
         normal, ones = nn.initializers.normal(0.01), nn.initializers.ones
         widths, groups = ((4096, 4096), 1) if self.communication else ((2 * 4096, 2 * 2048), 2)
         for name, width in zip(("fc6", "fc7"), widths, strict=True):
@@ -149,7 +150,7 @@ class AlexNet(nn.Module):
         return scores(FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x))
 
 
-def convolve(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtype) -> jax.Array:
+def convolutional_layers(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtype) -> jax.Array:
     """Applies the convolutions of a table in order, each with the operations that follow it."""
     for name, layer in table.items():
         init = nn.initializers.normal(layer.std), nn.initializers.constant(layer.bias)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.alexnet import ACTIVATIONS, Layer, Steps, convolve
+from deepconv.models.alexnet import ACTIVATIONS, Layer, Steps, convolutional_layers
 from deepconv.models.layers import FullyConnected, LocallyConnected, scores
 from deepconv.ops.pooling import average_pool, max_pool
 from deepconv.ops.response_norm import channel_norm, response_norm
@@ -58,7 +58,7 @@ class CudaConvnet(nn.Module):
             "lrn": norm if self.lrn else lambda x: x,
         }
         convolutions, local = CIFAR[self.variant]
-        x = convolve(x, convolutions, then, dtype)
+        x = convolutional_layers(x, convolutions, then, dtype)
         for name, filters in local.items():
             x = then["act"](LocallyConnected(filters, normal(0.04), dtype=dtype, name=name)(x))
         return scores(FullyConnected(self.classes, normal(0.01), dtype=dtype, name="fc10")(x))

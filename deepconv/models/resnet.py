@@ -1,5 +1,7 @@
 """Residual and plain networks of He et al. 2015."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -99,10 +101,11 @@ class ResNet(nn.Module):
         x = nn.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 112, 112, 64]
         x = max_pool(x, 3, 2, POOL1_PADDING[self.pool1])
         block, counts = (BasicBlock, BASIC) if self.depth in BASIC else (BottleneckBlock, BOTTLENECK)
-        shared = dict(shortcut=self.shortcut if self.residual else "none", stride_on=self.stride_on)
-        shared |= dict(bn_group=self.bn_group, dtype=dtype, train=train)
+        shortcut = self.shortcut if self.residual else "none"
+        block = functools.partial(block, shortcut=shortcut, stride_on=self.stride_on)
+        block = functools.partial(block, bn_group=self.bn_group, dtype=dtype, train=train)
         for part, (filters, count) in enumerate(zip(FILTERS, counts[self.depth], strict=True), 2):
-            x = stage(self, x, part, block, count, filters, shared)
+            x = stage(self, x, part, block, count, filters)
         return head(x, self.classes)
 
 
@@ -128,22 +131,21 @@ class CifarResNet(nn.Module):
         dtype = jnp.dtype(self.dtype)
         x = Conv(CIFAR_FILTERS[0], dtype=dtype, name="conv1")(x)
         x = nn.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 32, 32, 16]
-        shared = dict(
-            shortcut=self.shortcut if self.residual else "none", bn_group=self.bn_group, dtype=dtype, train=train
-        )
+        shortcut = self.shortcut if self.residual else "none"
+        block = functools.partial(BasicBlock, shortcut=shortcut, bn_group=self.bn_group, dtype=dtype, train=train)
         for part, filters in enumerate(CIFAR_FILTERS, 2):
-            x = stage(self, x, part, BasicBlock, (self.depth - 2) // 6, filters, shared)
+            x = stage(self, x, part, block, (self.depth - 2) // 6, filters)
         return head(x, self.classes)
 
 
 def stage(
-    net: nn.Module, x: jax.Array, part: int, block: type[nn.Module], count: int, filters: int, shared: dict[str, Any]
+    net: nn.Module, x: jax.Array, part: int, block: Callable[..., nn.Module], count: int, filters: int
 ) -> jax.Array:
     """Applies the blocks of a stage, such as conv2_1, conv2_2, ...; from conv3_x on, the first one halves the map."""
     blocks = []
     for number in range(1, count + 1):
         stride = 2 if part > 2 and number == 1 else 1
-        blocks.append(block(filters, stride, **shared, name=f"conv{part}_{number}"))
+        blocks.append(block(filters, stride, name=f"conv{part}_{number}"))
     return apply_blocks(net, blocks, x)
 
 

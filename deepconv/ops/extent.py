@@ -1,9 +1,9 @@
 """Whole images of several sizes in one padded batch.
 
 Each image is at the top left of its part of the batch, and the padding does not affect its scores. Within `padded`,
-the operations of this package and the layers built on them mask the padding on every map of a net, and the net returns
-scores for every view of an image; models need no code for this. A map is identified by its height and width, since all
-maps of equal size that come from one batch have the same extents.
+Conv, FullyConnected, max_pool and mean_of_views mask the padding of every map, and the net returns scores for every
+view of an image; models need no code for this. Other operations over pixels do not support it. A map is identified by
+its height and width, since all maps of equal size that come from one batch have the same extents.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from deepconv.ops.padding import Padding, windows
 class Extent:
     """The part of a map that each image fills."""
 
-    extent: jax.Array  # int32 [B, 2], height and width
+    sides: jax.Array  # int32 [B, 2], height and width
     view: int  # side of this map for an image of training size
 
 
@@ -42,15 +42,18 @@ def padded(x: jax.Array, extent: jax.Array, view: int) -> Iterator[Extents]:
 
 def current_extent(x: jax.Array) -> Extent | None:
     """Returns the extent of a map [B, H, W, C]; None outside `padded`, where every image fills the map."""
-    extents = _extents.get()
-    return None if extents is None else extents[x.shape[1:3]]
+    if (extents := _extents.get()) is None:
+        return None
+    if x.shape[1:3] not in extents:
+        raise ValueError(f"a dense test does not know the extents of a map of {x.shape[1]}x{x.shape[2]} pixels")
+    return extents[x.shape[1:3]]
 
 
 def mask_padding(x: jax.Array, outside: float = 0.0) -> jax.Array:
     """Returns x [B, H, W, C] with the value `outside` beyond the extent of each image."""
     if (map_extent := current_extent(x)) is None:
         return x
-    rows, columns = (jnp.arange(x.shape[axis])[None] < map_extent.extent[:, axis - 1, None] for axis in (1, 2))
+    rows, columns = (jnp.arange(x.shape[axis])[None] < map_extent.sides[:, axis - 1, None] for axis in (1, 2))
     return jnp.where((rows[:, :, None] & columns[:, None])[..., None], x, outside)
 
 
@@ -58,7 +61,7 @@ def record_extent(x: jax.Array, y: jax.Array, size: int, stride: int, padding: P
     """Records the extent of y, the map that windows over x give, and returns y."""
     extents = _extents.get()
     if extents is not None and y.shape[1:3] not in extents:
-        map_extent = extents[x.shape[1:3]]
-        extent = windows(map_extent.extent, size, stride, padding)
-        extents[y.shape[1:3]] = Extent(extent, windows(map_extent.view, size, stride, padding))
+        before = extents[x.shape[1:3]]
+        sides = windows(before.sides, size, stride, padding)
+        extents[y.shape[1:3]] = Extent(sides, windows(before.view, size, stride, padding))
     return y

@@ -50,7 +50,11 @@ def init(model: nn.Module, key: jax.Array, images: jax.Array) -> Variables:
 
 
 def by_block(tree: Any) -> Any:
-    """Returns a tree of variables with stacks split into blocks under their own names, copied to the host."""
+    """Returns a tree of variables, or of their shapes, with stacks split into blocks under their own names.
+
+    In the tree, dicts are collections of variables by layer, or hold such collections under Flax's names for them.
+    Stacked arrays are copied to the host, except while they are traced.
+    """
     return jax.tree.map(_unstack, tree, is_leaf=_holds_layers)
 
 
@@ -88,11 +92,18 @@ def _unstack(layers: Any) -> Any:
     for layer, variables in layers.items():
         if len(blocks := _blocks_of(layer)) == 1:
             found[layer] = variables
-        else:  # on the host, since thousands of slices take half a minute on a device
-            rows = jax.tree.map(lambda x: x if isinstance(x, jax.core.Tracer) else np.array(x), variables)
+        else:
+            rows = jax.tree.map(_rows, variables)
             for place, name in enumerate(blocks):
-                found[name] = jax.tree.map(lambda x: x[place], rows)  # noqa: B023
+                found[name] = jax.tree.map(lambda _, row: row[place], variables, rows)  # noqa: B023
     return found
+
+
+def _rows(x: Any) -> Any:
+    """Splits an array along its first axis; on the host, since thousands of slices take half a minute on a device."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return [jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=x.sharding)] * x.shape[0]
+    return x if isinstance(x, jax.core.Tracer) else np.array(x)
 
 
 def _stack(like: Any, layers: Any) -> Any:

@@ -22,10 +22,9 @@ from deepconv.state import TrainState, not_finite
 
 SUMS = "SHA256SUMS.json"
 NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter later; restoring does not read it
-STATE, UNLOGGED = (
-    "default",
-    "unlogged",
-)  # items of a checkpoint, each a folder in it; older checkpoints have only the state
+# Items of a checkpoint, each a folder in it
+STATE = "default"
+UNLOGGED = "unlogged"  # older checkpoints do not have it
 HALF_WRITTEN = ".orbax-checkpoint-tmp"  # in the name of the directory of an incomplete save
 
 StepMetrics = dict[str, float]  # the metrics of one step
@@ -70,10 +69,11 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
         raise CheckpointError(f"{manager.directory} was removed; the state of step {step} was not saved")
     if step in manager.all_steps():
         return
+    tree = repeat.by_block(state)
     # The next step may overwrite ("donate") these arrays at once: orbax has copied them when save returns.
     try:
         # pyrefly: ignore[bad-argument-type]: JSON may be a list, too
-        items = {STATE: ocp.args.StandardSave(repeat.by_block(state)), UNLOGGED: ocp.args.JsonSave([*unlogged])}
+        items = {STATE: ocp.args.StandardSave(tree), UNLOGGED: ocp.args.JsonSave([*unlogged])}
         manager.save(step, args=ocp.args.Composite(**items))
     except Exception as error:
         raise _save_failed(manager, error) from error
@@ -106,7 +106,7 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
     for step in sorted(manager.all_steps(), reverse=True):
         if not (reason := damage(directory / str(step))):
             try:
-                items: dict[str, ocp.args.CheckpointArgs] = {STATE: ocp.args.StandardRestore(_by_block(like))}
+                items: dict[str, ocp.args.CheckpointArgs] = {STATE: ocp.args.StandardRestore(repeat.by_block(like))}
                 if (directory / str(step) / UNLOGGED).exists():
                     items[UNLOGGED] = ocp.args.JsonRestore()
                 found = manager.restore(step, args=ocp.args.Composite(**items))
@@ -135,13 +135,6 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
             "To train again from the start, move that directory away, or give another --workdir"
         )
     return None
-
-
-def _by_block(like: TrainState) -> TrainState:
-    """Returns the shapes of a checkpoint of a state like this one."""
-    place = like.step.sharding
-    shapes = jax.eval_shape(repeat.by_block, like)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
 
 
 def steps(directory: Path) -> list[int]:

@@ -35,7 +35,7 @@ class Environment(TypedDict):
     cpus: int
     xla_flags: str
     matmul_precision: str | None
-    forms: NotRequired[str]  # forms of operations; missing in starts of version 0.1
+    forms: NotRequired[dict[str, str]]  # of operations; missing in starts of version 0.1
     from_step: NotRequired[int]  # the step at which a start of training began
 
 
@@ -166,9 +166,8 @@ def record_start(workdir: Path, from_step: int = 0) -> list[str]:
         return []
     before, now = starts[-2:]
     changes = [f"{key}: {before[key]} before, {now[key]} now" for key in FIXED if before[key] != now[key]]
-    older, newer = before.get("forms", ""), now.get("forms", "")
-    if older != newer:
-        changes.append(f"forms: {older or 'default'} before, {newer or 'default'} now")
+    if (forms_before := before.get("forms", now["forms"])) != now["forms"]:
+        changes.append(f"forms: {forms_before} before, {now['forms']} now")
     return changes
 
 
@@ -189,7 +188,7 @@ def environment() -> Environment:
         "cpus": len(os.sched_getaffinity(0)),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": jax.config.jax_default_matmul_precision,  # pyrefly: ignore[missing-attribute], set by JAX
-        "forms": forms.chosen(),
+        "forms": forms.current_forms(),
     }
 
 

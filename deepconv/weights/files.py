@@ -118,9 +118,7 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
     if out.exists():
         raise FileExistsError(f"{out} exists; give another --out")
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    tx = optim.create(
-        config.optimizer, lambda node, what: 0, optim.warms_up(config)
-    )  # its initial state is the same for all drops
+    tx = optim.create(config.optimizer, lambda node, name: 0, optim.warms_up(config))  # its state begins without drops
     out.mkdir(parents=True)
     write_json(out / "config.json", json.loads(config.to_json()))
     names = folders.imagenet_synsets() if known[last] == 1000 else [str(number) for number in range(known[last])]
@@ -128,9 +126,10 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
     if known[last] == 1000 and config.data.mean == "channel":
         statistics.save(out / "statistics.npz", statistics.PUBLISHED, fingerprint="")
     manager = checkpoint.open_manager(out / "checkpoints", 0)
-    checkpoint.save(manager, TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(tx.init)(params)))
-    checkpoint.wait(manager)
-    manager.close()
+    try:
+        checkpoint.save(manager, TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(tx.init)(params)))
+    finally:
+        checkpoint.close(manager)
 
 
 def export_run(run: Path, target: Path, library: str = "", given: str = "") -> tuple[int, statistics.Input | None]:
