@@ -9,8 +9,8 @@ trains fastest, but gives no net, batch or rates. This recipe is the net with fo
 reaches 25 % after 6 epochs with ReLU and after 36 with tanh.
 
 Another reading of Fig. 1 is the net with three convolutions, --config.model.variant=18pct --config.model.lrn=True.
-The 13 % and 11 % of section 3.3 come from this net and from --config.model.variant=11pct --config.model.lrn=True. These
-differ in more than normalisation; lrn=False with 11pct shows its effect alone. Both were trained on random crops of 24
+The 13 % and 11 % of section 3.3 come from this net and from --config.model.variant=11pct --config.model.lrn=True. The
+two differ in more than normalisation; 11pct with lrn=False isolates it. Both were trained on random crops of 24
 pixels and with weight decay on the last layers: alexnet_cifar_13pct.py and alexnet_cifar_11pct.py.
 """
 

@@ -10,7 +10,7 @@ Other rows and curves of the paper:
 
 The paper's test error in percent after 64k steps: 8.75 (20 layers), 7.51 (32), 7.17 (44), 6.97 (56) and, for 110, 6.43
 (best of five runs; 6.61 +- 0.16). Plain nets, read from Fig. 6: 9.7 (20), 10.1 (32), 11.4 (44), 13.2 (56).
-Not run yet; experiments/README.md has the results of this repository.
+Not yet run here; results will be in experiments/README.md.
 """
 
 from ml_collections import ConfigDict

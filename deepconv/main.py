@@ -66,7 +66,7 @@ SUMMARY = (
     "protocol",
     "step",
     "views",
-)  # the fields of a test that the summary needs beside its errors and number of images
+)  # the fields of a test that the summary needs apart from its errors and number of images
 
 
 def main(arguments: list[str]) -> int:
@@ -130,7 +130,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _fields_of_source(config: ConfigDict, name: str) -> dict[str, Any]:
-    """Returns the fields that --init_from changes in a recipe, to match the images of the weights' net."""
+    """Returns the recipe's fields to change so that they match the weights of --init_from."""
     library, images = _LIBRARY.value or "", _INPUT.value
     if not _INIT_FROM.value:
         if library or images:
@@ -191,7 +191,7 @@ def _check_finished(source: Path) -> None:
 def _is_untrained(workdir: Path, origin: Origin) -> bool:
     """Returns whether to test the weights without training: with --notrain, or a full net from a file and --evals."""
     if _TRAIN.value is False and not origin:
-        raise ValueError("--notrain tests the net of --init_from=FILE, which is missing")
+        raise ValueError("--notrain needs --init_from=FILE, the net to test")
     if _TRAIN.value is not None:
         return not _TRAIN.value
     if (

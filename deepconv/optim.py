@@ -46,7 +46,7 @@ def warms_up(config: ConfigDict) -> bool:
 
 
 def freeze(layer: str, step: int) -> optax.GradientTransformation:
-    """Stops all updates of a layer at this step, those left in the momentum buffer included, as in cuda-convnet."""
+    """Stops all updates of a layer at this step, even those in the momentum buffer, as in cuda-convnet."""
 
     def mask(params: Any) -> Any:
         return jax.tree.map_with_path(lambda path, _: path[0].key == layer, params)

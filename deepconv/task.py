@@ -38,10 +38,10 @@ class Task:
     model: nn.Module
     tx: optax.GradientTransformationExtraArgs
     total_steps: int  # 0 to test the given weights without training
-    lit_steps: int  # the first steps, in which colours are shifted
+    lighting_steps: int  # the number of first steps with colour shifts
     mesh: Mesh
     workers: int  # loader processes; batches do not depend on their number
-    protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # by name: the tests it averages; "center" is always there
+    protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # name -> tests that it averages; includes "center"
 
 
 def prepare(
@@ -99,7 +99,7 @@ def prepare(
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=0 if untrained else steps(config, "total"),
-        lit_steps=steps(data, "lighting_until") if durations.is_given(data, "lighting_until") else augment.ALWAYS,
+        lighting_steps=steps(data, "lighting_until") if durations.is_given(data, "lighting_until") else augment.ALWAYS,
         mesh=distributed.make_mesh(),
         workers=workers,
         protocols=parts,

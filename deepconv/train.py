@@ -86,7 +86,7 @@ def jit_step(task: Task, computed: Statistics) -> Step:
         train_step,
         model=task.model,
         tx=task.tx,
-        prepare_images=augment.for_training(task.config.data, computed, task.lit_steps),
+        prepare_images=augment.for_training(task.config.data, computed, task.lighting_steps),
         key=jax.random.fold_in(jax.random.key(task.config.seed), 1),
     )
     replicated, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
@@ -139,7 +139,7 @@ def batches(task: Task, data: Images, first_step: int, report: pipeline.Report |
 
 def images_of_an_epoch(task: Task, computed: Statistics, step: jax.Array, workdir: Path) -> Iterator[jax.Array]:
     """Yields batches of training images, augmented as in training at this step."""
-    prepare_images = augment.for_training(task.config.data, computed, task.lit_steps)
+    prepare_images = augment.for_training(task.config.data, computed, task.lighting_steps)
     key = jax.random.fold_in(jax.random.key(task.config.seed), 1)
     replicated, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
     prepare = jax.jit(
@@ -160,7 +160,7 @@ def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
 
 
 def save_statistics(computed: Statistics, workdir: Path) -> None:
-    """Saves the statistics to the run's directory, where the net can be used without the data."""
+    """Saves the statistics to the run's directory, to use the net without the data."""
     if computed is not statistics.NOT_NEEDED:
         statistics.save(workdir / "statistics.npz", computed, fingerprint="")
 
@@ -168,7 +168,7 @@ def save_statistics(computed: Statistics, workdir: Path) -> None:
 def begin(
     task: Task, manager: ocp.CheckpointManager, start: convert.Variables | None
 ) -> tuple[TrainState, Sequence[checkpoint.StepMetrics]]:
-    """Returns the newest checkpoint's state and unlogged steps or, without one, step 0 with the weights of `start`."""
+    """Returns state and unlogged steps of the newest checkpoint, or else of step 0 with the weights of `start`."""
     init = initial_state(task)
     restored = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
     if restored is not None:

@@ -55,7 +55,7 @@ def errors(
     paper_name: Callable[[str], str] = str.lower,
     limits: tuple[float, float] = (0, 20),
 ) -> "Figure":
-    """Draws errors over steps. plots: {title: rows}; splits: {ours: the file's}; paper_name(row): the file's name."""
+    """Draws errors over steps. plots: {title: rows}; splits: {ours: the file's}; paper_name(row): its net there."""
     paper = read(file, "iter", "error_pct", "net", "split")
     figure, axes = panels(len(plots), "step", "error, %", list(plots))
     depths = dict.fromkeys(label.split("-")[-1] for labels in plots.values() for label in labels)

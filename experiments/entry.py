@@ -106,7 +106,7 @@ class Row:
     tests: Sequence[str] = ("center",)  # one for all runs, or one for each
     combine: str = "mean"  # "mean" or "best" of the runs' numbers, "ratio" of two, or "ensemble": mean probabilities
     baseline: Run | None = None  # its numbers are subtracted
-    quoted: str = ""  # why the paper's number has none of ours beside it
+    quoted: str = ""  # why there is no number of ours in this row
     needs: str = ""  # what is not built yet or not public
     note: str = ""
 

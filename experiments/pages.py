@@ -68,7 +68,7 @@ def _our_cell(row: Row, name: str, paper: Cell, value: Cell, spread: float | Non
 
 def _other_results(table: Table, row: Row, results: Results) -> str:
     """Formats the records that do not fill the row: departing runs, some of the row's runs, repeated runs."""
-    if row.baseline or row.combine == "ratio":  # a single run's number is no number of the row
+    if row.baseline or row.combine == "ratio":  # one run alone does not give such a row's number
         return ""
     used, found = entry.row_records(row, results), []
     for record in results.get("rows", {}).get(row.label, []):
@@ -123,7 +123,7 @@ def notes(table: Table) -> list[str]:
     """Returns the notes of a table and of its rows."""
     row_notes = [f"{row.label}: {row.note}." for row in table.rows if row.note]
     quoted = [row.quoted for row in table.rows if row.quoted]
-    notes = [*([table.note] if table.note else []), *([f"Rows without ours: {quoted[0]}."] if quoted else [])]
+    notes = [*([table.note] if table.note else []), *([f"Not measured here: {quoted[0]}."] if quoted else [])]
     return [*([" ".join(notes)] if notes else []), *row_notes]
 
 

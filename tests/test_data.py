@@ -107,7 +107,7 @@ def test_training_images_are_cropped_lit_and_less_their_mean():
     data = ConfigDict(dict(image_size=4, mean="pixel", augment="crop_flip", lighting="standard_deviation"))
     images = np.random.default_rng(1).integers(0, 256, (3, 6, 6, 3), np.uint8)
     mean = np.random.default_rng(2).normal(120, 20, (6, 6, 3)).astype(np.float32)
-    prepare = augment.for_training(data, dataclasses.replace(STATISTICS, pixel_mean=mean), lit_steps=10)
+    prepare = augment.for_training(data, dataclasses.replace(STATISTICS, pixel_mean=mean), lighting_steps=10)
     key = jax.random.key(3)
     crops = np.asarray(augment.random_crop_flip(jax.random.split(key)[0], images, 4)).astype(np.float32)
     dark = crops - mean[1:5, 1:5]  # the centre of the mean image, wherever the crop comes from

@@ -366,7 +366,7 @@ def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_pat
     net, file = net_for(task, computed), tmp_path / "stats.npz"
     exact = batch_stats.precise(net, state, train.images_of_an_epoch(task, computed, state.step, tmp_path), 3, file)
     prepare, key = (
-        augment.for_training(task.config.data, computed, task.lit_steps),
+        augment.for_training(task.config.data, computed, task.lighting_steps),
         jax.random.fold_in(jax.random.key(0), 1),
     )
     moments = {"bn1": [], "conv3_1": []}

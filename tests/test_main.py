@@ -89,7 +89,7 @@ MISTAKES = [
     ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
     ([CIFAR, "--smoke", "--evals=center,tencrop"], "tencrop is not a protocol"),
     ([CIFAR, "--smoke", "--evals=center,dense"], "CifarResNet has no dense test"),
-    ([QUICK, "--notrain"], "--notrain tests the net of --init_from=FILE"),
+    ([QUICK, "--notrain"], "--notrain needs --init_from=FILE"),
     ([CIFAR, "--wrokdir=x"], "wrokdir"),
     ([CIFAR, "--data_dir=nowhere"], "cifar10 is not in nowhere"),
     (

@@ -48,7 +48,7 @@ def once(function, key):
 
 
 def of_task(task, computed=None):
-    sizes = task.train_source.examples, len(task.train_source.classes), task.lit_steps, str(forms.current_forms())
+    sizes = task.train_source.examples, len(task.train_source.classes), task.lighting_steps, str(forms.current_forms())
     return task.config.to_json(), *sizes, task.model, task.mesh, train.train_step, pickle.dumps(computed)
 
 

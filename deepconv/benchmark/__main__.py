@@ -16,7 +16,7 @@ import time
 
 from deepconv.run import preemption
 
-START = time.perf_counter()  # before the imports, which a user waits for, too
+START = time.perf_counter()  # before the imports, which count as part of the start
 if __name__ == "__main__":
     preemption.install()
 

@@ -21,7 +21,7 @@ def steps(config: ConfigDict, name: str, examples: int, batch_size: int) -> int 
 
 
 def total_steps(run: Mapping[str, Any]) -> int:
-    """Returns the steps of a run from its config.json; 0 for weights imported, or tested without training."""
+    """Returns the steps of a run from its config.json; 0 for imported weights and runs that only test."""
     if "train_data" not in run or run.get("train") is False:
         return 0
     return steps(ConfigDict(run), "total", int(run["train_data"].split(" ")[0]), run["batch_size"])

@@ -30,7 +30,7 @@ SCHEDULE = {
 }
 FREEZE = {"freeze_at_steps": (int, 0, 2**31 - 1), "freeze_at_epochs": (float, 0, 1e6)}
 # The type of each field, or of each value of a field in TUPLES, and the lowest and highest value of a number.
-# Limits without a comment are far from the papers' values and from what a machine can do.
+# Limits without a comment are far beyond the papers' values and any machine.
 FIELDS = {
     "": {
         "schema": (int, 1, 10_000),  # `complete` refuses unknown ones
@@ -135,7 +135,7 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
         for field in DROPS & {*node}:
             drops = steps(node, "drop_at", examples, batch_size)
             if sorted({*drops} - {0}) != list(drops):
-                raise ValueError(f"{name}.{field}={node[field]} is at steps {drops}, has to rise from 1 or more")
+                raise ValueError(f"{name}.{field}={node[field]} is at steps {drops}, must rise from 1 or more")
             if late := [drop for drop in drops if drop >= last]:
                 raise ValueError(
                     f"{name}.{field}={node[field]}: a drop comes at step {late[0]}, not before the end at step {last} "

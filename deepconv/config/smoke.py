@@ -13,7 +13,7 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     """Shrinks a recipe to seconds on the built-in data, in place; model, units and code paths stay the same.
 
     Images have at most 64 pixels, which makes the first fully connected layer of AlexNet and VGG smaller. Durations and
-    scales without an override are adapted to those with one.
+    scales that are not overridden are adapted to the overridden ones.
     """
     total, every = unit_of(config, "total"), unit_of(config, "eval_every")
     few = overrides.get(total, 6 if total == "total_steps" else 1)

@@ -19,10 +19,10 @@ AUGMENTATIONS = ("crop_flip", "none", "pad_crop_flip")
 LIGHTINGS = ("eigenvalue", "none", "standard_deviation")
 
 
-def for_training(data: ConfigDict, computed: Statistics, lit_steps: int) -> Prepare:
-    """Returns the augmentation that config.data describes; colours are shifted in the first lit_steps steps."""
+def for_training(data: ConfigDict, computed: Statistics, lighting_steps: int) -> Prepare:
+    """Returns the augmentation that config.data describes; colours are shifted in the first lighting_steps steps."""
     given, shifts = statistics.input_of(data, computed), color_directions(computed, data.get("lighting", "none"))
-    return functools.partial(training_images, data=data, given=given, shifts=shifts, lit_steps=lit_steps)
+    return functools.partial(training_images, data=data, given=given, shifts=shifts, lighting_steps=lighting_steps)
 
 
 def training_images(
@@ -33,7 +33,7 @@ def training_images(
     data: ConfigDict,
     given: Input,
     shifts: np.ndarray | None,
-    lit_steps: int,
+    lighting_steps: int,
 ) -> jax.Array:
     """Augments uint8 [B, H, W, 3] to float32 [B, image_size, image_size, 3]; `shifts` come from `color_directions`."""
     geometry_key, color_key = jax.random.split(key)
@@ -47,7 +47,7 @@ def training_images(
     lit = shift_colors(color_key, images, shifts)
     if data.lighting == "standard_deviation":
         lit /= 1.1  # as the authors' code did while it shifted colours; the text does not say so
-    return (lit if lit_steps == ALWAYS else jnp.where(step < lit_steps, lit, images)) / given.std
+    return (lit if lighting_steps == ALWAYS else jnp.where(step < lighting_steps, lit, images)) / given.std
 
 
 def normalize(images: jax.Array, given: Input) -> jax.Array:

@@ -1,6 +1,6 @@
 """Decoding of images, with damaged ones refused, and the crops that nets are trained and tested on.
 
-JPEG has no checksums: most flipped bits change pixels without an error. sources.verified finds them.
+JPEG has no checksums: most flipped bits change pixels without an error. The checksums of --verify_data detect this.
 """
 
 import io
@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 MAX_PIXELS = 50_000_000  # checked in the header, before memory is allocated; ImageNet's largest image has 38 million
 cv2.setNumThreads(1)  # several images are decoded at the same time already
 MAX_ASPECT_RATIO = 8  # DIFFERS: VGG 3.2 and ResNet 3.4 test whole images of any shape, for which memory has no bound
-FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")  # read beside JPEG; some other formats of Pillow run programs
+FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")  # read as well as JPEG; some other formats of Pillow run programs
 
 
 class CorruptImage(ValueError):
@@ -69,7 +69,7 @@ def decode(data: bytes) -> np.ndarray:
 def view(image: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
     """Returns the part of an image, uint8 [H, W, 3], that the geometry selects, uint8 [size, size, 3].
 
-    Only a square of whole pixels is cut out and rescaled; its side is rounded, and S with it.
+    Only a square of whole pixels is cut out and rescaled; rounding its side also changes S.
     """
     low, high = geometry.scale
     shorter = int(rng.integers(low, high + 1)) if geometry.random else low

@@ -60,7 +60,7 @@ class Images(abc.ABC):
 
     @property
     def in_memory(self) -> bool:
-        """Returns whether a batch is one copy of memory; other images are read or decoded in parallel."""
+        """Returns whether images are in memory; others are read or decoded in parallel."""
         return False
 
     @abc.abstractmethod

@@ -46,7 +46,7 @@ def _averages(net: Net, state: TrainState, batches: Iterator[jax.Array], count: 
     def add(means: Any, params: Any, number: jax.Array, images: jax.Array) -> Any:
         variables = {"params": params, "batch_stats": zeros}
         _, updated = net.model.apply(variables, images, train=True, mutable=["batch_stats"])
-        # starting from zero, a moving average becomes this share of the batch's values
+        # from zero, one update gives (1 - momentum) times the batch's values
         measured = jax.tree.map(lambda x: x / (1 - BatchNorm.momentum), updated["batch_stats"])
         return jax.tree.map(lambda mean, new: mean + (new - mean) / (number + 1), means, measured)
 

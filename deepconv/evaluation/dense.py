@@ -42,8 +42,8 @@ def dense_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: 
 def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, ...]) -> np.ndarray | jax.Array:
     """Resizes the mean image to the size of each image, [B, H, W, 3]; a mean colour stays as it is.
 
-    The papers do not say what is subtracted from images larger than the mean image. The detection code of ResNet's
-    authors does this.
+    The papers do not say what is subtracted from images larger than the mean image. The detection code of
+    ResNet's authors stretches it.
     """
     if mean.shape[1:3] == (1, 1):
         return mean
@@ -72,8 +72,8 @@ def dense_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarra
 def bucket_shape(height: int, width: int) -> tuple[int, int]:
     """Returns the shape an image is padded to, one of a few, each of which is compiled once.
 
-    The longer side takes one of eight lengths between the shorter side and its double, one of eight more up to four
-    times it, and so on. Less than an eighth is added. Up to eight times the shorter side, there are 49 shapes.
+    The longer side is rounded up to one of eight lengths for each doubling of the aspect ratio, 1 to 2, 2 to 4, and so
+    on, which adds less than an eighth. For ratios up to 8, in both orientations, there are 49 shapes.
     """
     shorter, longer = sorted((height, width))
     double = 2 ** ((longer // shorter).bit_length() - 1)

@@ -14,7 +14,7 @@ def write(
 ) -> None:
     """Writes probs.<name>.npy, labels.npy and, last, eval.<name>.json. Raises FloatingPointError.
 
-    Probabilities are float32: float16 cannot tell classes below 6e-8 apart, which changes the errors of means.
+    Probabilities are float32: float16 merges probabilities below 6e-8, which changes the errors of means.
     """
     if not np.isfinite(probs).all():
         raise FloatingPointError(f"{name}: the net's probabilities are not finite")
@@ -50,7 +50,7 @@ def mean(files: Sequence[Path], weights: Sequence[float] | None = None) -> np.nd
 
 
 def average(workdir: Path, name: str, parts: Sequence[str]) -> None:
-    """Writes the test that is the mean of these tests, from their saved probabilities."""
+    """Writes a test that averages the saved probabilities of other tests."""
     keys = ("scales", "views", "compiled_shapes", "seconds", "step")
     records = [read_eval(workdir / f"eval.{part}.json", *keys) for part in parts]
     probs = mean([workdir / f"probs.{part}.npy" for part in parts])

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from deepconv.models.resnet import ResNet
 from deepconv.models.vgg import VGG
 
-# Top-left corners of crops, in quarters of the way down and to the right; all but "center" add the mirror images. VGG's
+# Top-left corners of crops, (down, right) in quarters of the free space; all but "center" add mirror images. VGG's
 # paper does not say how far its grid goes; from edge to edge of the whole image is our reading.
 PLACES = {
     "center": ((2, 2),),

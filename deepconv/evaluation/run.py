@@ -26,7 +26,7 @@ Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
 
 
 def jit(net: Net, protocol: Protocol) -> Predict:
-    """Returns a protocol's probabilities of a batch, as a function compiled for the mesh."""
+    """Returns a compiled function that computes a protocol's probabilities for a batch."""
     if protocol.kind == "dense":
         forward = functools.partial(dense_probabilities, net=net, posteriors=protocol.posteriors)
     else:
@@ -94,7 +94,7 @@ def run(
         file.unlink(missing_ok=True)
         return
     table = new_table(examples, classes, file=file)
-    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # after a machine has failed, any part may be on disk
+    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # after a crash, rows marked done may be incomplete
     before = int(table["done"].sum())
     with runlog.progress(protocol.name, examples, before) as show:
         shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)

@@ -1,1 +1,1 @@
-"""Fast forms of operations, each beside its plain form."""
+"""Fast implementations of operations, and plain ones to compare with."""

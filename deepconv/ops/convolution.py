@@ -24,7 +24,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, gro
 
 
 def fully_connected(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
-    """Convolves with a kernel [H, W, C / groups, D] as large as the map in training, where it is a matrix product."""
+    """Convolves with a kernel [H, W, C / groups, D] as large as the training map, where this is a matrix product."""
     if x.shape[1:3] != kernel.shape[:2]:
         return convolve(x, kernel, 1, 0, groups)
     parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)

@@ -2,8 +2,8 @@
 
 Each image is at the top left of its part of the batch, and the padding does not affect its scores. Within `padded`,
 Conv, FullyConnected, max_pool and mean_of_views mask the padding of every map, and the net returns scores for every
-view of an image; models need no code for this. Other operations over pixels do not support it. A map is identified by
-its height and width, since all maps of equal size that come from one batch have the same extents.
+view of an image; models need no code for this. Other operations over pixels do not support it. Maps are looked
+up by height and width: maps of equal size that come from one batch have equal extents.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ def mask_padding(x: jax.Array, outside: float = 0.0) -> jax.Array:
 
 
 def record_extent(x: jax.Array, y: jax.Array, size: int, stride: int, padding: Padding) -> jax.Array:
-    """Records the extent of y, the map that windows over x give, and returns y."""
+    """Records the extent of y, the output of windows over x, and returns y."""
     extents = _extents.get()
     if extents is not None and y.shape[1:3] not in extents:
         before = extents[x.shape[1:3]]

@@ -22,8 +22,8 @@ _AXES = {"params": 0, "batch_stats": 0, "intermediates": 0}
 def apply_blocks(net: nn.Module, blocks: Sequence[nn.Module], x: jax.Array) -> jax.Array:
     """Applies blocks of a net in sequence. All but the first must be equal except for their names.
 
-    The names end in _1, _2, and so on. The first block may change the map's size and channels. Existing variables
-    decide the form.
+    The names end in _1, _2, and so on. The first block may change the map's size and channels. If there are
+    variables, they decide the form.
     """
     first, *rest = blocks
     x = first(x)
@@ -59,7 +59,7 @@ def by_block(tree: Any) -> Any:
 
 
 def stacked(tree: Any, like: Any) -> Any:
-    """Reverses by_block for a net whose tree is like this one; stacks are built on the host."""
+    """Reverses by_block, with the stacks that `like` has; they are built on the host."""
     return jax.tree.map(_stack, like, tree, is_leaf=_holds_layers)
 
 

@@ -66,7 +66,7 @@ def lock(workdir: Path, stays: bool = True) -> Iterator[None]:
     """Locks a run's directory, which is created if missing; raises BlockingIOError if another process has locked it.
 
     The lock ends with this process, however that ends. On exit, raises FileNotFoundError if the directory was removed
-    or replaced; with stays=False, the block itself may do that.
+    or replaced; with stays=False, the block itself may remove it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "lock"

@@ -18,7 +18,7 @@ Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch" and the me
 
 @contextlib.contextmanager
 def tensorboard(workdir: Path) -> Iterator[Callable[[Record], None]]:
-    """Yields write(record), which raises OSError on a full disk; tensorboardX's writer would only lose its thread."""
+    """Yields write(record), which raises OSError on a full disk; tensorboardX's writer would fail without a word."""
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.summary import scalar

@@ -66,7 +66,7 @@ def waiting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Hides signals from threads and processes started in this block; signals are sent to the process group."""
+    """Hides signals from threads and processes started in this block; Ctrl-C would reach the whole process group."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -75,7 +75,7 @@ def blocked() -> Iterator[None]:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process and its loader processes at once, without waiting for threads, whose disk may not answer."""
+    """Ends the process and its loader processes at once, without waiting for threads that a disk may block."""
     for worker in multiprocessing.active_children():
         worker.kill()
     os._exit(code)

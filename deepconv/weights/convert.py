@@ -74,7 +74,7 @@ def to_torch(variables: Mapping[str, Any], model: nn.Module) -> dict[str, np.nda
 def from_torch(
     tensors: Mapping[str, np.ndarray], model: nn.Module, image_size: int = 224, layers: Sequence[str] = ()
 ) -> Variables:
-    """Converts tensors with torchvision's or timm's names to a model's variables, float32; image_size is in training.
+    """Converts tensors with torchvision's or timm's names to the float32 variables of a model trained at image_size.
 
     With `layers`, only these are converted. Raises WeightsError naming tensors that are missing, unknown or of another
     shape.

@@ -135,7 +135,7 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
 def export_run(run: Path, target: Path, library: str = "", given: str = "") -> tuple[int, statistics.Input | None]:
     """Exports a run's newest checkpoint to a safetensors file; returns its step and the input of the file's net.
 
-    The input is None if it is unknown, as for weights imported without it. With a library, the file has its names and
+    The input is None if unknown, as for weights imported without --input. With a library, the file has its names and
     input; `given` sets another input, as --input does. Raises ValueError for a net that the library lacks or an input
     that the net cannot take, OSError.
     """

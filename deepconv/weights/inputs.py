@@ -125,7 +125,7 @@ def file_fields(config: ConfigDict, library: str, given: str) -> Fields:
 def run_fields(config: ConfigDict, source: Mapping[str, Any], same_net: bool) -> Fields:
     """Returns the fields to change in a recipe to match the images, and the net, of the run it starts from.
 
-    source is that run's config.json. Without same_net, some of its layers start a different net, and only images match.
+    source is that run's config.json. Without same_net, only the fields for images are returned.
     """
     names = [("data", "mean"), ("data", "std")]
     if "central_square" in config.data and "central_square" in source["data"]:

@@ -43,7 +43,7 @@ def _vgg_names(configuration: str) -> dict[str, str]:
 
 
 def torchvision_name(name: str, model: nn.Module) -> str:
-    """Returns torchvision's name for a tensor as timm's VGG and other nets for CIFAR-10 name it."""
+    """Converts a tensor's name in timm's VGG or in other CIFAR-10 ResNets to torchvision's name."""
     module, _, leaf = name.removeprefix("module.").rpartition(".")  # torch's DataParallel adds the prefix
     if isinstance(model, VGG):
         module = TIMM_VGG_NAMES.get(module, module)
@@ -53,7 +53,7 @@ def torchvision_name(name: str, model: nn.Module) -> str:
 
 
 def as_timm_vgg(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Converts a VGG to timm's names and its convolutions in place of fc6 and fc7."""
+    """Converts a VGG to timm's layout: its names, and convolutions as fc6 and fc7."""
     names = {torchvision: timm for timm, torchvision in TIMM_VGG_NAMES.items()}
     renamed = {}
     for name, tensor in tensors.items():

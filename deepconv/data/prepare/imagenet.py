@@ -22,7 +22,7 @@ IMAGENET_COUNTS = {"train": 1_281_167, "validation": 50_000}
 
 @dataclass(frozen=True)
 class Members:
-    """The positions of an archive's images in it; the archive is not extracted."""
+    """The positions of images within an archive, which is not extracted."""
 
     names: np.ndarray  # str [N]
     labels: np.ndarray  # int32 [N]
@@ -150,7 +150,7 @@ def _images_of_tar(
 
 
 def as_rgb_jpeg(data: bytes) -> bytes:
-    """Converts CMYK JPEGs and other formats, of which ImageNet has 22 and one, to RGB JPEG. Raises CorruptImage."""
+    """Converts CMYK JPEGs (22 in ImageNet) and other formats (one image) to RGB JPEG. Raises CorruptImage."""
     with contextlib.suppress(KeyError, ValueError):
         if simplejpeg.decode_jpeg_header(data, strict=False)[2] in ("YCbCr", "Gray", "RGB"):
             return data

@@ -55,7 +55,7 @@ def find_folders(folder: Path, name: str, split: str) -> Source:
 
 @functools.cache  # a million files take seconds, and several parts of a split may be needed
 def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Lists files and labels in an order independent of the classes, which makes any part of a split a fair sample."""
+    """Lists files and labels in hashed order, which makes any part of a split a fair sample."""
     root = Path(folder, split)
     found, unread = _folders(root), []
     if found == ["images"] and "images" not in classes:
