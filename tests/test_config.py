@@ -145,7 +145,7 @@ def test_repeated_epochs_end_at_exact_steps():
 
 def test_drops_that_fall_on_one_step_are_refused():
     config = recipes.load(ROOT / "configs" / "quickstart.py", {"optimizer.drop_at_epochs": (5.0, 5.01)})
-    with pytest.raises(ValueError, match=r"is at steps \(5, 5\), has to rise"):
+    with pytest.raises(ValueError, match=r"is at steps \(5, 5\); they must rise"):
         fields.check_together(config, examples=32, devices=1)
 
 

@@ -135,7 +135,7 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
         for field in DROPS & {*node}:
             drops = steps(node, "drop_at", examples, batch_size)
             if sorted({*drops} - {0}) != list(drops):
-                raise ValueError(f"{name}.{field}={node[field]} is at steps {drops}, must rise from 1 or more")
+                raise ValueError(f"{name}.{field}={node[field]} is at steps {drops}; they must rise from 1 or more")
             if late := [drop for drop in drops if drop >= last]:
                 raise ValueError(
                     f"{name}.{field}={node[field]}: a drop comes at step {late[0]}, not before the end at step {last} "
