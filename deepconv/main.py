@@ -206,15 +206,15 @@ def _is_untrained(workdir: Path, origin: Origin) -> bool:
 
 
 def _run(task: "Task", workdir: Path, start: dict[str, Any]) -> None:
+    from deepconv import resume, train
     from deepconv import task as task_lib
-    from deepconv import train
     from deepconv.evaluation import batch_stats, probabilities
     from deepconv.evaluation import run as evaluate
     from deepconv.run import curves
 
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
     if missing := [name for name, file in evals.items() if not file.exists()]:
-        state, computed = (train.train if task.total_steps else train.leave_untrained)(task, workdir, start)
+        state, computed = (train.train if task.total_steps else resume.leave_untrained)(task, workdir, start)
         net, data = task_lib.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}

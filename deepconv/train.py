@@ -13,12 +13,11 @@ import jax
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh
 
-from deepconv import distributed, objective, optim
+from deepconv import distributed, objective, optim, resume
 from deepconv import state as state_lib
 from deepconv.config import durations
-from deepconv.data import augment, decode, pipeline, statistics
+from deepconv.data import augment, pipeline
 from deepconv.data.images import DataError, Images
 from deepconv.data.statistics import Statistics
 from deepconv.evaluation import probabilities
@@ -26,7 +25,6 @@ from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
-from deepconv.ops import repeat
 from deepconv.run import checkpoint, preemption
 from deepconv.run import log as runlog
 from deepconv.run.directory import record_start
@@ -37,15 +35,6 @@ from deepconv.weights import convert
 DeviceBatch = dict[str, jax.Array]  # {"image", "label"}, split along the first axis
 Step = Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]
 Metrics = Mapping[str, jax.Array | float]  # of one step; on the device until they are logged or saved
-
-
-def statistics_for(task: Task, data: Images) -> Statistics:
-    """Returns the task's statistics, or computes those of the training images."""
-    if isinstance(task.statistics, Statistics):
-        return task.statistics
-    squares = decode.central_square(task.geometry.scale[0])
-    batches = pipeline.ordered_batches(data, task.train_source.examples, 1000, squares)
-    return statistics.compute(batch["image"] for batch in batches)
 
 
 def train_step(
@@ -99,25 +88,6 @@ def jit_step(task: Task, computed: Statistics) -> Step:
     )
 
 
-def initial_state(task: Task) -> Callable[[], TrainState]:
-    """Returns a jitted function without arguments that creates the state at step 0."""
-    size = task.config.data.image_size
-    key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
-
-    create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
-    return jax.jit(create, out_shardings=distributed.replicated(task.mesh))
-
-
-def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> TrainState:
-    """Replaces weights of the state at step 0 with those of `start`; prints the layers taken."""
-    named = repeat.by_block(state)
-    for layer in repeat.names(named.params):
-        print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
-    taken = named.replace(**{kind: getattr(named, kind) | layers for kind, layers in start.items()})
-    # copied, since the first step gives up ("donates") the memory of its state
-    return jax.device_put(repeat.stacked(taken, state), distributed.replicated(mesh), may_alias=False)
-
-
 def batches(task: Task, data: Images, first_step: int, report: pipeline.Report | None = None) -> Iterator[DeviceBatch]:
     """Yields batches on the devices, each put there two steps before it is used."""
     host = pipeline.train_batches(
@@ -159,38 +129,6 @@ def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
     return runlog.corrupt_list(workdir / "corrupt.txt") if replace else None
 
 
-def save_statistics(computed: Statistics, workdir: Path) -> None:
-    """Saves the statistics to the run's directory, to use the net without the data."""
-    if computed is not statistics.NOT_NEEDED:
-        statistics.save(workdir / "statistics.npz", computed, fingerprint="")
-
-
-def begin(
-    task: Task, manager: ocp.CheckpointManager, start: convert.Variables | None
-) -> tuple[TrainState, Sequence[checkpoint.StepMetrics]]:
-    """Returns state and unlogged steps of the newest checkpoint, or else of step 0 with the weights of `start`."""
-    init = initial_state(task)
-    restored = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
-    if restored is not None:
-        return restored
-    return (start_from(init(), start, task.mesh) if start else init()), []
-
-
-def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
-    """Saves and returns the state of step 0, which later tests use without the source of its weights."""
-    computed = statistics_for(task, task.train_source.open())
-    manager = checkpoint.open_manager(workdir / "checkpoints", 0)
-    save_statistics(computed, workdir)
-    if not checkpoint.steps(workdir / "checkpoints"):
-        record_start(workdir, 0)
-    state, _ = begin(task, manager, start)
-    try:
-        checkpoint.save(manager, state)
-    finally:
-        checkpoint.close(manager)
-    return state, computed
-
-
 @dataclass
 class Window:
     """The metrics and timing of steps not yet logged."""
@@ -209,10 +147,10 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     """
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
-    computed = statistics_for(task, data)
+    computed = resume.statistics_for(task, data)
     manager = checkpoint.open_manager(workdir / "checkpoints", total)
-    save_statistics(computed, workdir)
-    state, unlogged = begin(task, manager, start)
+    resume.save_statistics(computed, workdir)
+    state, unlogged = resume.begin(task, manager, start)
     step = first_step = int(state.step)
     window = Window([*unlogged], timed_from=step)
     if step < total:
@@ -322,8 +260,3 @@ def _line(record: runlog.Record) -> str:
 def _log(workdir: Path, board: Callable[[runlog.Record], None], record: runlog.Record) -> None:
     runlog.append_metrics(workdir, record)
     board(record)
-
-
-def _with_sharding(shapes: Any, mesh: Mesh) -> Any:
-    place = distributed.replicated(mesh)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)

@@ -22,8 +22,8 @@ import torch_reference
 from jax import lax
 from torch.nn import functional as F
 
+from deepconv import resume, train
 from deepconv import task as task_lib
-from deepconv import train
 from deepconv.config import recipes
 from deepconv.data.statistics import PUBLISHED
 
@@ -46,7 +46,7 @@ def ours(recipe, images, labels):
     task = task_lib.prepare(recipes.load(path, overrides | ({"total_epochs": 99} if recipe == "alexnet" else {})), None)
     mean = np.full((task.config.data.image_size, task.config.data.image_size, 3), 120, np.float32)
     step_fn = train.jit_step(task, dataclasses.replace(PUBLISHED, pixel_mean=mean))
-    state, batch = train.initial_state(task)(), {"image": images, "label": labels}
+    state, batch = resume.initial_state(task)(), {"image": images, "label": labels}
 
     def step():
         nonlocal state

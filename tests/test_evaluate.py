@@ -14,7 +14,7 @@ from conftest import narrow, tiny_task
 from ml_collections import ConfigDict
 from PIL import Image
 
-from deepconv import distributed, models, train
+from deepconv import distributed, models, resume, train
 from deepconv.data import augment, decode
 from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.statistics import Input
@@ -362,7 +362,7 @@ def test_images_of_one_size_are_tested_as_they_are(net):
 def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_path):
     task = tiny_task(model__bn_group=8, data__train_split="train[:50]")
     data = task.train_source.open()
-    computed, state = train.statistics_for(task, data), train.initial_state(task)()
+    computed, state = resume.statistics_for(task, data), resume.initial_state(task)()
     net, file = net_for(task, computed), tmp_path / "stats.npz"
     exact = batch_stats.precise(net, state, train.images_of_an_epoch(task, computed, state.step, tmp_path), 3, file)
     prepare, key = (

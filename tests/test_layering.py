@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "evaluation": {"config", "data", "distributed", "models", "ops", "run", "state"},
     "weights": {"config", "data", "distributed", "models", "ops", "optim", "run", "state"},
     "task": {"config", "data", "distributed", "evaluation", "models", "optim", "state"},
+    "resume": {"data", "distributed", "ops", "run", "state", "task", "weights"},
     "train": {"config", "data", "distributed", "evaluation", "objective"}
-    | {"ops", "optim", "run", "state", "task", "weights"},
+    | {"optim", "resume", "run", "state", "task", "weights"},
     "cli": {"config", "ops", "run"},
 }
 COMMANDS = {"deepconv.main", "deepconv.predict"}  # and every __main__

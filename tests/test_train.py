@@ -11,7 +11,7 @@ import pytest
 from conftest import CONFIGS, ROOT, STATISTICS, TINY, tiny_task
 from ml_collections import ConfigDict
 
-from deepconv import distributed, models, train
+from deepconv import distributed, models, resume, train
 from deepconv import state as state_lib
 from deepconv import task as task_lib
 from deepconv.config import fields, recipes
@@ -57,7 +57,7 @@ def of_net(net, protocol):
 
 
 COMPILED = [(train, "jit_step", once(train.jit_step, of_task)), (evaluate, "jit", once(evaluate.jit, of_net))]
-COMPILED += [(train, "initial_state", once(train.initial_state, of_task))]
+COMPILED += [(resume, "initial_state", once(resume.initial_state, of_task))]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -327,7 +327,7 @@ def test_every_shipped_config_takes_a_step_by_shape(path):
         "image": jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),
         "label": jax.ShapeDtypeStruct((count,), np.int32),
     }
-    before = jax.eval_shape(train.initial_state(task))
+    before = jax.eval_shape(resume.initial_state(task))
     after, metrics = jax.eval_shape(train.jit_step(task, STATISTICS), before, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
     assert metrics["train_loss"].shape == ()
@@ -481,7 +481,7 @@ def test_recipes_look_at_images_as_the_papers_do(recipe):
 def test_what_is_larger_than_the_memory_is_refused(monkeypatch):
     """16 images in bytes and in float32, and two numbers of four bytes a parameter."""
     needed = 16 * 16 * 16 * 3 * (1 + 4) + 8 * sum(
-        x.size for x in jax.tree.leaves(train.initial_state(tiny_task())().params)
+        x.size for x in jax.tree.leaves(resume.initial_state(tiny_task())().params)
     )
     sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": needed}
     monkeypatch.setattr(task_lib.os, "sysconf", sizes.get)
@@ -524,7 +524,7 @@ def test_options_of_a_block_need_it_computed_by_itself():
         task_lib.prepare(config, None)
     with forms.using("blocks:plain"):
         task = task_lib.prepare(config, None)
-        state = train.initial_state(task)()
+        state = resume.initial_state(task)()
         gradients = jax.tree.map(jnp.ones_like, state.params)
         updates, _ = task.tx.update(gradients, state.opt_state, state.params, top1_error=0.0)
     changes = {name: float(-updates[name]["conv1"]["kernel"].mean()) for name in ("conv2_2", "conv2_3")}

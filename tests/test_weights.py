@@ -11,7 +11,7 @@ from conftest import ROOT, STATISTICS, shell
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from deepconv import distributed, models, train
+from deepconv import distributed, models, resume
 from deepconv import state as state_lib
 from deepconv.config import recipes
 from deepconv.data import statistics
@@ -248,7 +248,7 @@ def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
     start = files.load_weights(tmp_path / "a", VGG_B, 32, FROM_A)
     params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), state_lib.shapes_of(VGG_B, 32)["params"])
     before = TrainState(0, params, {}, {})
-    state = train.start_from(before, start, distributed.make_mesh())
+    state = resume.start_from(before, start, distributed.make_mesh())
     taken = {"conv1_1": 0, "conv2_1": 3, "conv3_1": 6, "conv3_2": 8}
     for layer, place in taken.items():
         assert (state.params[layer]["kernel"] == tensors[f"features.{place}.weight"].transpose(2, 3, 1, 0)).all()

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deepconv import distributed, train
+from deepconv import distributed, resume
 from deepconv import task as task_lib
 from deepconv.evaluation import protocols
 from deepconv.evaluation import run as evaluate
@@ -20,8 +20,8 @@ from deepconv.evaluation.dense import batch_capacity, bucket_shape, padded_batch
 def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
     """Prints the median time per crop's worth of pixels, for central crops and for dense tests of several shapes."""
     size, scale, rng = task.config.data.image_size, scale, np.random.default_rng(0)
-    net = task_lib.net_for(task, train.statistics_for(task, task.train_source.open()))
-    state = train.initial_state(task)()
+    net = task_lib.net_for(task, resume.statistics_for(task, task.train_source.open()))
+    state = resume.initial_state(task)()
     crops = evaluate.jit(net, protocols.Protocol("center", "center", None, posteriors=False, precise=False))
     dense = evaluate.jit(net, protocols.Protocol("dense", "dense", scale, posteriors=False, precise=False))
     batch = distributed.put_batch(

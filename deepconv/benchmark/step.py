@@ -4,8 +4,8 @@ import time
 
 import jax
 
+from deepconv import resume, train
 from deepconv import task as task_lib
-from deepconv import train
 from deepconv.benchmark.input import host_batches
 from deepconv.benchmark.timing import show, timed
 
@@ -16,8 +16,8 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> int:
     start is the value of time.perf_counter() when the process began.
     """
     data = task.train_source.open()
-    step_fn = train.jit_step(task, train.statistics_for(task, data))
-    state = train.initial_state(task)()
+    step_fn = train.jit_step(task, resume.statistics_for(task, data))
+    state = resume.initial_state(task)()
     loader = train.batches(task, data, 0)
     state, metrics = step_fn(state, next(loader))
     jax.block_until_ready(metrics)

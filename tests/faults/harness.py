@@ -54,7 +54,7 @@ train.jit_step = jit_step
 """
 AT_CALL = """
 import os, pathlib, shutil, signal, subprocess, time
-from deepconv import task, train
+from deepconv import resume, task, train
 from deepconv.evaluation import batch_stats
 from deepconv.evaluation import run as evaluate
 from deepconv.run import checkpoint, curves

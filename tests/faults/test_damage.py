@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepconv import resume
 from deepconv import task as task_lib
-from deepconv import train
 from deepconv.config import recipes
 from deepconv.run import checkpoint
 from faults.harness import CHANGES, QUICK, RECIPE, RUN, assert_same, at_step, copy, outcome, send
@@ -29,7 +29,7 @@ def stopped(shell, tmp_path_factory):
 @pytest.fixture(scope="module")
 def restore(stopped):
     """Restores the newest whole checkpoint of a directory: the bits that come back, and what is said."""
-    like = train.initial_state(task_lib.prepare(recipes.load(RECIPE, CHANGES, smoke=True), None))()
+    like = resume.initial_state(task_lib.prepare(recipes.load(RECIPE, CHANGES, smoke=True), None))()
 
     def restore(workdir):
         with contextlib.redirect_stderr(io.StringIO()) as said:

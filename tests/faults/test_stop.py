@@ -12,8 +12,8 @@ from faults.harness import RUN, assert_same, at_call, at_step, has_line, outcome
 STOPPED = "stopped by SIGTERM"
 # (what the process does, what is injected, exit codes: done where all is done already)
 WHILE = {
-    "while the data's mean is computed": at_call("train.statistics_for", send("SIGTERM")),
-    "before the state is restored": at_call("train.begin", send("SIGTERM")),
+    "while the data's mean is computed": at_call("resume.statistics_for", send("SIGTERM")),
+    "before the state is restored": at_call("resume.begin", send("SIGTERM")),
     "in a step": at_step(15, send("SIGTERM")),
     "in an evaluation during training": at_call("evaluate.probabilities", send("SIGTERM")),
     "before a save": at_call("checkpoint.save", send("SIGTERM"), call=2),

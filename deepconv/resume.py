@@ -1,0 +1,87 @@
+"""The state from which a run goes on: its newest checkpoint or, without one, step 0."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+
+from deepconv import distributed
+from deepconv import state as state_lib
+from deepconv.data import decode, pipeline, statistics
+from deepconv.data.images import Images
+from deepconv.data.statistics import Statistics
+from deepconv.ops import repeat
+from deepconv.run import checkpoint
+from deepconv.run.directory import record_start
+from deepconv.state import TrainState
+from deepconv.task import Task
+from deepconv.weights import convert
+
+
+def statistics_for(task: Task, data: Images) -> Statistics:
+    """Returns the task's statistics, or computes those of the training images."""
+    if isinstance(task.statistics, Statistics):
+        return task.statistics
+    squares = decode.central_square(task.geometry.scale[0])
+    batches = pipeline.ordered_batches(data, task.train_source.examples, 1000, squares)
+    return statistics.compute(batch["image"] for batch in batches)
+
+
+def initial_state(task: Task) -> Callable[[], TrainState]:
+    """Returns a jitted function without arguments that creates the state at step 0."""
+    size = task.config.data.image_size
+    key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
+
+    create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
+    return jax.jit(create, out_shardings=distributed.replicated(task.mesh))
+
+
+def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> TrainState:
+    """Replaces weights of the state at step 0 with those of `start`; prints the layers taken."""
+    named = repeat.by_block(state)
+    for layer in repeat.names(named.params):
+        print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
+    taken = named.replace(**{kind: getattr(named, kind) | layers for kind, layers in start.items()})
+    # copied, since the first step gives up ("donates") the memory of its state
+    return jax.device_put(repeat.stacked(taken, state), distributed.replicated(mesh), may_alias=False)
+
+
+def save_statistics(computed: Statistics, workdir: Path) -> None:
+    """Saves the statistics to the run's directory, to use the net without the data."""
+    if computed is not statistics.NOT_NEEDED:
+        statistics.save(workdir / "statistics.npz", computed, fingerprint="")
+
+
+def begin(
+    task: Task, manager: ocp.CheckpointManager, start: convert.Variables | None
+) -> tuple[TrainState, Sequence[checkpoint.StepMetrics]]:
+    """Returns state and unlogged steps of the newest checkpoint, or else of step 0 with the weights of `start`."""
+    init = initial_state(task)
+    restored = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
+    if restored is not None:
+        return restored
+    return (start_from(init(), start, task.mesh) if start else init()), []
+
+
+def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
+    """Saves and returns the state of step 0, which later tests use without the source of its weights."""
+    computed = statistics_for(task, task.train_source.open())
+    manager = checkpoint.open_manager(workdir / "checkpoints", 0)
+    save_statistics(computed, workdir)
+    if not checkpoint.steps(workdir / "checkpoints"):
+        record_start(workdir, 0)
+    state, _ = begin(task, manager, start)
+    try:
+        checkpoint.save(manager, state)
+    finally:
+        checkpoint.close(manager)
+    return state, computed
+
+
+def _with_sharding(shapes: Any, mesh: Mesh) -> Any:
+    place = distributed.replicated(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
