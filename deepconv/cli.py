@@ -58,7 +58,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
 
 
 def _ignore_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Ignores the errors of tensorstore's threads after a failed save, which the command reports in one line."""
+    """After a failed save, which the command reports in one line, ignores errors of tensorstore's threads."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
@@ -66,7 +66,7 @@ def _ignore_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
 def _limit_malloc_arenas() -> None:
     """Limits glibc to two arenas of memory, in place of eight per core.
 
-    orbax starts threads for each checkpoint, whose freed memory stays in their arenas: 0.3 MB more per checkpoint.
+    For each checkpoint, orbax starts threads, whose arenas keep freed memory: 0.3 MB more per checkpoint.
     """
     with contextlib.suppress(AttributeError):  # not glibc
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)

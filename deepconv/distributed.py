@@ -50,7 +50,7 @@ def put_batch(batch: Mapping[str, object], mesh: Mesh) -> dict[str, jax.Array]:
 def compiler_options() -> dict[str, str]:
     """Returns the compiler options of every jitted step.
 
-    XLA:CPU of jax 0.10 uses YNNPACK for convolutions, whose kernels take 1.7 times as long as Eigen's on 3x3
+    XLA:CPU of jax 0.10 convolves with YNNPACK, whose kernels take 1.7 times as long as Eigen's on 3x3
     convolutions of 32 and 64 channels. YNNPACK is kept for reductions. jax 0.12 needs no options.
     """
     if jax.default_backend() == "cpu" and jax.__version_info__ < (0, 11):

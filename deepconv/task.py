@@ -171,7 +171,7 @@ def _has_published(data: ConfigDict, source: Source) -> bool:
 
 
 def _statistics(data: ConfigDict, source: Source, data_dir: str | None, training: bool) -> Statistics | ToCompute:
-    """Returns published statistics if they are enough, else those beside the data, if needed. Raises OSError."""
+    """Returns published statistics if they are enough, else those stored beside the data, if needed. Raises OSError."""
     if not statistics.needed(data, training):
         return statistics.NOT_NEEDED
     if source.folder is None:

@@ -9,7 +9,7 @@ and Pillow doing the same work; the three take turns.
 
     python -m deepconv.benchmark --dense=256 --config=configs/resnet50.py --smoke --config.data.image_size=224
 
-compares dense tests of images of several shapes with that shorter side with central crops, by time per pixel.
+compares central crops with dense tests of images of several shapes with that shorter side, by time per pixel.
 """
 
 import time

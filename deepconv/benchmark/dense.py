@@ -42,7 +42,7 @@ def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
         if turn:  # the first compiles
             seconds[name].append((time.perf_counter() - start) / crops_worth[name])
     baseline = statistics.median(seconds["central crops"])
-    table = Table("", "ms per pixels of a crop", "relative to central crops")
+    table = Table("", "ms per crop's pixels", "relative to central crops")
     for name, values in seconds.items():
         table.add_row(name, f"{1000 * statistics.median(values):.1f}", f"{statistics.median(values) / baseline:.2f}")
     Console().print(table)

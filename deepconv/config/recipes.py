@@ -145,7 +145,7 @@ def run_name(
 ) -> str:
     """Names a run by its recipe and its changes in alphabetical order, as in "resnet_cifar,model.depth=56,seed=3".
 
-    A run that it starts from is named by its recipe and, if that was changed, a digest, which keeps the names of chains
+    The source of its weights appears as a recipe, with a digest if that was changed, which keeps the names of chains
     of runs short. A name that is too long for a file system ends with a digest.
     """
     names = [Path(path).stem, *["smoke"] * smoke]

@@ -83,7 +83,7 @@ def view(image: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> np.
 
 
 def rescale(image: np.ndarray, shorter: int, square: bool = False) -> np.ndarray:
-    """Rescales an image, or its central square, to a shorter side, uint8 [H, W, 3], for tests.
+    """Rescales an image, uint8 [H, W, 3], or its central square, to this shorter side, for tests.
 
     An image longer than MAX_ASPECT_RATIO times its shorter side is reduced to its middle.
     """

@@ -115,9 +115,7 @@ def ordered_batches(
 
 def _by_workers(batches: grain.IterDataset) -> Iterator[Batch]:
     loader = iter(batches)
-    with (
-        preemption.blocked()
-    ):  # for the workers, which start here and end with this process, after it has saved its state
+    with preemption.blocked():  # workers start here, ignore signals, and end with this process, after its save
         first = next(loader)
     yield first
     yield from loader
@@ -146,7 +144,7 @@ def test_images(
 
 
 def _options(data: Images) -> grain.ReadOptions:
-    """Returns many threads for decoding and reading, which release Python's lock, and one for copies of memory."""
+    """Returns many threads to decode or read, which release Python's lock, or one to copy memory."""
     if data.in_memory:
         return grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS + 1)

@@ -33,7 +33,7 @@ class Protocol:
     """A test at one scale. The papers' tests at several scales are means of the probabilities of such tests.
 
     VGG's paper says so (3.2). ResNet's says "average the scores at multiple scales" (3.4) and does not mention mirror
-    images; that it means the same test is our reading.
+    images; we read it as the same test.
     """
 
     name: str

@@ -29,7 +29,7 @@ class Layer:
     then: tuple[str, ...]
 
 
-# "paper": section 3.5, Fig. 2. 224 pixels at stride 4 do not divide; three more columns of zeros make 55 windows.
+# "paper": section 3.5, Fig. 2. Windows of 11 at stride 4 do not fit 224; three columns of zeros make 55 windows.
 PAPER = {
     # filters, size, stride, padding, groups, standard deviation of the initial weights, initial bias, operations
     "conv1": Layer(96, 11, 4, CEIL, 1, 0.01, 0.0, ("act", "lrn", "pool")),  # 55 pixels -> 27
@@ -74,7 +74,7 @@ class AlexNet(nn.Module):
     lrn: bool = True
     lrn_k: float = 2.0
     lrn_alpha: float = 1e-4  # times the sum, as in the paper; the authors' code divides by the 5 channels of a window
-    lrn_in_towers: bool = False  # windows of the authors' code end at a tower's border
+    lrn_in_towers: bool = False  # True: as in the authors' code, within each tower
     without: str = ""  # name of a convolution to leave out, "conv2" to "conv5"
     conv6: bool = False
     dropout: float = 0.5

@@ -110,7 +110,7 @@ class ResNet(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The nets of 6n+2 layers of 4.2: a convolution, three stages of 2n, average pooling, a fully connected layer."""
+    """The nets of 6n+2 layers (4.2): a convolution, three stages of 2n, average pooling, a fully connected layer."""
 
     classes: int
     depth: int = 20

@@ -25,7 +25,7 @@ CONFIGURATIONS = {
     "B-5x5": ("5-64", "5-128", "5-256", "5-512", "5-512"),  # the shallow net of 2.3, compared with B in section 4
 }
 INITIALIZERS = {
-    # DIFFERS: 3.1 says a variance of 1e-2; with that, the scores of net A would begin at about 1e7. This is AlexNet's.
+    # DIFFERS: 3.1 says a variance of 1e-2, with which net A's scores would begin at about 1e7; AlexNet has this std.
     "normal": nn.initializers.normal(0.01),
     "glorot": nn.initializers.glorot_uniform(),  # 3.1: "it is possible to initialise the weights without pre-training"
 }

@@ -22,8 +22,8 @@ _AXES = {"params": 0, "batch_stats": 0, "intermediates": 0}
 def apply_blocks(net: nn.Module, blocks: Sequence[nn.Module], x: jax.Array) -> jax.Array:
     """Applies blocks of a net in sequence. All but the first must be equal except for their names.
 
-    The names end in _1, _2, and so on. The first block may change the map's size and channels. If there are
-    variables, they decide the form.
+    The names end in _1, _2, and so on. The first block may change the map's size and channels. Existing
+    variables decide the form.
     """
     first, *rest = blocks
     x = first(x)

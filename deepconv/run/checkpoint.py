@@ -21,7 +21,7 @@ from deepconv.run.directory import read_json
 from deepconv.state import TrainState, not_finite
 
 SUMS = "SHA256SUMS.json"
-NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax later adds the time to the second; restoring ignores it
+NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; restoring ignores it
 # Items of a checkpoint, each a folder in it
 STATE = "default"
 UNLOGGED = "unlogged"  # older checkpoints do not have it

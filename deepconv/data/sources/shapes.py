@@ -46,7 +46,7 @@ def draw_many(first: int, last: int, size: int, seed: int = 0) -> tuple[np.ndarr
 
 
 def draw_jpeg(index: int, sides: tuple[int, int], seed: int = 0) -> tuple[bytes, int, Box]:
-    """Draws the same as a JPEG file; height and width are random numbers from sides = (smallest, largest)."""
+    """Draws a shape as a JPEG file; height and width are random numbers from sides = (smallest, largest)."""
     height, width = np.random.default_rng((seed, index, 1)).integers(sides[0], sides[1] + 1, 2)
     image, label, box = draw(index, int(height), int(width), seed)
     file = io.BytesIO()
