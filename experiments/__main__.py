@@ -39,7 +39,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("entry", nargs="*", help="alexnet/table1, ..., or a paper: alexnet, vgg, resnet [all]")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs' directories [runs]")
     flags = parser.parse_args(arguments)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends the command silently
     cli.escape_unknown_letters()
     try:
         return _run(flags, entries.load(flags.entry))
@@ -73,4 +72,5 @@ def _run(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends the command silently
     sys.exit(main(sys.argv[1:]))

@@ -740,6 +740,7 @@ def test_mistakes_are_answered_in_a_line(capsys, tmp_path, monkeypatch):
     error = capsys.readouterr().err
     assert "vgg/table3.json is damaged" in error and error.count("\n") == 1
     assert main(["render", "vgg"]) == 2
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # the process of the tests must not end by it
     assert "give it no entry" in capsys.readouterr().err
     assert local.main(["launch", "vgg/tabel1"]) == 2
     assert "vgg/tabel1 is not an entry" in capsys.readouterr().err
