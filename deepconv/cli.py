@@ -45,7 +45,7 @@ EXIT_CODES = """Exit codes of all commands:
 def run(main: Callable[[list[str]], int]) -> NoReturn:
     """Parses the flags, runs a command and ends the process with its exit code."""
     _limit_malloc_arenas()
-    sys.unraisablehook = _ignore_closed_loops
+    sys.unraisablehook = _print_unraisable
     arguments = parse(sys.argv, main)
     try:
         code = main(arguments)
@@ -57,9 +57,14 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     preemption.leave(code)
 
 
-def _ignore_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
-    """After a failed save, which the command reports in one line, ignores errors of tensorstore's threads."""
-    if str(unraisable.exc_value) != "Event loop is closed":
+def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Prints an exception that Python cannot raise, except two that are reported elsewhere in one line.
+
+    These are errors of tensorstore's threads after a failed save, and a signal that comes while Grain frees memory,
+    which `preemption.check` finds before the next step.
+    """
+    closed_loop = str(unraisable.exc_value) == "Event loop is closed"
+    if not closed_loop and not isinstance(unraisable.exc_value, preemption.Preempted):
         sys.__unraisablehook__(unraisable)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepconv import objective
+from deepconv import cli, objective
 from deepconv.evaluation import probabilities
-from deepconv.run import curves
+from deepconv.run import curves, preemption
 from deepconv.run import log as runlog
 from deepconv.run.directory import lock, printable, read_eval, read_json, record_start
 
@@ -149,3 +149,18 @@ def test_an_error_that_is_no_number_is_named(value, tmp_path):
     file.write_text(f'{{"top1_error": {value}, "top5_error": 1.0, "examples": 10}}')
     with pytest.raises(OSError, match="eval.center.json is damaged: top1_error is .*, not a number; remove it"):
         read_eval(file)
+
+
+def test_a_signal_while_memory_is_freed_is_not_printed(monkeypatch, capsys):
+    class Freed:
+        def __init__(self, error):
+            self.error = error
+
+        def __del__(self):
+            raise self.error
+
+    monkeypatch.setattr(sys, "unraisablehook", cli._print_unraisable)
+    Freed(preemption.Preempted("SIGTERM"))
+    assert capsys.readouterr().err == ""
+    Freed(ValueError("a mistake"))
+    assert "ValueError: a mistake" in capsys.readouterr().err
