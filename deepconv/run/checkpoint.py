@@ -116,7 +116,7 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
                     f"{directory / str(step)} is undamaged but does not fit this model and optimiser; if the code has "
                     f"changed since, give another --workdir. {_cause(error)}"
                 ) from error
-            state = jax.device_put(repeat.stacked(found[STATE], like), like.step.sharding)
+            state = jax.tree.map(lambda x: _put(x, like.step.sharding), repeat.stacked(found[STATE], like))
             if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
                 raise CheckpointError(f"{directory / str(step)} is undamaged, but {bad}; such a net cannot be used")
             return state, found.get(UNLOGGED) or []
@@ -135,6 +135,11 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
             "To train again from the start, move that directory away, or give another --workdir"
         )
     return None
+
+
+def _put(x: jax.Array | np.ndarray, place: jax.sharding.Sharding) -> jax.Array:
+    """Puts a stack on the devices; copied, since the first step gives up ("donates") the memory of its state."""
+    return x if isinstance(x, jax.Array) else jax.device_put(x, place, may_alias=False)
 
 
 def steps(directory: Path) -> list[int]:
