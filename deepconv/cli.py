@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from deepconv import processes
 from deepconv.config import recipes
 from deepconv.ops import forms
 from deepconv.run import preemption
@@ -39,22 +40,31 @@ EXIT_CODES = """Exit codes of all commands:
   1   failed during work
   2   refused before work: flags, the config, data, or a directory that is in use or holds a run of another config
   75  stopped by SIGTERM, SIGUSR1 or Ctrl-C; repeat the command to continue
+  134 another process of the same run was lost, for example killed; repeat the command to continue
 """
 
 
-def run(main: Callable[[list[str]], int]) -> NoReturn:
-    """Parses the flags, runs a command and ends the process with its exit code."""
+def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
+    """Parses the flags, runs a command and ends the process with its exit code.
+
+    Under Slurm's `srun` with several tasks, a command that cannot run in several processes is refused.
+    """
     _limit_malloc_arenas()
     sys.unraisablehook = _print_unraisable
     arguments = parse(sys.argv, main)
     try:
-        code = main(arguments)
-    except Exception:  # a bug
-        traceback.print_exc()
-        code = 1
+        alone = in_several or not processes.slurm_address()
+        code = main(arguments) if alone else refuse("this command runs in one process; use srun --ntasks=1", code=2)
+    except Exception as error:
+        if processes.lost_another(error):
+            message = "another process of this run was lost; run the same command again to continue"
+            code = refuse(message, processes.LOST)
+        else:  # a bug
+            traceback.print_exc()
+            code = refuse(f"{type(error).__name__}: {error}") if processes.several() else 1
     sys.stdout.flush()
     sys.stderr.flush()
-    preemption.leave(code)
+    preemption.leave(code, together=code == 0)
 
 
 def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -162,7 +172,10 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
 
 
 def refuse(message: str, code: int = 1) -> int:
-    """Prints an error, with "deepconv:" before each line that is not indented; returns the exit code."""
-    for line in map(printable, message.splitlines()):
+    """Prints an error, with "deepconv:" before each line that is not indented; returns the exit code.
+
+    Of several processes, the first that fails prints its error.
+    """
+    for line in map(printable, message.splitlines()) if processes.ends_first(code, message) else ():
         print(line if line.startswith(" ") else f"deepconv: {line}", file=sys.stderr)
     return code

@@ -7,22 +7,21 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from deepconv import processes
 
-def check_devices() -> None:
-    """Raises ValueError if JAX cannot use the devices that the environment selects."""
+
+def check_devices(expected: int | None = None) -> None:
+    """Raises ValueError if JAX cannot use the devices that the environment selects, or has not the expected number."""
     try:
-        jax.devices()
+        count = len(jax.devices())
     except (AssertionError, AttributeError, RuntimeError) as error:  # the first two for a plugin that is not installed
         selected = os.environ.get("JAX_PLATFORMS", "")
         reason = " ".join(str(error).split()) or "its plugin is not installed, or finds no device"
         raise ValueError(f"JAX cannot use JAX_PLATFORMS={selected}: {reason}; unset it, or choose cpu") from None
-
-
-def check_processes() -> None:
-    """Raises ValueError if this process is one of several."""
-    if jax.process_count() > 1:
+    if expected and count != expected:
         raise ValueError(
-            f"JAX runs in {jax.process_count()} processes; deepconv needs a single one, with all its devices"
+            f"--expect_devices={expected}, but JAX has {count}: {'; '.join(describe_devices())}; check "
+            "CUDA_VISIBLE_DEVICES, the driver, and what the scheduler gave this job"
         )
 
 
@@ -42,9 +41,30 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def own_rows(mesh: Mesh, count: int) -> slice:
+    """Returns the rows of a batch of `count` images that this process's devices hold."""
+    shards = split(mesh).addressable_devices_indices_map((count,)).values()
+    parts = [index[0].indices(count) for index in shards if index]
+    return slice(min(first for first, *_ in parts), max(last for _, last, *_ in parts))
+
+
 def put_batch(batch: Mapping[str, object], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts a batch, a dict of arrays, from the host on the devices."""
-    return jax.device_put(batch, split(mesh))
+    """Puts a batch, a dict of arrays with this process's rows, from the host on the devices."""
+    return jax.make_array_from_process_local_data(split(mesh), batch)
+
+
+def put_whole_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this process's rows of a batch, which every process has in full, on the devices."""
+    return put_batch({name: rows[own_rows(mesh, len(rows))] for name, rows in batch.items()}, mesh)
+
+
+def describe_devices() -> list[str]:
+    """Returns a line for each process of the run: its number, host and devices, with their memory."""
+    devices = jax.local_devices()
+    memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+    kind = f"{len(devices)} x {devices[0].device_kind}" + (f", {memory / 1e9:.0f} GB each" if memory else "")
+    lines = processes.collect(f"{os.uname().nodename}: {kind}")
+    return [f"process {number} on {line}" for number, line in enumerate(lines)]
 
 
 def compiler_options() -> dict[str, str]:

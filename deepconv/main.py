@@ -8,11 +8,13 @@ if __name__ == "__main__":
 
     preemption.install()  # before the imports, which take seconds
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -21,10 +23,11 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Column, Table
 
-from deepconv import cli
+from deepconv import cli, processes
 from deepconv.config import durations, recipes
 from deepconv.config.mistakes import collecting, raise_all
 from deepconv.data.statistics import Statistics
+from deepconv.run import preemption
 from deepconv.run.directory import Evaluation, expanded, lock, read_eval, write_json
 from deepconv.weights import inputs
 
@@ -47,6 +50,17 @@ _EVALS = flags.DEFINE_list(
     "docs/testing.md explains them.",
 )
 _TRAIN = flags.DEFINE_bool("train", None, "Train before testing [yes, except with a safetensors file and --evals].")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "Host and port of process 0, for a run of several processes; Slurm's srun needs none of these."
+)
+_PROCESSES = flags.DEFINE_integer("processes", 0, "Number of processes of this run.", lower_bound=0)
+_PROCESS = flags.DEFINE_integer("process", None, "Number of this process, from 0.", lower_bound=0)
+_HEARTBEAT = flags.DEFINE_integer(
+    "heartbeat_seconds", 60, "Time after which a process that does not answer counts as lost.", lower_bound=5
+)
+_EXPECT_DEVICES = flags.DEFINE_integer(
+    "expect_devices", None, "Number of devices of all processes; another number is an error.", lower_bound=1
+)
 _VERIFY_DATA = flags.DEFINE_bool(
     "verify_data", False, "Check every photograph read from a folder against the sum written by `prepare statistics`."
 )
@@ -72,14 +86,17 @@ SUMMARY = (
 def main(arguments: list[str]) -> int:
     """Trains and tests the run that the flags describe, in its directory."""
     # Imported here, since `--help` and mistakes in the config need not wait for JAX.
+    from deepconv import distributed
     from deepconv import task as task_lib
     from deepconv.data.sources import checksums
     from deepconv.evaluation import protocols
-    from deepconv.run import checkpoint, preemption
+    from deepconv.run import checkpoint
     from deepconv.weights import files
 
     mistakes: list[str] = []
     try:
+        if address := processes.address(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
+            processes.join(address, _HEARTBEAT.value)
         config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
         workdir = expanded(_WORKDIR.value or Path("runs", name))
         origin = _origin() if _INIT_FROM.value else Origin()
@@ -88,6 +105,9 @@ def main(arguments: list[str]) -> int:
         if not _EVALS.value:
             mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
         untrained = _is_untrained(workdir, origin)
+        with collecting(mistakes):
+            distributed.check_devices(_EXPECT_DEVICES.value)
+        raise_all(mistakes)
         if untrained:
             workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
             origin["train"] = False
@@ -99,31 +119,31 @@ def main(arguments: list[str]) -> int:
             train_source, eval_source = (checksums.verified(source) for source in (task.train_source, task.eval_source))
             task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
         start = {}
-        if origin and not checkpoint.steps(
-            workdir / "checkpoints"
-        ):  # a resumed run does not need the source of its weights
+        resumed = processes.agree(lambda: bool(checkpoint.steps(workdir / "checkpoints")))
+        if origin and not resumed:  # a resumed run does not need the source of its weights
             source = expanded(_INIT_FROM.value)
             _check_finished(source)
             bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value)
             start = files.load_weights(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
             if source.is_file() and not (_LIBRARY.value or _INPUT.value):
                 print(inputs.warning(config, source), file=sys.stderr)
+        devices = distributed.describe_devices()  # of all processes: from here on, process 0 may write
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
 
     code = 2
     try:
-        with lock(workdir):
+        with lock(workdir) if processes.primary() else contextlib.nullcontext():
             data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
-            _claim(workdir, json.loads(config.to_json()) | origin | data)
-            write_json(workdir / "classes.json", task.train_source.classes)
-            print(f"run directory: {workdir}", flush=True)
+            new = json.loads(config.to_json()) | origin | data
+            processes.agree(lambda: _claim(workdir, new, task.train_source.classes))
+            print(*devices, f"run directory: {workdir}", sep="\n", flush=True)
             if untrained:
                 print(f"the net of {_INIT_FROM.value} is tested without training; --train trains it first", flush=True)
             code = 1  # from here on, failures are failures during work
             _run(task, workdir, start)
     except preemption.Preempted as signal:
-        preemption.stop(str(signal))
+        preemption.stop(str(signal), together=True)
     except (OSError, FloatingPointError) as error:
         return cli.refuse(str(error), code)
     return 0
@@ -213,7 +233,7 @@ def _run(task: "Task", workdir: Path, start: dict[str, Any]) -> None:
     from deepconv.run import curves
 
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
-    if missing := [name for name, file in evals.items() if not file.exists()]:
+    if missing := processes.agree(lambda: [name for name, file in evals.items() if not file.exists()]):
         state, computed = (train.train if task.total_steps else resume.leave_untrained)(task, workdir, start)
         net, data = task_lib.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
@@ -226,11 +246,15 @@ def _run(task: "Task", workdir: Path, start: dict[str, Any]) -> None:
             precise_state = batch_stats.precise(net, state, images, count, file)
         for part in tests.values():
             evaluate.run(net, part, precise_state if part.precise else state, data, workdir, **size)
+        if not processes.primary():
+            return
         for name in missing:
             if name not in tests:
                 probabilities.average(workdir, name, [part.name for part in task.protocols[name]])
         if task.total_steps:
             curves.draw(workdir)
+    if not processes.primary():
+        return
     _summary(task, workdir, [read_eval(file, *SUMMARY) for file in evals.values()])
 
 
@@ -238,8 +262,8 @@ def _identity(source: "Source") -> str:
     return f"{source.examples} examples, {source.fingerprint[:16] or 'built in'}"
 
 
-def _claim(workdir: Path, new: dict[str, Any]) -> None:
-    """Writes config.json once. Raises FileExistsError if the directory holds a run of another config."""
+def _claim(workdir: Path, new: dict[str, Any], classes: Sequence[str]) -> None:
+    """Writes config.json once, and the classes. Raises FileExistsError if it is the directory of another run."""
     path = workdir / "config.json"
     old = recipes.read_run(workdir) if path.exists() else new
     if "init_from" in new and "init_sha256" not in new:  # the file is gone, and no longer needed
@@ -250,6 +274,7 @@ def _claim(workdir: Path, new: dict[str, Any]) -> None:
         raise FileExistsError(
             f"{workdir} holds a run of another config or other data; give another --workdir. {'; '.join(changes)}"
         )
+    write_json(workdir / "classes.json", classes)
 
 
 def _summary(task: "Task", workdir: Path, evals: list[Evaluation]) -> None:
@@ -274,4 +299,4 @@ def _summary(task: "Task", workdir: Path, evals: list[Evaluation]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, in_several=True)

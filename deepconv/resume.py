@@ -9,7 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from deepconv import distributed
+from deepconv import distributed, processes
 from deepconv import state as state_lib
 from deepconv.data import decode, pipeline, statistics
 from deepconv.data.images import Images
@@ -52,7 +52,7 @@ def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> Train
 
 def save_statistics(computed: Statistics, workdir: Path) -> None:
     """Saves the statistics to the run's directory, to use the net without the data."""
-    if computed is not statistics.NOT_NEEDED:
+    if computed is not statistics.NOT_NEEDED and processes.primary():
         statistics.save(workdir / "statistics.npz", computed, fingerprint="")
 
 
@@ -70,15 +70,12 @@ def begin(
 def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
     """Saves and returns the state of step 0, which later tests use without the source of its weights."""
     computed = statistics_for(task, task.train_source.open())
-    manager = checkpoint.open_manager(workdir / "checkpoints", 0)
     save_statistics(computed, workdir)
-    if not checkpoint.steps(workdir / "checkpoints"):
-        record_start(workdir, 0)
-    state, _ = begin(task, manager, start)
-    try:
+    with checkpoint.opened(workdir / "checkpoints", 0) as manager:
+        if not manager.all_steps():
+            record_start(workdir, 0)
+        state, _ = begin(task, manager, start)
         checkpoint.save(manager, state)
-    finally:
-        checkpoint.close(manager)
     return state, computed
 
 

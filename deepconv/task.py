@@ -62,7 +62,6 @@ def prepare(
     collect = functools.partial(collecting, mistakes)
     with collect():
         distributed.check_devices()
-        distributed.check_processes()
     fields.check_fields(config)
     data = config.data
     mistakes += _unknown_names(data)

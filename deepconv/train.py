@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
-from deepconv import distributed, objective, optim, resume
+from deepconv import distributed, objective, optim, processes, resume
 from deepconv import state as state_lib
 from deepconv.config import durations
 from deepconv.data import augment, pipeline
@@ -99,6 +99,7 @@ def batches(task: Task, data: Images, first_step: int, report: pipeline.Report |
         first_step=first_step,
         workers=task.workers,
         report=report,
+        rows=distributed.own_rows(task.mesh, task.config.batch_size),
     )
     ahead = deque()
     for batch in host:
@@ -142,61 +143,67 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     """Trains to the end, from the newest checkpoint or from step 0; returns the final state and the data's statistics.
 
     `start` holds initial weights of some layers; other layers are random. Raises FloatingPointError if the loss is not
-    finite, Preempted (with the state saved) on a signal to stop, and DataError (with the state saved) if an image
-    cannot be read.
+    finite, Preempted (with the state saved) on a signal to stop, and DataError if an image cannot be read (with the
+    state saved, unless there are several processes).
     """
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
     computed = resume.statistics_for(task, data)
-    manager = checkpoint.open_manager(workdir / "checkpoints", total)
     resume.save_statistics(computed, workdir)
-    state, unlogged = resume.begin(task, manager, start)
-    step = first_step = int(state.step)
-    window = Window([*unlogged], timed_from=step)
-    if step < total:
-        for change in record_start(workdir, step):
-            print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
-    net, (center,) = net_for(task, computed), task.protocols["center"]
-    test_error = functools.partial(_test_error, task, net, center, evaluate.jit(net, center), eval_data)
-    evaluated = any(r["step"] == step and "test_top1_error" in r for r in runlog.read_metrics(workdir))
-    step_fn = jit_step(task, computed)
-    loader = batches(task, data, step, replacements(task, workdir))
-    try:
-        with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
-            while True:
-                tested = step == first_step and evaluated  # a resumed run may still owe this test
-                if _is_due(task, step) and not tested:
-                    evaluation_start = time.perf_counter()
-                    _log(workdir, board, {**_place(task, step), "test_top1_error": test_error(state)})
-                    window.clock += time.perf_counter() - evaluation_start
-                if step == total:
-                    break
-                with preemption.waiting():
-                    batch = next(loader)
-                state, step_metrics = step_fn(state, batch)  # the first one compiles
-                preemption.unsaved(True)
-                step += 1
-                window.metrics.append(step_metrics)
-                jax.block_until_ready(window.metrics[-2:-1])  # at most two steps ahead of the device
-                if step == first_step + 1:  # compilation is over: time training from here on
-                    jax.block_until_ready(step_metrics)
-                    window.clock, window.timed_from = time.perf_counter(), step
-                text = None
-                if log := step % config.log_every_steps == 0 or step == total:
-                    record = _place(task, step) | _summary(window, step, config.batch_size)
-                    _log(workdir, board, record)
-                    text, window = _line(record), Window([], timed_from=step)
-                show(step, text, log)
-                if step % config.checkpoint_every_steps == 0 or step == total:
-                    _save(manager, state, window)
-    except (preemption.Preempted, DataError):
-        _save(manager, state, window)
-        raise
-    finally:
-        checkpoint.close(manager)
-        preemption.unsaved(False)
+    with checkpoint.opened(workdir / "checkpoints", total) as manager:
+        state, unlogged = resume.begin(task, manager, start)
+        step = first_step = int(state.step)
+        window = Window([*unlogged], timed_from=step)
+        if step < total:
+            for change in record_start(workdir, step):
+                print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
+        net, (center,) = net_for(task, computed), task.protocols["center"]
+        test_error = functools.partial(_test_error, task, net, center, evaluate.jit(net, center), eval_data)
+        evaluated = processes.agree(lambda: step in _tested_steps(workdir))
+        step_fn = jit_step(task, computed)
+        loader = batches(task, data, step, replacements(task, workdir))
+        try:
+            with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
+                while True:
+                    tested = step == first_step and evaluated  # a resumed run may still owe this test
+                    if _is_due(task, step) and not tested:
+                        evaluation_start = time.perf_counter()
+                        _log(workdir, board, {**_place(task, step), "test_top1_error": test_error(state)})
+                        window.clock += time.perf_counter() - evaluation_start
+                    if step == total:
+                        break
+                    with preemption.waiting():
+                        batch = next(loader)
+                    state, step_metrics = step_fn(state, batch)  # the first one compiles
+                    preemption.unsaved(True)
+                    step += 1
+                    window.metrics.append(step_metrics)
+                    jax.block_until_ready(window.metrics[-2:-1])  # at most two steps ahead of the device
+                    if step == first_step + 1:  # compilation is over: time training from here on
+                        jax.block_until_ready(step_metrics)
+                        window.clock, window.timed_from = time.perf_counter(), step
+                    text = None
+                    if log := step % config.log_every_steps == 0 or step == total:
+                        record = _place(task, step) | _summary(window, step, config.batch_size)
+                        _log(workdir, board, record)
+                        text, window = _line(record), Window([], timed_from=step)
+                    show(step, text, log)
+                    if step % config.checkpoint_every_steps == 0 or step == total:
+                        _save(manager, state, window)
+        except preemption.Preempted:
+            _save(manager, state, window)
+            raise
+        except DataError:
+            if not processes.several():  # saving needs all of them
+                _save(manager, state, window)
+            raise
     preemption.check()  # last, since a failed save matters more than the signal
     return state, computed
+
+
+def _tested_steps(workdir: Path) -> set[float]:
+    """Returns the steps at which the net was tested, as metrics.jsonl records them."""
+    return {record["step"] for record in runlog.read_metrics(workdir) if "test_top1_error" in record}
 
 
 def _is_due(task: Task, step: int) -> bool:

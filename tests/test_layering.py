@@ -9,18 +9,19 @@ MAY_IMPORT = {
     "objective": set(),
     "state": {"ops"},
     "optim": set(),
-    "distributed": set(),
-    "run": {"ops", "state"},
+    "processes": set(),
+    "distributed": {"processes"},
+    "run": {"ops", "processes", "state"},
     "config": {"run"},
     "models": {"ops"},
     "data": {"run"},
-    "evaluation": {"config", "data", "distributed", "models", "ops", "run", "state"},
+    "evaluation": {"config", "data", "distributed", "models", "ops", "processes", "run", "state"},
     "weights": {"config", "data", "distributed", "models", "ops", "optim", "run", "state"},
     "task": {"config", "data", "distributed", "evaluation", "models", "optim", "state"},
-    "resume": {"data", "distributed", "ops", "run", "state", "task", "weights"},
+    "resume": {"data", "distributed", "ops", "processes", "run", "state", "task", "weights"},
     "train": {"config", "data", "distributed", "evaluation", "objective"}
-    | {"optim", "resume", "run", "state", "task", "weights"},
-    "cli": {"config", "ops", "run"},
+    | {"optim", "processes", "resume", "run", "state", "task", "weights"},
+    "cli": {"config", "ops", "processes", "run"},
 }
 COMMANDS = {"deepconv.main", "deepconv.predict"}  # and every __main__
 ALSO_COMMANDS = {"deepconv.evaluation.ensemble", "deepconv.run.curves"}  # libraries that can be started, too

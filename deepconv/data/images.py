@@ -10,6 +10,8 @@ import numpy as np
 from deepconv.data import decode
 from deepconv.data.decode import Geometry
 
+ALL_ROWS = slice(None)
+
 
 class Batch(TypedDict):
     """A training batch."""
@@ -53,6 +55,7 @@ class Decoding:
     examples: int  # in the split
     seed: int
     replace: bool  # replace an image that cannot be decoded with the next that can
+    rows: slice  # the part of each batch that this process reads
 
 
 class Images(abc.ABC):
@@ -65,7 +68,10 @@ class Images(abc.ABC):
 
     @abc.abstractmethod
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
-        """Returns the images at these indices; encoded ones are cropped as in batch `step`. Raises DataError."""
+        """Returns this process's rows of the batch with these indices; encoded images are cropped as in batch `step`.
+
+        Raises DataError.
+        """
 
     @abc.abstractmethod
     def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> EvalBatch:
@@ -84,7 +90,8 @@ class Arrays(Images):
         return isinstance(self.images, np.ndarray)
 
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
-        return {"image": self.images[indices], "label": self.labels[indices]}
+        own = indices[decoding.rows]
+        return {"image": self.images[own], "label": self.labels[own]}
 
     def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> EvalBatch:
         return {"image": self.images[indices], "label": self.labels[indices], "index": indices}
@@ -98,12 +105,13 @@ class Encoded(Images):
         """Reads the records at these indices. Raises DataError."""
 
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
-        side = decoding.geometry.size
-        images = np.empty((len(indices), side, side, 3), np.uint8)
-        labels, corrupt = np.empty(len(indices), np.int32), []
-        for i, record in enumerate(self.read(indices)):
-            image, label = self._decode(int(indices[i]), record, decoding, corrupt)
-            rng = np.random.default_rng((decoding.seed, step, i))
+        own, side = indices[decoding.rows], decoding.geometry.size
+        places = range(len(indices))[decoding.rows]  # in the full batch
+        images = np.empty((len(own), side, side, 3), np.uint8)
+        labels, corrupt = np.empty(len(own), np.int32), []
+        for i, (place, record) in enumerate(zip(places, self.read(own), strict=True)):
+            image, label = self._decode(int(own[i]), record, decoding, corrupt)
+            rng = np.random.default_rng((decoding.seed, step, place))
             images[i], labels[i] = decode.view(image, decoding.geometry, rng), label
         return {"image": images, "label": labels, "corrupt": corrupt}
 

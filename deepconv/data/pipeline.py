@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from deepconv.data import decode
 from deepconv.data.decode import Geometry
-from deepconv.data.images import Batch, Decoding, EvalBatch, Images
+from deepconv.data.images import ALL_ROWS, Batch, Decoding, EvalBatch, Images
 from deepconv.run import preemption
 
 Report = Callable[[list[str]], None]  # takes messages about images that were replaced
@@ -77,14 +77,16 @@ def train_batches(
     first_step: int = 0,
     workers: int = 0,
     report: Report | None = None,
+    rows: slice = ALL_ROWS,
 ) -> Iterator[Batch]:
     """Yields batches {"image": uint8 [B, H, W, 3], "label": int32 [B]} without end, starting at first_step.
 
     The images are reshuffled every epoch; a batch may span two epochs. With a report, an image that cannot be decoded
     is replaced with the next one that can be, and the report receives a message. Without one, it raises DataError.
+    With rows, only this part of each batch is read.
     """
     # Indices are batched before the images are fetched: Grain costs 19 us per element of any size.
-    decoding = Decoding(geometry, examples, seed, replace=report is not None)
+    decoding = Decoding(geometry, examples, seed, report is not None, rows)
     fetch = functools.partial(data.training_batch, decoding=decoding)
     order = grain.MapDataset.range(examples).seed(seed).shuffle().repeat()
     batches = order.batch(batch_size).map_with_index(fetch)[first_step:]
@@ -107,7 +109,7 @@ def ordered_batches(
     """Yields each image once, in order, starting at `first`; the last batch may be smaller. Raises as train_batches."""
     if first == examples:
         return iter(())
-    decoding = Decoding(geometry, examples, seed=0, replace=report is not None)
+    decoding = Decoding(geometry, examples, 0, report is not None, ALL_ROWS)
     fetch = functools.partial(data.training_batch, decoding=decoding)
     batches = grain.MapDataset.range(first, examples).batch(batch_size).map_with_index(fetch)
     return _reported(batches.to_iter_dataset(_options(data)), report)

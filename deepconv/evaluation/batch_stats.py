@@ -1,6 +1,6 @@
 """Averages over the training set for BatchNorm, in place of the moving averages of training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv import distributed
+from deepconv import distributed, processes
 from deepconv.evaluation.net import Net
 from deepconv.models.layers import BatchNorm
 from deepconv.ops import repeat
@@ -25,12 +25,9 @@ def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: in
     released "on a sufficiently large training batch after the training procedure".
     """
     leaves, tree = jax.tree.flatten(repeat.by_block(state.batch_stats))
-    if not file.exists():
+    if not processes.agree(file.exists):
         averages = jax.tree.leaves(repeat.by_block(_averages(net, state, batches, count)))
-        temporary = file.with_name(file.name + ".tmp")
-        with temporary.open("wb") as out:
-            np.savez(out, *map(np.asarray, averages))
-        temporary.replace(file)
+        processes.agree(lambda: _save(file, averages))
     try:
         with np.load(file, allow_pickle=False) as arrays:
             stored = tree.unflatten([arrays[f"arr_{i}"] for i in range(len(leaves))])
@@ -38,6 +35,13 @@ def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: in
         raise OSError(f"{file} is damaged: {error}; remove it and repeat the command to compute it again") from None
     averages = repeat.stacked(stored, state.batch_stats)
     return state.replace(batch_stats=jax.device_put(averages, distributed.replicated(net.mesh)))
+
+
+def _save(file: Path, averages: Sequence[jax.Array]) -> None:
+    temporary = file.with_name(file.name + ".tmp")
+    with temporary.open("wb") as out:
+        np.savez(out, *map(np.asarray, averages))
+    temporary.replace(file)
 
 
 def _averages(net: Net, state: TrainState, batches: Iterator[jax.Array], count: int) -> Any:

@@ -1,4 +1,7 @@
-"""Runs a test protocol: a net and a data set -> class probabilities."""
+"""Runs a test protocol: a net and a data set -> class probabilities.
+
+Of several processes, each reads all images and computes its devices' rows of every batch; process 0 keeps the table.
+"""
 
 import functools
 import time
@@ -9,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from deepconv import distributed
+from deepconv import distributed, processes
 from deepconv.data.images import Images
 from deepconv.evaluation.crops import crop_batches, crop_probabilities
 from deepconv.evaluation.dense import dense_batches, dense_probabilities
@@ -68,7 +71,7 @@ def probabilities(
             break
         rows, labels, batch = step
         shapes.add(batch["image"].shape)
-        running.append((rows, labels, predict(state, distributed.put_batch(batch, net.mesh))))
+        running.append((rows, labels, predict(state, distributed.put_whole_batch(batch, net.mesh))))
         if len(running) > 1:  # the host prepares the next batch while the device computes
             finish()
     while running:
@@ -90,14 +93,18 @@ def run(
 ) -> None:
     """Runs a test and writes its results; a stopped test is resumed, a finished one is kept."""
     file = workdir / f"probs.{protocol.name}.partial.npy"
-    if (workdir / f"eval.{protocol.name}.json").exists():
-        file.unlink(missing_ok=True)
+    if processes.agree(lambda: (workdir / f"eval.{protocol.name}.json").exists()):
+        if processes.primary():
+            file.unlink(missing_ok=True)
         return
-    table = new_table(examples, classes, file=file)
+    table = new_table(examples, classes, file=file if processes.primary() else None)
     table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # after a crash, rows marked done may be incomplete
+    table["done"] = np.array(processes.agree(lambda: table["done"].tolist()))  # process 0 keeps the table
     before = int(table["done"].sum())
     with runlog.progress(protocol.name, examples, before) as show:
         shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)
+    if not processes.primary():
+        return
     seconds = float(table["seconds"].sum(dtype=np.float64))  # over all starts
     print(f"{protocol.name}: {examples - before} images were tested; {shapes} shapes were compiled", flush=True)
     procedure = Procedure(

@@ -1,12 +1,13 @@
 """Checkpoints: orbax in the background, with SHA-256 sums that are checked before restoring."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from deepconv import processes
 from deepconv.ops import repeat
+from deepconv.run import preemption
 from deepconv.run.directory import read_json
 from deepconv.state import TrainState, not_finite
 
@@ -47,16 +50,40 @@ class NewestTwoAndFinal(checkpoint_managers.PreservationPolicy):
         return [step in newest or step == self.total_steps for step in steps]
 
 
+@contextlib.contextmanager
+def opened(directory: Path, total_steps: int) -> Iterator[ocp.CheckpointManager]:
+    """Opens a directory for saving and restoring; on exit, closes it, after which there is no unsaved state.
+
+    Raises CheckpointError if something was not written.
+    """
+    manager = open_manager(directory, total_steps)
+    try:
+        yield manager
+    except Exception as error:
+        # Closing waits for saves, in which all processes take part: an error of one process leaves them unfinished.
+        if not processes.several() or isinstance(error, (preemption.Preempted, FloatingPointError)):
+            close(manager)
+        raise
+    else:
+        close(manager)
+    finally:
+        preemption.unsaved(False)
+
+
 def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
-    """Opens a directory for saving and restoring, for this process only; half-written checkpoints are removed."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for half_written in directory.glob(f"*{HALF_WRITTEN}"):
-        shutil.rmtree(half_written)
+    """Opens a directory for saving and restoring, for this run only; half-written checkpoints are removed."""
+    processes.agree(lambda: _clear(directory))
     options = ocp.CheckpointManagerOptions(
         preservation_policy=NewestTwoAndFinal(total_steps),
         async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(directory)),
     )
     return ocp.CheckpointManager(directory.absolute(), item_names=(STATE, UNLOGGED), options=options)
+
+
+def _clear(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for half_written in directory.glob(f"*{HALF_WRITTEN}"):
+        shutil.rmtree(half_written)
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[StepMetrics] = ()) -> None:
@@ -102,33 +129,39 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
     A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are damaged.
     """
     directory = Path(manager.directory)
+    step = processes.agree(lambda: _newest_undamaged(directory))
+    if step is None:
+        return None
+    manager.reload()
+    saved = directory / str(step)
+    try:
+        items: dict[str, ocp.args.CheckpointArgs] = {STATE: ocp.args.StandardRestore(repeat.by_block(like))}
+        if (saved / UNLOGGED).exists():
+            items[UNLOGGED] = ocp.args.JsonRestore()
+        found = manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as error:
+        _check_names(saved, _metadata(saved))
+        raise CheckpointError(
+            f"{saved} is undamaged but does not fit this model and optimiser; if the code has "
+            f"changed since, give another --workdir. {_cause(error)}"
+        ) from error
+    state = jax.tree.map(lambda x: _put(x, like.step.sharding), repeat.stacked(found[STATE], like))
+    if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
+        raise CheckpointError(f"{saved} is undamaged, but {bad}; such a net cannot be used")
+    return state, found.get(UNLOGGED) or []
+
+
+def _newest_undamaged(directory: Path) -> int | None:
+    """Returns the newest undamaged checkpoint, and moves damaged ones that are newer. Raises CheckpointError."""
     damaged = directory.with_name(directory.name + ".damaged")
-    for step in sorted(manager.all_steps(), reverse=True):
+    for step in reversed(steps(directory)):
         if not (reason := damage(directory / str(step))):
-            try:
-                items: dict[str, ocp.args.CheckpointArgs] = {STATE: ocp.args.StandardRestore(repeat.by_block(like))}
-                if (directory / str(step) / UNLOGGED).exists():
-                    items[UNLOGGED] = ocp.args.JsonRestore()
-                found = manager.restore(step, args=ocp.args.Composite(**items))
-            except Exception as error:
-                _check_names(directory / str(step), _metadata(directory / str(step)))
-                raise CheckpointError(
-                    f"{directory / str(step)} is undamaged but does not fit this model and optimiser; if the code has "
-                    f"changed since, give another --workdir. {_cause(error)}"
-                ) from error
-            state = jax.tree.map(lambda x: _put(x, like.step.sharding), repeat.stacked(found[STATE], like))
-            if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
-                raise CheckpointError(f"{directory / str(step)} is undamaged, but {bad}; such a net cannot be used")
-            return state, found.get(UNLOGGED) or []
-        print(
-            f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {damaged / str(step)}",
-            file=sys.stderr,
-            flush=True,
-        )
-        shutil.rmtree(damaged / str(step), ignore_errors=True)
+            return step
+        moved = damaged / str(step)
+        print(f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {moved}", file=sys.stderr, flush=True)
+        shutil.rmtree(moved, ignore_errors=True)
         damaged.mkdir(exist_ok=True)
-        (directory / str(step)).rename(damaged / str(step))
-        manager.reload()
+        (directory / str(step)).rename(moved)
     if damaged.exists():
         raise CheckpointError(
             f"all checkpoints in {directory} are damaged; they are now in {damaged}. "

@@ -13,11 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar
 
+from deepconv import processes
 from deepconv.ops import forms
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # results are bit-exact only if these stay the same
 FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
+LATER = ("forms", "processes")  # like FIXED, but missing in starts of version 0.1
 Content = TypeVar("Content", dict, list)
 
 
@@ -35,7 +37,8 @@ class Environment(TypedDict):
     cpus: int
     xla_flags: str
     matmul_precision: str | None
-    forms: NotRequired[dict[str, str]]  # of operations; missing in starts of version 0.1
+    processes: NotRequired[int]
+    forms: NotRequired[dict[str, str]]  # of operations
     from_step: NotRequired[int]  # the step at which a start of training began
 
 
@@ -156,8 +159,11 @@ def read_starts(workdir: Path, *keys: str) -> list[Environment]:
 def record_start(workdir: Path, from_step: int = 0) -> list[str]:
     """Appends this start of training to environment.json; tests record their environment in their own files.
 
-    Returns the differences from the previous start that can change the last bits of results.
+    Returns the differences from the previous start that can change the last bits of results. Of several processes,
+    process 0 does this.
     """
+    if not processes.primary():
+        return []
     path = workdir / "environment.json"
     starts = read_starts(workdir, *FIXED) if path.exists() else []
     starts.append({**environment(), "from_step": from_step})
@@ -166,8 +172,9 @@ def record_start(workdir: Path, from_step: int = 0) -> list[str]:
         return []
     before, now = starts[-2:]
     changes = [f"{key}: {before[key]} before, {now[key]} now" for key in FIXED if before[key] != now[key]]
-    if (forms_before := before.get("forms", now["forms"])) != now["forms"]:
-        changes.append(f"forms: {forms_before} before, {now['forms']} now")
+    changes += [
+        f"{key}: {before[key]} before, {now[key]} now" for key in LATER if before.get(key, now[key]) != now[key]
+    ]
     return changes
 
 
@@ -185,6 +192,7 @@ def environment() -> Environment:
         "versions": {name: metadata.version(name) for name in VERSIONS},
         "device_kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
+        "processes": jax.process_count(),
         "cpus": len(os.sched_getaffinity(0)),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": jax.config.jax_default_matmul_precision,  # pyrefly: ignore[missing-attribute], set by JAX

@@ -11,6 +11,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from deepconv import processes
 from deepconv.run.directory import printable
 
 Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch" and the metrics
@@ -18,7 +19,13 @@ Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch" and the me
 
 @contextlib.contextmanager
 def tensorboard(workdir: Path) -> Iterator[Callable[[Record], None]]:
-    """Yields write(record), which raises OSError on a full disk; tensorboardX's writer would fail without a word."""
+    """Yields write(record), which raises OSError on a full disk; tensorboardX's writer would fail without a word.
+
+    Of several processes, process 0 writes.
+    """
+    if not processes.primary():
+        yield lambda record: None
+        return
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.summary import scalar
@@ -36,7 +43,9 @@ def tensorboard(workdir: Path) -> Iterator[Callable[[Record], None]]:
 
 
 def append_metrics(workdir: Path, record: Record) -> None:
-    """Appends one line to metrics.jsonl; a line that a crash left incomplete is ended first."""
+    """Appends one line to metrics.jsonl, in process 0; a line that a crash left incomplete is ended first."""
+    if not processes.primary():
+        return
     with (workdir / "metrics.jsonl").open("ab+") as file:
         if size := file.tell():
             file.seek(size - 1)
@@ -46,17 +55,24 @@ def append_metrics(workdir: Path, record: Record) -> None:
 
 
 def corrupt_list(file: Path) -> Callable[[list[str]], None]:
-    """Returns report(messages), which prints each replaced image once and appends it to the file."""
+    """Returns report(messages), which prints each replaced image once and appends it to the file.
+
+    Of several processes, process 0 does this for all.
+    """
     reported = set(file.read_text("utf-8").splitlines()) if file.exists() else set()
+
+    def write(message: str) -> None:
+        print(f"replaced by the next image: {message}", flush=True)
+        with file.open("a", encoding="utf-8") as out:
+            out.write(message + "\n")
 
     def report(messages: list[str]) -> None:
         for message in map(printable, messages):
             if message not in reported:
                 reported.add(message)
-                print(f"replaced by the next image: {message}", flush=True)
-                with file.open("a", encoding="utf-8") as out:
-                    out.write(message + "\n")
+                processes.send("replaced", message) if not processes.primary() else write(message)
 
+    processes.receive("replaced", lambda message: report([message]))
     return report
 
 

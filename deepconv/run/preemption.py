@@ -1,7 +1,7 @@
 """Stopping on SIGTERM, SIGUSR1 or Ctrl-C: at once or, while there is a state to save, between two steps.
 
 Python runs signal handlers in the main thread, but not while that thread compiles. A second thread therefore watches
-for signals, and ends the process if nothing would be lost.
+for signals, and ends the process if nothing would be lost. Of several processes, all stop if one of them gets a signal.
 """
 
 import contextlib
@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
+
+from deepconv import processes
 
 EXIT_CODE = 75  # EX_TEMPFAIL: repeat the command
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -47,16 +49,19 @@ def unsaved(value: bool) -> None:
 
 
 def check() -> None:
-    """Raises Preempted if a signal has come; called between steps, where the state is complete."""
-    if _pending is not None:
-        raise Preempted(_pending.name)
+    """Raises Preempted if a signal has come; called between steps, where the state is complete.
+
+    Several processes call it equally often, and it raises at the same call in all.
+    """
+    if processes.stops(_pending is not None):
+        raise Preempted(_pending.name if _pending else "a signal to another process")
 
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """Lets a signal interrupt this block at once; the block must not change any state."""
+    """Lets a signal interrupt this block at once; the block must not change any state. Several processes only check."""
     global _waiting
-    _waiting = True
+    _waiting = not processes.several()
     try:
         check()
         yield
@@ -74,19 +79,24 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave(code: int) -> NoReturn:
-    """Ends the process and its loader processes at once, without waiting for threads that a disk may block."""
+def leave(code: int, together: bool = False) -> NoReturn:
+    """Ends the process and its loader processes at once, without waiting for threads that a disk may block.
+
+    Of several processes, all end; `together` means that all of them call this.
+    """
     for worker in multiprocessing.active_children():
         worker.kill()
-    os._exit(code)
+    processes.leave(code, together)
 
 
-def stop(name: str) -> NoReturn:
-    """Prints which signal came and ends the process."""
-    if os.isatty(1):
-        os.write(1, b"\033[?25h\n")  # a progress bar has hidden the cursor
-    os.write(2, f"deepconv: stopped by {name}; run the same command again to continue\n".encode())
-    leave(EXIT_CODE)
+def stop(name: str, together: bool = False) -> NoReturn:
+    """Prints which signal came and ends the process, or all processes."""
+    message = f"stopped by {name}"
+    if processes.primary() if together else processes.ends_first(EXIT_CODE, message):
+        if os.isatty(1):
+            os.write(1, b"\033[?25h\n")  # a progress bar has hidden the cursor
+        os.write(2, f"deepconv: {message}; run the same command again to continue\n".encode())
+    leave(EXIT_CODE, together)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,238 @@
+"""The processes of a run: how they find each other, agree, and end together. Imports no JAX before it is needed.
+
+Processes talk through the key-value store of JAX's coordinator, which is in process 0. That process alone writes the
+run's files. A process that fails tells the others, which end at once, even if they wait for it in a collective.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+LOST = 134  # exit code after the loss of another process; as of SIGABRT, by which JAX ends others if process 0 is lost
+LONG_MS = 3_600_000  # for calls that are repeated until they succeed
+FAREWELL_MS = 3_000  # for others to hear of a failure before the coordinator ends
+PEER_ERRORS = ("Gloo", "NCCL", "UNAVAILABLE", "oordination", "onnection", "eartbeat")  # in JAX's messages
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Address:
+    """The place of this process in its run."""
+
+    coordinator: str  # host:port
+    processes: int
+    process: int
+
+
+class Group:
+    """This process and the others, once all are connected."""
+
+    def __init__(self, client: Any, address: Address) -> None:
+        self.process, self.processes = address.process, address.processes
+        self._client = client
+        self._agreements = 0
+        self._lock = threading.Lock()
+        self._checks = 0  # calls of `stops`, at equal places in all processes
+        self._stop_at: int | None = None  # the check at which all processes stop
+        self._stopping = False
+        for listener in (self._end_with_others, self._agree_to_stop):
+            threading.Thread(target=listener, daemon=True).start()
+
+    def get(self, key: str) -> str:
+        """Returns a value, for which it waits."""
+        while True:
+            try:
+                return self._client.blocking_key_value_get(f"deepconv/{key}", LONG_MS)
+            except RuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+
+    def set_first(self, key: str, value: str) -> bool:
+        """Sets a value; returns False if another process has set it before."""
+        try:
+            self._client.key_value_set(f"deepconv/{key}", value)
+        except RuntimeError as error:
+            if "ALREADY_EXISTS" not in str(error):
+                raise
+            return False
+        return True
+
+    def agree(self, value: Callable[[], Value]) -> Value:
+        """Returns the value of a function that process 0 calls; all processes call this in the same order."""
+        self._agreements += 1
+        key = f"agreement/{self._agreements}"
+        if self.process == 0:
+            self.set_first(key, json.dumps(value()))
+        return json.loads(self.get(key))
+
+    def collect(self, value: str) -> list[str]:
+        """Returns the values that the processes give, in order."""
+        self._agreements += 1
+        self.set_first(f"collection/{self._agreements}/{self.process}", value)
+        return [self.get(f"collection/{self._agreements}/{process}") for process in range(self.processes)]
+
+    def send(self, subject: str, text: str) -> None:
+        """Sends a text to process 0."""
+        number = self._client.key_value_increment(f"deepconv/{subject}/sent", 1)
+        self.set_first(f"{subject}/{number}", text)
+
+    def receive(self, subject: str, take: Callable[[str], None]) -> None:
+        """Passes the texts of a subject to a function, in process 0."""
+
+        def listen() -> None:
+            for number in itertools.count(1):
+                take(self.get(f"{subject}/{number}"))
+
+        if self.process == 0:
+            threading.Thread(target=listen, daemon=True).start()
+
+    def stops(self, pending: bool) -> bool:
+        """Returns, at the same check in all processes, that they stop, once a signal is pending in one of them."""
+        if pending and not self._stopping:
+            self._stopping = True
+            self.set_first("stop", "")
+        with self._lock:
+            self._checks += 1
+            return self._stop_at is not None and self._checks >= self._stop_at
+
+    def _agree_to_stop(self) -> None:
+        """Agrees on the check after the last that any process has passed; meanwhile, none passes another."""
+        self.get("stop")
+        with self._lock:
+            self.set_first(f"checks/{self.process}", str(self._checks))
+            self._stop_at = 1 + max(int(self.get(f"checks/{process}")) for process in range(self.processes))
+
+    def ends_first(self, code: int, message: str) -> bool:
+        """Tells the others that this process ends, and why; returns whether it is the first, whose message is shown."""
+        return self.set_first("end", json.dumps([self.process, code, message]))
+
+    def _end_with_others(self) -> None:
+        process, code, message = json.loads(self.get("end"))
+        if process == self.process:
+            return
+        if self.process == 0:
+            print(f"deepconv: process {process} has ended (exit code {code}): {message}", file=sys.stderr, flush=True)
+        self._farewell()
+        os._exit(code)
+
+    def _farewell(self) -> None:
+        with contextlib.suppress(RuntimeError):  # a process that is lost does not come
+            self._client.wait_at_barrier("deepconv/farewell", FAREWELL_MS)
+
+    def leave(self, code: int, together: bool) -> None:
+        """Waits for the others, so that process 0 is not missing: until all have come or, for a failure, know of it."""
+        if together:
+            with contextlib.suppress(RuntimeError):  # a process was lost after its work
+                self._client.wait_at_barrier("deepconv/done", LONG_MS)
+                self._client.shutdown()
+        elif code != LOST:
+            self._farewell()
+
+
+_group: Group | None = None
+
+
+def join(address: Address, heartbeat_seconds: int) -> None:
+    """Connects this process with the others; ends by SIGABRT if they do not come within five minutes."""
+    global _group
+    import jax
+    from jax._src.distributed import global_state  # JAX has no public name for its client; orbax takes it from here
+
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from run/preemption.py
+    jax.distributed.initialize(
+        address.coordinator,
+        address.processes,
+        address.process,
+        cluster_detection_method="deactivate",  # under Slurm, JAX would give each process only one of its devices
+        heartbeat_timeout_seconds=heartbeat_seconds,
+    )
+    _group = Group(global_state.client, address)
+    if address.process:
+        sys.stdout = open(os.devnull, "w")  # process 0 prints
+
+
+def address(coordinator: str, processes: int, process: int | None) -> Address | None:
+    """Returns the place that flags or `srun` give this process, None if it is the only one. Raises ValueError."""
+    if coordinator or processes or process is not None:
+        if not re.fullmatch(r".+:\d+", coordinator) or process is None or process not in range(processes):
+            raise ValueError(
+                f"--coordinator={coordinator} --processes={processes} --process={'' if process is None else process}: "
+                "give all three, the host and port of process 0, the number of processes, and the number of this one, "
+                "from 0"
+            )
+        return Address(coordinator, processes, process) if processes > 1 else None
+    return slurm_address()
+
+
+def slurm_address() -> Address | None:
+    """Returns the place that Slurm's `srun` gives this process, None if it is the only one."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # of `srun`; a batch script has no step
+    if tasks == 1:
+        return None
+    # as JAX does: the first of n1,n2 or n[1-2,5], and a port of the upper 4096
+    first = re.fullmatch(r"([^\[,]+)(?:\[(\d+))?.*", os.environ["SLURM_STEP_NODELIST"])
+    host = "".join(part or "" for part in first.groups()) if first else ""
+    port = 61440 + int(os.environ["SLURM_JOB_ID"]) % 4096
+    return Address(f"{host}:{port}", tasks, int(os.environ["SLURM_PROCID"]))
+
+
+def several() -> bool:
+    """Returns whether this run has several processes."""
+    return _group is not None
+
+
+def primary() -> bool:
+    """Returns whether this is process 0, which writes the run's files."""
+    return _group is None or _group.process == 0
+
+
+def agree(value: Callable[[], Value]) -> Value:
+    """Returns what a function returns in process 0, the only one that calls it; the value is one that JSON keeps."""
+    return _group.agree(value) if _group else value()
+
+
+def collect(value: str) -> list[str]:
+    """Returns the values that the processes give, in the order of the processes."""
+    return _group.collect(value) if _group else [value]
+
+
+def send(subject: str, text: str) -> None:
+    """Sends a text to process 0, which is not this one."""
+    if _group:
+        _group.send(subject, text)
+
+
+def receive(subject: str, take: Callable[[str], None]) -> None:
+    """Passes the texts that other processes send on a subject to a function, in process 0."""
+    if _group:
+        _group.receive(subject, take)
+
+
+def stops(pending: bool) -> bool:
+    """Returns whether to stop: at once if a signal is pending or, with several processes, at the same call in all."""
+    return _group.stops(pending) if _group else pending
+
+
+def ends_first(code: int, message: str) -> bool:
+    """Returns whether to show why this process ends; another process may have ended the run before."""
+    return _group.ends_first(code, message) if _group else True
+
+
+def leave(code: int, together: bool) -> NoReturn:
+    """Ends this process. If the others do not come here together, they end with the same code."""
+    if _group:
+        _group.leave(code, together)
+    os._exit(code)
+
+
+def lost_another(error: Exception) -> bool:
+    """Returns whether a call failed because another process has ended without a word, as after SIGKILL."""
+    return _group is not None and isinstance(error, RuntimeError) and any(word in str(error) for word in PEER_ERRORS)

@@ -1,0 +1,212 @@
+"""several processes"""
+
+import signal
+import socket
+import time
+
+import pytest
+from conftest import ROOT
+
+from faults.harness import RUN, assert_same, at_call, at_step, has_line, newest, outcome, reached, send
+
+TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+RECIPES = {
+    "resnet_cifar": RUN,
+    "alexnet_code": [f"--config={ROOT}/configs/alexnet_code.py", "--smoke"],
+    "vgg11": [f"--config={ROOT}/configs/vgg11.py", "--smoke", "--config.data.image_size=32"],
+}
+EVALS = {"resnet_cifar": "center_precise_batch_stats", "alexnet_code": "ten_crop", "vgg11": "dense"}
+LOST = "another process of this run was lost"
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(shell, arguments, folder, inject=("", ""), variables=({}, {})):
+    """Start two processes of one device each, with the code to inject into each."""
+    port = f"--coordinator=127.0.0.1:{free_port()}"
+    numbered = [[*arguments, port, "--processes=2", f"--process={number}"] for number in (0, 1)]
+    return [shell.start(numbered[i], folder, inject=inject[i], **variables[i]) for i in (0, 1)]
+
+
+def run(shell, arguments, folder, **options):
+    return [process.finish() for process in start(shell, arguments, folder, **options)]
+
+
+def run_to_the_end(shell, arguments, folder):
+    for answer in run(shell, arguments, folder):
+        answer.ends(0)
+
+
+@pytest.fixture(scope="module")
+def wanted_of_two(shell, tmp_path_factory):
+    """What RUN leaves behind in one process with two devices."""
+    folder = tmp_path_factory.mktemp("two")
+    shell.run([*RUN, "--workdir=run"], folder, **TWO_DEVICES).ends(0)
+    return outcome(folder / "run")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_bits(shell, tally, tmp_path, recipe):
+    """training and tests of {recipe}: the bits of one process with two devices, with and without loader processes"""
+    arguments = [*RECIPES[recipe], f"--evals=center,{EVALS[recipe]}"]
+    shell.run([*arguments, "--workdir=one"], tmp_path, **TWO_DEVICES).ends(0)
+    for workers in (0, 2):
+        with tally.attempt(f"{workers} loader processes"):
+            run_to_the_end(shell, [*arguments, f"--workdir={workers}", f"--workers={workers}"], tmp_path)
+            assert_same(tmp_path / f"{workers}", outcome(tmp_path / "one"))
+
+
+def test_photographs(shell, photos, tally):
+    """photographs of many sizes, of which one that cannot be decoded is replaced in each process"""
+    data, arguments = photos
+    for name in ("even/02.png", "odd/05.png"):
+        (data / "photos" / "train" / name).write_bytes(b"no image")
+    arguments += ["--config.data.on_corrupt=replace", "--evals=center,ten_crop"]
+    shell.run([*arguments, "--workdir=one"], data, **TWO_DEVICES).ends(0)
+    with tally.attempt("two processes"):
+        run_to_the_end(shell, [*arguments, "--workdir=two"], data)
+        assert_same(data / "two", outcome(data / "one"))
+        lists = [sorted((data / name / "corrupt.txt").read_text().splitlines()) for name in ("one", "two")]
+        assert len(lists[0]) == 2 and lists[0] == lists[1]
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1", "SIGINT"])
+@pytest.mark.parametrize("process", [0, 1])
+def test_signal(shell, wanted_of_two, tally, tmp_path, process, number):
+    """{number} to process {process}: all save the same step, and go on to the same bits"""
+    inject = ["", ""]
+    inject[process] = at_step(13, send(number))
+    with tally.attempt("in mid-run"):
+        first, second = run(shell, [*RUN, "--workdir=run"], tmp_path, inject=inject)
+        first.ends(75).says("stopped by")
+        assert not second.ends(75).err, second.last_words
+        assert 13 <= newest(tmp_path / "run") < 20
+        run_to_the_end(shell, [*RUN, "--workdir=run"], tmp_path)
+        assert_same(tmp_path / "run", wanted_of_two)
+
+
+WHILE = {
+    "while the data's mean is computed": at_call("resume.statistics_for", send("SIGTERM")),
+    "in an evaluation during training": at_call("evaluate.probabilities", send("SIGTERM")),
+    "before a save": at_call("checkpoint.save", send("SIGTERM"), call=2),
+    "in the test": at_call("evaluate.run", send("SIGTERM")),
+}
+
+
+@pytest.mark.parametrize("moment", WHILE)
+def test_signal_while(shell, wanted_of_two, tally, tmp_path, moment):
+    """SIGTERM to process 1 at a chosen moment: {moment}"""
+    with tally.attempt(moment):
+        for answer in run(shell, [*RUN, "--workdir=run"], tmp_path, inject=("", WHILE[moment])):
+            answer.ends(75)
+        run_to_the_end(shell, [*RUN, "--workdir=run"], tmp_path)
+        assert_same(tmp_path / "run", wanted_of_two)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_kill(shell, wanted_of_two, tally, tmp_path, killed):
+    """SIGKILL to process {killed}: the other ends within seconds with code 134, and the run goes on to the same bits"""
+    for step in (1, 15, 30):
+        inject = ["", ""]
+        inject[killed] = at_step(step, send("SIGKILL"))
+        with tally.attempt(f"after step {step}"):
+            processes = start(shell, [*RUN, f"--workdir={step}"], tmp_path, inject=inject)
+            processes[killed].finish().ends(-9)
+            begin = time.monotonic()
+            answer = processes[1 - killed].finish()
+            if killed:
+                answer.ends(134).says(LOST)
+            assert answer.code in (134, -6) and time.monotonic() - begin < 10
+            run_to_the_end(shell, [*RUN, f"--workdir={step}"], tmp_path)
+            assert_same(tmp_path / f"{step}", wanted_of_two)
+
+
+def test_freeze(shell, wanted_of_two, tally, tmp_path):
+    """SIGSTOP to a process: the other ends within the heartbeat"""
+    for frozen in (0, 1):
+        arguments = [*RUN, f"--workdir={frozen}", "--heartbeat_seconds=5"]
+        with tally.attempt(f"process {frozen}"):
+            inject = ["", ""]
+            inject[frozen] = at_step(15, send("SIGSTOP"))
+            processes = start(shell, arguments, tmp_path, inject=inject)
+            begin = time.monotonic()
+            assert processes[1 - frozen].finish().code in (134, -6)
+            assert time.monotonic() - begin < 60
+            processes[frozen].kill(signal.SIGKILL)
+            processes[frozen].finish()
+            run_to_the_end(shell, arguments, tmp_path)
+            assert_same(tmp_path / f"{frozen}", wanted_of_two)
+
+
+def test_corrupt_image(shell, photos, tally):
+    """an image that process 1 cannot decode: both end, and process 1 names it"""
+    data, arguments = photos
+    (data / "photos" / "train" / "odd" / "03.png").write_bytes(b"no image")
+    with tally.attempt("training"):
+        answers = run(shell, [*arguments, "--config.total_steps=40", "--workdir=run"], data)
+        named = [answer for answer in answers if "cannot be decoded" in answer.ends(1).err]
+        assert any("odd/03.png" in answer.err for answer in named), [answer.last_words for answer in answers]
+
+
+def test_refusals(shell, tally, tmp_path):
+    """mistakes and refusals: one message, and the same exit code everywhere"""
+    shell.run([*RUN, "--workdir=run"], tmp_path, inject=at_step(5, send("SIGTERM"))).ends(75)
+    for label, arguments, words in (
+        ("a directory of another run", [*RUN, "--config.seed=1", "--workdir=run"], "another config"),
+        ("a wrong field", [*RUN, "--config.data.augment=none"], "config.data.augment"),
+        ("a wrong number of devices", [*RUN, "--expect_devices=3"], "--expect_devices=3, but JAX has 2"),
+    ):
+        with tally.attempt(label):
+            answers = [answer.ends(2) for answer in run(shell, arguments, tmp_path)]
+            messages = [line for answer in answers for line in answer.err.splitlines() if "has ended" not in line]
+            assert len(messages) == 1 and words in messages[0], messages
+
+
+def test_disk(shell, tally, tmp_path):
+    """process 0 cannot write metrics.jsonl: all end with its message"""
+    full = 'raise OSError(28, "No space left on device")'
+    with tally.attempt("a full disk"):
+        inject = (at_call("train._log", full, call=3), "")
+        first, second = run(shell, [*RUN, "--workdir=run"], tmp_path, inject=inject)
+        first.ends(1).says("No space left on device")
+        assert not second.ends(1).err
+    with tally.attempt("the run afterwards"):
+        run_to_the_end(shell, [*RUN, "--workdir=run"], tmp_path)
+
+
+def test_numbers(shell, tally, tmp_path):
+    """another number of processes at the second start: told, and the same order of the data"""
+    slow = [*RUN, "--config.optimizer.learning_rate=0.001"]
+    shell.run([*slow, "--workdir=one"], tmp_path, **TWO_DEVICES).ends(0)
+    with tally.attempt("two, then one"):
+        for answer in run(shell, [*slow, "--workdir=run"], tmp_path, inject=(at_step(15, send("SIGTERM")), "")):
+            answer.ends(75)
+        answer = shell.run([*slow, "--workdir=run"], tmp_path).ends(0)
+        assert "devices: 2 before, 1 now" in answer.out and "processes: 2 before, 1 now" in answer.out
+        losses = [_losses(tmp_path / name) for name in ("one", "run")]
+        assert losses[0].keys() == losses[1].keys()
+        assert all(abs(losses[0][step] - losses[1][step]) < 1e-3 for step in losses[0])
+
+
+def _losses(workdir):
+    from deepconv.run.log import read_metrics
+
+    return {record["step"]: record["train_loss"] for record in read_metrics(workdir) if "train_loss" in record}
+
+
+def test_lock(shell, tally, tmp_path):
+    """a second start of the run while both processes work"""
+    with tally.attempt("twice"):
+        long = [*RUN, "--config.total_steps=100000", "--workdir=run"]
+        processes = start(shell, long, tmp_path)
+        processes[0].wait_for(lambda: reached(tmp_path / "run") > 3)
+        answers = [answer.ends(2) for answer in run(shell, long, tmp_path)]
+        assert any("is in use by another process" in answer.err for answer in answers)
+        processes[1].kill(signal.SIGTERM)
+        for process in processes:
+            process.finish().ends(75)
+        assert has_line(processes[0].out, "process 1 on")
