@@ -70,8 +70,8 @@ def begin(
 def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
     """Saves and returns the state of step 0, which later tests use without the source of its weights."""
     computed = statistics_for(task, task.train_source.open())
-    save_statistics(computed, workdir)
     with checkpoint.opened(workdir / "checkpoints", 0) as manager:
+        save_statistics(computed, workdir)
         if not manager.all_steps():
             record_start(workdir, 0)
         state, _ = begin(task, manager, start)

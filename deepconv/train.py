@@ -149,8 +149,8 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
     computed = resume.statistics_for(task, data)
-    resume.save_statistics(computed, workdir)
     with checkpoint.opened(workdir / "checkpoints", total) as manager:
+        resume.save_statistics(computed, workdir)
         state, unlogged = resume.begin(task, manager, start)
         step = first_step = int(state.step)
         window = Window([*unlogged], timed_from=step)
