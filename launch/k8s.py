@@ -1,0 +1,190 @@
+"""Prints Kubernetes JobSets for the missing runs of tables, as JSON for kubectl. It starts nothing itself.
+
+    python -m launch.k8s resnet/table6 --image=IMAGE --claim=CLAIM >runs.json
+    kubectl apply -f runs.json
+
+One JobSet per run, one pod per node, one process per pod. The cluster needs JobSet 0.9 or newer
+(https://jobset.sigs.k8s.io). The image's working directory is a checkout of deepconv, and its `python` has deepconv
+installed. The claim, a PersistentVolumeClaim, is mounted at /deepconv and keeps the runs in /deepconv/runs; for several
+nodes, its access mode must be ReadWriteMany.
+
+A run that starts from the weights of another cannot wait for it by itself, since JobSets do not depend on each other.
+Its label `deepconv-stage` is one higher: apply stage 1, wait until it is complete, apply stage 2, and so on.
+
+    kubectl apply -f runs.json -l deepconv-stage=1
+    kubectl wait jobset -l deepconv-stage=1 --for=condition=Completed --timeout=-1s
+    kubectl apply -f runs.json -l deepconv-stage=2
+
+Applying a stage again changes nothing. To repeat a failed run: kubectl delete jobset NAME, then apply.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from absl import flags
+
+from deepconv import cli
+from deepconv.config import fields
+from deepconv.run import preemption
+from experiments import entries, entry, jobs, records
+from experiments.entry import DATA, Run
+from experiments.jobs import Command, Job
+
+MOUNT = "/deepconv"
+PORT = 8476  # of process 0, on which the processes of a run meet
+# Repeating the command continues the run: it was stopped, or ended by SIGABRT, SIGKILL, SIGUSR1 or SIGTERM.
+REPEATABLE = (preemption.EXIT_CODE, 134, 137, 138, 143)
+GRACE_SECONDS = 300  # from SIGTERM to SIGKILL: enough for the end of a step and the largest checkpoint, 1.2 GB
+STAGE = "deepconv-stage"
+MAX_NAME = 40  # letters of a JobSet's name; with 63, the names of its pods would be too long
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The resources of every run."""
+
+    image: str
+    claim: str
+    nodes: int
+    gpus_per_node: int
+    restarts: int
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the manifests."""
+    given = flags.FLAGS
+    options = Options(given.image, given.claim, given.nodes, given.gpus_per_node, given.restarts)
+    passed = [f"--data_dir={cli.DATA_DIR.value or f'{MOUNT}/data'}"]
+    passed += [f"--workers={cli.WORKERS.value}"] if given["workers"].present else []
+    try:
+        if len(arguments) == 1:
+            raise ValueError("no entry is given, such as resnet/table6; python -m experiments lists them")
+        if single := [name for name in ("config", "smoke", "forms") if given[name].present]:
+            raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
+        if missing := [name for name in ("image", "claim") if not given[name].value]:
+            raise ValueError(f"--{missing[0]} is missing: {given[missing[0]].help}")
+        chosen = entries.load(arguments[1:])
+        done = {name: records.read(entries.RESULTS / f"{name}.json") for name in chosen}
+        check_batches([run for run, _ in entry.jobs(jobs.missing_runs(chosen, done)).values()], options)
+        todo = jobs.missing(chosen, done, f"{MOUNT}/runs", passed)
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+    items = [manifest(name, job, stage(name, todo), options) for name, job in todo.items()]
+    print(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1))
+    stages = max((stage(name, todo) for name in todo), default=0)
+    then = f"; apply them by stages, {STAGE}=1 to {stages}: see --help" if stages > 1 else ""
+    print(f"{len(todo)} JobSets{then}", file=sys.stderr)
+    return 0
+
+
+def check_batches(runs: Sequence[Run], options: Options) -> None:
+    """Raises ValueError for a batch that cannot be divided among the GPUs of its run."""
+    for run in runs:
+        config = run.load()
+        try:
+            fields.check_together(config, DATA[config.data.name].train, options.nodes * max(1, options.gpus_per_node))
+        except ValueError as error:
+            raise ValueError(f"{run.name}: {error}") from None
+
+
+def stage(name: str, todo: Mapping[str, Job]) -> int:
+    """Returns the length of the chain of jobs that ends with this one."""
+    needs = todo[name].needs
+    return 1 + (stage(needs, todo) if needs in todo else 0)
+
+
+def manifest(name: str, job: Job, stage: int, options: Options) -> Manifest:
+    """Returns the JobSet of a run: a Job for its training and tests, then one for each further command."""
+    short = short_name(name)
+    first, *others = [[argument.replace("$", "$$") for argument in command] for command in job.commands]
+    first += place(short, options.nodes)
+    replicated = [{"name": "run", "replicas": 1, "template": template(first, options, options.nodes)}]
+    for number, command in enumerate(others, 1):
+        after = [{"name": replicated[-1]["name"], "status": "Complete"}]
+        part = {"name": f"then{number}", "replicas": 1, "dependsOn": after}
+        replicated.append({**part, "template": template(command, options, 1)})
+    failure = {
+        "maxRestarts": options.restarts,
+        "restartStrategy": "BlockingRecreate",  # no pod of the last try still holds the run's directory
+        "rules": [{"name": "notRepeatable", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
+    }
+    annotations = {"deepconv-run": name} | ({"deepconv-starts-from": job.needs} if job.needs else {})
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": {"name": short, "labels": {STAGE: str(stage)}, "annotations": annotations},
+        "spec": {"failurePolicy": failure, "replicatedJobs": replicated},
+    }
+
+
+def short_name(name: str) -> str:
+    """Returns a name that Kubernetes accepts: the start of the run's name, and a digest of it."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    start = re.sub("[^a-z0-9]+", "-", name.lower())[: MAX_NAME - 9].strip("-")
+    return f"{start}-{digest}"
+
+
+def place(short: str, nodes: int) -> list[str]:
+    """Returns the flags that tell a process its place in a run of several; Kubernetes fills in $(...)."""
+    if nodes == 1:
+        return []
+    coordinator = f"{short}-run-0-0.{short}:{PORT}"  # <JobSet>-<replicated job>-<job>-<pod>.<JobSet>
+    return [f"--coordinator={coordinator}", f"--processes={nodes}", "--process=$(JOB_COMPLETION_INDEX)"]
+
+
+def template(command: Command, options: Options, nodes: int) -> Manifest:
+    """Returns the template of a Job that runs a command once on each node.
+
+    A pod that fails ends the Job. The JobSet then starts again, unless the exit code says that this would not help.
+    """
+    disrupted = {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    unrepeatable = {"operator": "NotIn", "values": [*REPEATABLE]}
+    spec = {
+        "completionMode": "Indexed",
+        "completions": nodes,
+        "parallelism": nodes,
+        "backoffLimit": 0,
+        "podFailurePolicy": {"rules": [disrupted, {"action": "FailJob", "onExitCodes": unrepeatable}]},
+        "template": {"spec": pod(command, options)},
+    }
+    return {"spec": spec}
+
+
+def pod(command: Command, options: Options) -> Manifest:
+    """Returns the pod of a node. Its first process is Python, which gets SIGTERM and saves."""
+    container: Manifest = {
+        "name": "deepconv",
+        "image": options.image,
+        "command": ["python", "-m", *command],
+        "volumeMounts": [{"name": "storage", "mountPath": MOUNT}, {"name": "memory", "mountPath": "/dev/shm"}],
+    }
+    if options.gpus_per_node:
+        container["resources"] = {"limits": {"nvidia.com/gpu": str(options.gpus_per_node)}}
+    memory = {"name": "memory", "emptyDir": {"medium": "Memory"}}  # of loader processes and NCCL; the default is 64 MB
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "containers": [container],
+        "volumes": [{"name": "storage", "persistentVolumeClaim": {"claimName": options.claim}}, memory],
+    }
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("image", None, "The container image, as in registry.example.com/deepconv:0.2.0.")
+    flags.DEFINE_string("claim", None, "The PersistentVolumeClaim that keeps runs and data.")
+    flags.DEFINE_integer("nodes", 1, "Nodes of each run, with one process on each.", lower_bound=1)
+    flags.DEFINE_integer("gpus_per_node", 8, "GPUs of each node; 0 for CPUs only.", lower_bound=0)
+    flags.DEFINE_integer("restarts", 20, "A run that was stopped or lost a node starts again so many times.", 0)
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
