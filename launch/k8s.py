@@ -105,11 +105,11 @@ def manifest(name: str, job: Job, stage: int, options: Options) -> Manifest:
     short = short_name(name)
     first, *others = [[argument.replace("$", "$$") for argument in command] for command in job.commands]
     first += place(short, options.nodes)
-    replicated = [{"name": "run", "replicas": 1, "template": template(first, options, options.nodes)}]
+    replicated: list[Manifest] = [{"name": "run", "replicas": 1, "template": template(first, options, options.nodes)}]
     for number, command in enumerate(others, 1):
         after = [{"name": replicated[-1]["name"], "status": "Complete"}]
         part = {"name": f"then{number}", "replicas": 1, "dependsOn": after}
-        replicated.append({**part, "template": template(command, options, 1)})
+        replicated.append(part | {"template": template(command, options, 1)})
     failure = {
         "maxRestarts": options.restarts,
         "restartStrategy": "BlockingRecreate",  # no pod of the last try still holds the run's directory

@@ -9,8 +9,10 @@ import sys
 import jsonschema
 import kubernetes_validate
 import pytest
+from absl import flags
 from conftest import ROOT
 
+from deepconv import main
 from deepconv.run import preemption
 from experiments import entries, jobs
 from experiments.jobs import Job
@@ -144,6 +146,11 @@ def test_the_processes_of_a_run_find_each_other():
         *("python", "-m", "deepconv.main", "--workdir=$(HOME)$x"),
         *(f"--coordinator={jobset}-run-0-0.{jobset}:{k8s.PORT}", "--processes=4", "--process=2"),
     ]
+
+
+def test_the_training_command_takes_the_flags_of_processes():
+    names = [flag.removeprefix("--").partition("=")[0] for flag in k8s.place("run", 2)]
+    assert all(flags.FLAGS[name].help for name in names) and main.__name__ == "deepconv.main"
 
 
 def test_further_commands_wait_for_those_before_them(jobsets):

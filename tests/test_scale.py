@@ -172,9 +172,9 @@ def test_a_run_takes_as_many_gpus_as_keep_half_its_efficiency():
     net = dataclasses.replace(WORK, parameters=1, statistics=0, norms=0, images="memory")
     assert model.most_gpus(net, given) == 256  # one image each
     assert model.most_gpus(dataclasses.replace(net, batch=48), given) == 16
-    work = dataclasses.replace(net, parameters=5 * 10**9)
-    most = model.most_gpus(work, given)
-    assert model.efficiency(work, most, given) >= 0.5 > model.efficiency(work, 2 * most, given)
+    work, most = dataclasses.replace(net, parameters=2_600_000_000), 2  # 1 / (1 + gpus * all-reduce / 0.256 s)
+    assert [model.efficiency(work, gpus, given) for gpus in (2, 4)] == pytest.approx([0.711, 0.450], abs=1e-3)
+    assert model.most_gpus(work, given) == most
     plan = model.plan({"a": work, "b": work}, {}, 512, given)
     seconds = model.step(work, most, given).seconds * work.steps
     assert (plan.hours, plan.gpu_hours) == pytest.approx((seconds / 3600, 2 * most * seconds / 3600))
