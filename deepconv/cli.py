@@ -57,8 +57,7 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
         code = main(arguments) if alone else refuse("this command runs in one process; use srun --ntasks=1", code=2)
     except Exception as error:
         if processes.lost_another(error):
-            message = "another process of this run was lost; run the same command again to continue"
-            code = refuse(message, processes.LOST)
+            code = refuse(f"another process {processes.LOST_MESSAGE}", processes.LOST)
         else:  # a bug
             traceback.print_exc()
             code = refuse(f"{type(error).__name__}: {error}") if processes.several() else 1

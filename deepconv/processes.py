@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 LOST = 134  # exit code after the loss of another process; as of SIGABRT, by which JAX ends others if process 0 is lost
+LOST_MESSAGE = "of this run was lost; run the same command again to continue"
 LONG_MS = 3_600_000  # for calls that are repeated until they succeed
 FAREWELL_MS = 3_000  # for others to hear of a failure before the coordinator ends
 PEER_ERRORS = ("Gloo", "NCCL", "UNAVAILABLE", "oordination", "onnection", "eartbeat")  # in JAX's messages
@@ -42,9 +43,22 @@ class Group:
         self._lock = threading.Lock()
         self._checks = 0  # calls of `stops`, at equal places in all processes
         self._stop_at: int | None = None  # the check at which all processes stop
-        self._stopping = False
-        for listener in (self._end_with_others, self._agree_to_stop):
-            threading.Thread(target=listener, daemon=True).start()
+        self._stopping = self._leaving = False
+        self._listen(self._end_with_others)
+        self._listen(self._agree_to_stop)
+
+    def _listen(self, wait: Callable[[], None]) -> None:
+        """Waits for something in a thread; ends this process if process 0, whose coordinator would tell, is lost."""
+
+        def listen() -> None:
+            try:
+                wait()
+            except RuntimeError:
+                if not self._leaving:
+                    print(f"deepconv: process 0 {LOST_MESSAGE}", file=sys.stderr, flush=True)
+                    os._exit(LOST)
+
+        threading.Thread(target=listen, daemon=True).start()
 
     def get(self, key: str) -> str:
         """Returns a value, for which it waits."""
@@ -87,12 +101,12 @@ class Group:
     def receive(self, subject: str, take: Callable[[str], None]) -> None:
         """Passes the texts of a subject to a function, in process 0."""
 
-        def listen() -> None:
+        def take_all() -> None:
             for number in itertools.count(1):
                 take(self.get(f"{subject}/{number}"))
 
         if self.process == 0:
-            threading.Thread(target=listen, daemon=True).start()
+            self._listen(take_all)
 
     def stops(self, pending: bool) -> bool:
         """Returns, at the same check in all processes, that they stop, once a signal is pending in one of them."""
@@ -129,6 +143,7 @@ class Group:
 
     def leave(self, code: int, together: bool) -> None:
         """Waits for the others, so that process 0 is not missing: until all have come or, for a failure, know of it."""
+        self._leaving = True
         if together:
             with contextlib.suppress(RuntimeError):  # a process was lost after its work
                 self._client.wait_at_barrier("deepconv/done", LONG_MS)
