@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -76,6 +77,9 @@ class Origin(TypedDict, total=False):
     train: bool  # false if they are tested without training
 
 
+# After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this
+# long for them; then it exits with code 75, and Slurm queues it again.
+PATIENCE_SECONDS = 60
 SUMMARY = (
     "protocol",
     "step",
@@ -131,9 +135,10 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
 
-    code = 2
+    code, in_slurm = 2, "SLURM_JOB_ID" in os.environ
     try:
-        with lock(workdir) if processes.primary() else contextlib.nullcontext():
+        patience = PATIENCE_SECONDS if in_slurm else 0
+        with lock(workdir, patience=patience) if processes.primary() else contextlib.nullcontext():
             data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
             new = json.loads(config.to_json()) | origin | data
             processes.agree(lambda: _claim(workdir, new, task.train_source.classes))
@@ -145,7 +150,8 @@ def main(arguments: list[str]) -> int:
     except preemption.Preempted as signal:
         preemption.stop(str(signal), together=True)
     except (OSError, FloatingPointError) as error:
-        return cli.refuse(str(error), code)
+        in_use = in_slurm and isinstance(error, BlockingIOError)
+        return cli.refuse(str(error), preemption.EXIT_CODE if in_use else code)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepconv.run.preemption import EXIT_CODE as STOPPED
@@ -11,6 +11,8 @@ from experiments.entry import Run, Table
 from experiments.measurements import Results
 
 Command = Sequence[str]  # the module and its arguments, after `python -m`
+MAIN = "deepconv.main"
+EMPTY: Mapping[str, Iterable[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,19 @@ def missing(
         for run, _ in entry.missing(table, done[name]):
             lines = [run.format_command(line, runs) for line in table.extra_commands]
             extra.setdefault(run.name, {}).update(dict.fromkeys(lines))
+    return for_runs(missing_runs(chosen, done), runs, flags, extra)
+
+
+def for_runs(
+    pairs: Iterable[tuple[Run, str]], runs: str, flags: Sequence[str] = (), extra: Mapping[str, Iterable[str]] = EMPTY
+) -> dict[str, Job]:
+    """Returns {run's name: job} for runs with tests, and the runs they start from.
+
+    `runs` is the folder of all runs; `flags` are added to every command; extra: {run's name: commands after the run's}.
+    """
     todo = {}
-    for name, (run, tests) in entry.jobs(missing_runs(chosen, done)).items():
-        main = ["deepconv.main", *run.arguments(tests, runs), f"--workdir={runs}/{name}", *flags]
+    for name, (run, tests) in entry.jobs(pairs).items():
+        main = [MAIN, *run.arguments(tests, runs), f"--workdir={runs}/{name}", *flags]
         after_main = [[*shlex.split(line), *flags] for line in extra.get(name, ())]
         todo[name] = Job([main, *after_main], run.init_from.name if run.init_from else "")
     return todo

@@ -1,9 +1,12 @@
-"""Runs the missing runs of tables on this machine, one after the other.
+"""Runs the missing runs of tables, or the runs of a grid, on this machine.
 
     python -m launch.local resnet/table6 --data_dir=DIR
+    python -m launch.local resnet/table6 --data_dir=DIR --devices=0,1,2,3
+    python -m launch.local grid.py --config=resnet_cifar --data_dir=DIR
 
-A run starts when the run whose weights it starts from is done. Repeat the command to resume. Besides entries, it takes
-only --data_dir and --workers, and passes them to every run.
+A grid is a Python file with a function sweep() that yields dicts of changes, as in {"optimizer.learning_rate": 0.1}.
+A run starts when the run whose weights it starts from is done. Repeat the command to resume. All runs get --data_dir
+and --workers.
 """
 
 if __name__ == "__main__":
@@ -11,87 +14,158 @@ if __name__ == "__main__":
 
     preemption.install()  # before the imports
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from absl import flags
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
 
 from deepconv import cli
 from deepconv.run import preemption
-from experiments import entries, entry, jobs, records
-from experiments.entry import Run
+from experiments import jobs
+from launch import selection, state
+from launch.selection import RUNS
 
-PASSED_ON = ("data_dir", "workers")
+_DEVICES = flags.DEFINE_list(
+    "devices", [], "GPUs, as in 0,1,2,3: one run on each at a time. With more than one, output goes to runs/local/."
+)
+_PARALLEL = flags.DEFINE_integer("parallel", None, "Runs at a time, without assigning GPUs, as for CPUs [1].", 1)
+SHOWN_LINES = 10  # of the log of a failed run
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the commands for the missing rows of entries."""
-    given = flags.FLAGS
-    passed = [f"--{name}={given[name].value}" for name in PASSED_ON if given[name].present]
+    """Runs the commands of the missing runs."""
     try:
-        if len(arguments) == 1:
-            raise ValueError("no entry is given, such as resnet/table6; python -m experiments lists them")
-        if single := [name for name in ("config", "smoke") if given[name].present]:
-            raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
-        chosen = entries.load(arguments[1:])
-        done = {name: records.read(entries.RESULTS / f"{name}.json") for name in chosen}
-        todo = jobs.missing(chosen, done, "runs", passed)
-        check_data(run for run, _ in entry.jobs(jobs.missing_runs(chosen, done)).values())
+        devices = _DEVICES.value
+        if devices and _PARALLEL.value:
+            raise ValueError("give either --devices or --parallel: --devices=0,1 does two runs at a time")
+        if wrong := [device for device in devices if not device.isdigit() or devices.count(device) > 1]:
+            raise ValueError(f"--devices={','.join(devices)}: {wrong[0]!r}; give different numbers, as in 0,1,2,3")
+        selected = selection.select(arguments)
+        selection.check_data(selected.runs[name][0] for name in selected.jobs)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
-    failed = run_all(todo)
+    todo = selected.jobs
+    devices = devices or [""] * (_PARALLEL.value or 1)
+    failed = run_all(todo, devices)
     for name, code in failed.items():
         print(f"launch: not done: {name} (exit code {code})", file=sys.stderr)
+        if len(devices) > 1 and (log := _log(name)).exists() and code != preemption.EXIT_CODE:
+            print("".join(f"    {line}\n" for line in state.tail(log)[-SHOWN_LINES:] if line), end="", file=sys.stderr)
     print(f"{len(todo) - len(failed)} of {len(todo)} runs are done; python -m experiments collect reads them")
     codes = {*failed.values()}
     return preemption.EXIT_CODE if preemption.EXIT_CODE in codes else 2 if codes == {2} else int(bool(codes))
 
 
-def check_data(runs: Iterable[Run]) -> None:
-    """Raises ValueError with a line for each missing data set of the runs."""
-    from deepconv.data import sources
+@dataclass
+class Running:
+    """A command at work on a device."""
 
-    problems = {}
-    for run in runs:
-        data = run.load().data
-        for split in (data.train_split, data.eval_split):
-            try:
-                sources.find(data.name, split, cli.DATA_DIR.value, data.image_size, data.get("train_scale"))
-            except (ValueError, OSError) as error:
-                problems.setdefault(data.name, str(error))
-    if problems:
-        raise ValueError("\n".join(problems.values()))
+    process: subprocess.Popen
+    device: str
+    retried: bool
 
 
-def run_all(todo: Mapping[str, jobs.Job]) -> dict[str, int]:
-    """Runs all jobs and returns the nonzero exit codes. A signal stops the current run, and no other starts."""
-    processes: list[subprocess.Popen] = []
-    stopped = False
+@dataclass
+class Machine:
+    """Starts runs on free devices; with several devices, logs go to files, and failed runs are tried once more."""
 
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+    devices: Sequence[str]  # numbers of GPUs, or "" for any
+    running: dict[str, Running] = field(default_factory=dict)
+    stopped: bool = False
 
-    def start(name: str, command: jobs.Command) -> Callable[[], int | None]:
-        if stopped:
+    def stop(self, *_: object) -> None:
+        """Handles a signal: runs save and end, and no other starts."""
+        self.stopped = True
+        for run in self.running.values():
+            if run.process.poll() is None:
+                run.process.send_signal(signal.SIGTERM)
+
+    def start(self, name: str, command: jobs.Command, retried: bool = False) -> Callable[[], int | None]:
+        """Starts a command on a free device; returns a function that polls its exit code."""
+        if self.stopped:
             return lambda: preemption.EXIT_CODE
-        print(f"== {name}: python -m {' '.join(command)}", flush=True)
-        processes.append(subprocess.Popen([sys.executable, "-m", *command]))
-        return lambda process=processes[-1]: exit_code(process.poll())
+        used = [run.device for run in self.running.values()]
+        device = next(device for device in self.devices if used.count(device) < [*self.devices].count(device))
+        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
+        with _log(name).open("a") if len(self.devices) > 1 else contextlib.nullcontext() as log:
+            place = f" on device {device}" if device else ""
+            print(f"== {name}{place}: python -m {' '.join(command)}", flush=True, file=log)
+            errors = subprocess.STDOUT if log else None
+            process = subprocess.Popen([sys.executable, "-m", *command], env=environment, stdout=log, stderr=errors)
+        self.running[name] = Running(process, device, retried)
+        if self.stopped:  # a signal has come since
+            self.stop()
+        return lambda: self._poll(name, command)
 
-    def exit_code(code: int | None) -> int | None:
-        killed = code is not None and code < 0  # the signal came before the run installed its handlers
-        return preemption.EXIT_CODE if stopped and killed else code
+    def _poll(self, name: str, command: jobs.Command) -> int | None:
+        if name not in self.running:
+            return preemption.EXIT_CODE
+        run = self.running[name]
+        if (code := run.process.poll()) is None:
+            return None
+        del self.running[name]
+        if self.stopped and code < 0:  # the signal came before the run installed its handlers
+            code = preemption.EXIT_CODE
+        if len(self.devices) > 1:
+            with _log(name).open("a") as log:
+                print(f"{state.ENDED} {code}", file=log)
+            if code not in (0, 2, preemption.EXIT_CODE) and not (run.retried or self.stopped):
+                self.start(name, command, retried=True)
+                return None
+        return code
 
+
+def run_all(todo: Mapping[str, jobs.Job], devices: Sequence[str] = ("",)) -> dict[str, int]:
+    """Runs all jobs, one on each device at a time, and returns the nonzero exit codes.
+
+    A signal stops the current runs, and no other starts.
+    """
+    machine = Machine(devices)
     preemption.unsaved(True)  # from here on, `stop` handles signals
     for number in preemption.SIGNALS:
-        signal.signal(number, stop)
-    return jobs.run_all(todo, 1, start)
+        signal.signal(number, machine.stop)
+    if len(devices) == 1:
+        return jobs.run_all(todo, 1, machine.start)
+    Path(RUNS, state.LOCAL).mkdir(parents=True, exist_ok=True)
+    console, ended = Console(), []
+
+    def start(name: str, command: jobs.Command) -> Callable[[], int | None]:
+        if not console.is_terminal:
+            print(f"begun: {name}; log: {_log(name)}", flush=True)
+        return machine.start(name, command)
+
+    def report(name: str, code: int, seconds: float) -> None:
+        ended.append(name)
+        result = f"failed with exit code {code}" if code else "done"
+        result = "stopped" if code == preemption.EXIT_CODE else result
+        console.print(f"{len(ended)}/{len(todo)} {name}: {result} after {seconds:.0f} s", markup=False, soft_wrap=True)
+
+    def table() -> Table:
+        heads = ("device", "run", "state", "step", "test error", "time left")
+        grid = Table(*heads, box=SIMPLE_HEAD, pad_edge=False, caption=f"{len(ended)} of {len(todo)} runs have ended")
+        for name, run in [*machine.running.items()]:
+            cells = state.row(state.of_run(Path(RUNS, name), ["center"]))
+            grid.add_row(run.device, *map(escape, cells[:5]))
+        return grid
+
+    live = Live(get_renderable=table, console=console, refresh_per_second=1)
+    with live if console.is_terminal else contextlib.nullcontext():
+        return jobs.run_all(todo, len(devices), start, report)
+
+
+def _log(name: str) -> Path:
+    return Path(RUNS, state.LOCAL, f"{name}.log")
 
 
 if __name__ == "__main__":

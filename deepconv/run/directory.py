@@ -8,10 +8,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, TypeVar
+from typing import IO, Any, NotRequired, TypedDict, TypeVar
 
 from deepconv import processes
 from deepconv.ops import forms
@@ -65,9 +66,10 @@ class Evaluation(Procedure):
 
 
 @contextlib.contextmanager
-def lock(workdir: Path, stays: bool = True) -> Iterator[None]:
+def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[None]:
     """Locks a run's directory, which is created if missing; raises BlockingIOError if another process has locked it.
 
+    With patience, it waits as many seconds for the other process to end.
     The lock ends with this process, however that ends. On exit, raises FileNotFoundError if the directory was removed
     or replaced; with stays=False, the block itself may remove it.
     """
@@ -80,13 +82,15 @@ def lock(workdir: Path, stays: bool = True) -> Iterator[None]:
             raise OSError(f"{path} is a symbolic link, but must be a file; remove it") from None
         raise
     with os.fdopen(descriptor, "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = file.read().strip() or "unknown"
-            raise BlockingIOError(
-                f"{workdir} is in use by another process ({holder}); wait for it, or give another --workdir"
-            ) from None
+        end = time.monotonic() + patience
+        while not _try_lock(file):
+            if time.monotonic() >= end:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise BlockingIOError(
+                    f"{workdir} is in use by another process ({holder}); wait for it, or give another --workdir"
+                )
+            time.sleep(min(patience, 0.5))
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
@@ -97,6 +101,14 @@ def lock(workdir: Path, stays: bool = True) -> Iterator[None]:
                 raise FileNotFoundError(
                     f"{workdir} was removed or replaced while this run used it; give another --workdir"
                 )
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def expanded(path: str | Path) -> Path:

@@ -1,0 +1,97 @@
+"""The jobs that Slurm holds for the runs of a folder, and how ended ones ended.
+
+For each submission, runs/slurm/NAME.json has the job's id, and lists the runs in the order of the array's tasks. NAME
+is the job's name, by which the lines of squeue are assigned.
+"""
+
+import getpass
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepconv.run.directory import printable, read_json
+
+FOLDER = "slurm"  # in the folder of runs
+ANSWERS_WITHIN_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a job array."""
+
+    id: str  # such as "17_3"
+    state: str  # Slurm's word, such as PENDING
+    reason: str  # why it waits
+
+
+def call(*command: str) -> str:
+    """Returns the output of one of Slurm's commands. Raises OSError with its message in one line."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWERS_WITHIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{command[0]} does not answer within {ANSWERS_WITHIN_SECONDS} seconds") from None
+    if done.returncode:
+        message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise OSError(f"{command[0]}: {message.removeprefix(f'{command[0]}: ')}")
+    return done.stdout
+
+
+def submissions(runs: Path) -> dict[str, tuple[list[str], str]]:
+    """Returns {job's name: (its runs, its id or "")} of all submissions, oldest first. Raises OSError."""
+    files = sorted(runs.glob(f"{FOLDER}/*.json"), key=lambda file: file.stat().st_mtime)
+    contents = {file.stem: read_json(file, dict, "runs", "job") for file in files}
+    return {name: (content["runs"], content["job"]) for name, content in contents.items()}
+
+
+def tasks(runs: Path) -> dict[str, Task]:
+    """Returns {run: its task} for the runs of a folder that are queued or running. Raises OSError."""
+    found, submitted = {}, submissions(runs)
+    # %Z, the directory in which the job was submitted, is last, since it may contain the separator.
+    lines = (
+        call("squeue", "-h", "-r", f"--user={getpass.getuser()}", "-o", "%j|%i|%T|%r|%Z").splitlines()
+        if submitted
+        else []
+    )
+    for line in lines:
+        name, id, state, reason, folder = line.split("|", 4)
+        index = id.rpartition("_")[2]
+        if name in submitted and Path(folder).resolve() == runs.resolve().parent and index.isdigit():
+            run_names, _ = submitted[name]
+            if int(index) < len(run_names):
+                found[run_names[int(index)]] = Task(id, state, reason)
+    return found
+
+
+def known_tasks(runs: Path) -> dict[str, Task]:
+    """Returns the tasks, or none where there is no Slurm; warns if it does not answer."""
+    if shutil.which("squeue") is None:
+        return {}
+    try:
+        return tasks(runs)
+    except OSError as error:
+        print(f"deepconv: Slurm's queue is unknown: {printable(str(error))}", file=sys.stderr)
+        return {}
+
+
+def endings(runs: Path) -> dict[str, str]:
+    """Returns {run: how its last task ended}, such as TIMEOUT, as far as sacct answers; empty without accounting."""
+    by_id = {}
+    for run_names, job in submissions(runs).values():
+        by_id |= {f"{job}_{index}": run for index, run in enumerate(run_names) if job}
+    if not by_id or shutil.which("sacct") is None:
+        return {}
+    ids = sorted({id.partition("_")[0] for id in by_id}, key=int)
+    try:
+        answer = call("sacct", "-n", "-P", "-X", "-o", "JobID,State", "-j", ",".join(ids))
+    except OSError:  # accounting is off in many clusters; run directories and logs say enough
+        return {}
+    found = (line.split("|") for line in answer.splitlines() if line.count("|") == 1)
+    return {by_id[id]: state.split(" ")[0] for id, state in found if id in by_id}
+
+
+def write_submission(runs: Path, name: str, run_names: list[str], job: str) -> None:
+    """Records a submission; job is empty until sbatch has answered."""
+    (runs / FOLDER / f"{name}.json").write_text(json.dumps({"runs": run_names, "job": job}, indent=1) + "\n")

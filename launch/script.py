@@ -1,0 +1,135 @@
+"""The batch script of a job array: one task per run, for people to read and edit."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from experiments.jobs import MAIN, Job
+from launch import queue
+from launch.selection import RUNS
+from launch.state import ENDED
+
+LEAD_SECONDS = 180  # of the signal before the time limit, at most
+RESERVED = (
+    "array",
+    "dependency",
+    "job-name",
+    "kill-on-invalid-dep",
+    "no-requeue",
+    "ntasks",
+    "ntasks-per-node",
+    "output",
+)
+RESERVED += ("error", "chdir", "open-mode", "requeue", "signal", "partition", "nodes", "gpus-per-node", "time", "wrap")
+RESERVED += ("cpus-per-task", "parsable")
+TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::([0-5]\d))?(?::([0-5]\d))?")
+
+TEMPLATE = """#!/bin/bash
+# {count}, written by launch.slurm. To submit it again, from the directory that has the folder {runs}:
+# sbatch {runs}/{folder}/{name}.sh
+{directives}
+
+# Runs a command. Slurm's signal before the time limit goes on to it, and it saves and exits with code 75.
+run() {{
+  [ -z "$signalled" ] || {{ code=75; return 1; }}
+  {srun} "$@" &
+  while wait $!; kill -0 $! 2>/dev/null; do :; done  # a signal ends `wait`, but not srun
+  wait $!; code=$?
+  [ $code = 0 ]
+}}
+signalled=
+trap 'signalled=yes; [ -z "$!" ] || kill -USR1 $! 2>/dev/null' USR1
+python={python}
+
+case $SLURM_ARRAY_TASK_ID in
+{cases}
+  *) echo "{name} has no task $SLURM_ARRAY_TASK_ID"; exit 2 ;;
+esac
+
+echo "{ended} $code"  # launch.status reads this line
+retries={retries}
+case $code in
+  75) scontrol requeue $SLURM_JOB_ID ;;  # stopped
+  134 | 137 | 138 | 143)  # ended by a signal, or by the loss of another process
+    [ ${{SLURM_RESTART_COUNT:-0}} -ge $retries ] || scontrol requeue $SLURM_JOB_ID ;;
+esac
+exit $code
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every job array asks of Slurm."""
+
+    partition: str
+    nodes: int = 1
+    gpus_per_node: int = 1
+    cpus_per_node: int = 0  # 0: the partition's default
+    parallel: int = 0  # tasks of an array at once; 0: no limit
+    time: str = ""  # "": the partition's limit
+    retries: int = 5
+    further: Sequence[str] = field(default_factory=tuple)  # KEY=VALUE or KEY
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for values that sbatch would refuse or misread."""
+        if self.time and not TIME.fullmatch(self.time):
+            raise ValueError(f"--time={self.time} is not a time; give minutes, HH:MM:SS or DAYS-HH:MM:SS")
+        for option in (f"partition={self.partition}", *self.further):
+            key = option.partition("=")[0]
+            if not re.fullmatch(r"[a-z][a-z-]+", key) or not option.isprintable() or "#" in option:
+                raise ValueError(
+                    f"--sbatch={option} is not an option of sbatch; write --sbatch=KEY=VALUE, as in account=me"
+                )
+            if key in RESERVED and key != "partition":
+                raise ValueError(f"--sbatch={option}: launch.slurm sets {key} itself; see --help, or edit the script")
+
+
+def seconds(time: str) -> int:
+    """Returns a time limit of Slurm in seconds: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS."""
+    match = TIME.fullmatch(time)
+    if match is None:
+        raise ValueError(f"{time!r} is not a time of Slurm")
+    days, *numbers = match.groups()
+    values = [int(number) for number in numbers if number]
+    if days is not None:
+        hours, minutes, rest = [*values, 0, 0][:3]
+    elif len(values) == 3:
+        hours, minutes, rest = values
+    else:
+        hours, (minutes, rest) = 0, [*values, 0][:2]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + rest
+
+
+def text(name: str, todo: Mapping[str, Job], options: Options, python: str, dependency: str = "") -> str:
+    """Returns the script of an array of jobs. dependency: the task that must be done before, such as "afterok:17_3"."""
+    limit_seconds = seconds(options.time) if options.time else 0  # 0: the partition's limit, or none
+    lead = min(LEAD_SECONDS, limit_seconds // 2) or LEAD_SECONDS
+    limit = f"%{options.parallel}" if options.parallel else ""
+    directives = [f"job-name={name}", f"array=0-{len(todo) - 1}{limit}", f"partition={options.partition}"]
+    directives += [f"nodes={options.nodes}", "ntasks-per-node=1"]
+    directives += [f"gpus-per-node={options.gpus_per_node}"] if options.gpus_per_node else []
+    directives += [f"cpus-per-task={options.cpus_per_node}"] if options.cpus_per_node else []
+    directives += [f"time={options.time}"] if options.time else []
+    directives += [*options.further, f"signal=B:USR1@{lead}", "requeue"]
+    directives += ["open-mode=append", f"output={RUNS}/{queue.FOLDER}/%x.%a.log"]
+    directives += [f"dependency={dependency}", "kill-on-invalid-dep=yes"] if dependency else []
+    srun = "srun --kill-on-bad-exit=1"
+    if options.cpus_per_node:
+        srun += f" --cpus-per-task={options.cpus_per_node}"  # srun does not take sbatch's
+    return TEMPLATE.format(
+        count=f"{len(todo)} run{'s' * (len(todo) > 1)}",
+        directives="\n".join(f"#SBATCH --{directive}" for directive in directives),
+        cases="\n".join(_case(index, run, job) for index, (run, job) in enumerate(todo.items())),
+        **dict(name=name, runs=RUNS, folder=queue.FOLDER, srun=srun, python=shlex.quote(python)),
+        **dict(ended=ENDED, retries=options.retries),
+    )
+
+
+def _case(index: int, run: str, job: Job) -> str:
+    """Returns the commands of a task. Commands other than training work in one process, on the first node."""
+    lines = []
+    for command in job.commands:
+        where = "" if command[0] == MAIN else "--nodes=1 --ntasks=1 "
+        lines.append(f'{where}"$python" -m {shlex.join(command)}')
+    return f"  {index})  # {run}\n    run " + " &&\n    run ".join(lines) + "\n    ;;"

@@ -1,0 +1,129 @@
+"""The runs that a command line names: those of tables, or those of a grid, a Python file with a function sweep()."""
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from deepconv import cli
+from experiments import entries, entry, jobs, records
+from experiments.entry import Run, Table
+from experiments.measurements import Measurement, Results
+
+RUNS = "runs"  # the folder of all runs
+PASSED_ON = ("data_dir", "workers")
+EXAMPLE = "yield {'optimizer.learning_rate': 0.1}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Runs with their tests by name, and the jobs of those without results, each after the job it needs."""
+
+    runs: Mapping[str, tuple[Run, list[str]]]
+    jobs: Mapping[str, jobs.Job]
+    measured: Mapping[str, float | None]  # by run with committed results: the top-1 error in percent, if it has one
+
+
+def select(arguments: list[str]) -> Selection:
+    """Returns the runs of the arguments, which are entries, papers, or one grid. Raises ValueError and OSError."""
+    names = arguments[1:]
+    if not names:
+        raise ValueError("no entry is given, such as resnet/table6; python -m experiments lists them")
+    if flags.FLAGS["forms"].present:
+        raise ValueError("--forms belongs to one run; remove it")
+    if any(name.endswith(".py") for name in names):
+        return _grid(names)
+    if single := [name for name in ("config", "smoke") if flags.FLAGS[name].present]:
+        raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
+    return _tables(names)
+
+
+def _tables(names: list[str]) -> Selection:
+    chosen = entries.load(names)
+    done = {name: records.read(entries.RESULTS / f"{name}.json") for name in chosen}
+    trained = [(table, row) for table in chosen.values() if table.trained() for row in table.rows]
+    pairs = [pair for _, row in trained if not (row.quoted or row.needs) for pair in row.all_pairs()]
+    todo = jobs.missing(chosen, done, RUNS, _passed_on())
+    selected = entry.jobs(pairs)
+    measured: dict[str, float | None] = dict.fromkeys(name for name in selected if name not in todo)
+    records_of_rows = [record for name, table in chosen.items() for record in _records(table, done[name])]
+    for record in records_of_rows:
+        error = record["values"].get("top1_error")
+        if record["run"] in measured and isinstance(error, float | int):
+            measured[record["run"]] = error
+    return Selection(selected, todo, measured)
+
+
+def _records(table: Table, results: Results) -> list[Measurement]:
+    return [record for row in table.rows for record in entry.exact_records(row, results)]
+
+
+def _grid(names: list[str]) -> Selection:
+    """Returns the runs that sweep() of a file yields: changes of the recipe of --config, or `Run`s."""
+    if len(names) > 1:
+        raise ValueError(f"{' '.join(names)}: give either one grid or entries")
+    flag = flags.FLAGS["config"]
+    recipe = Path(config_flags.get_config_filename(flag)).resolve() if flag.present else None
+    if recipe and recipe.parent != entry.CONFIGS:
+        raise ValueError(f"--config={recipe} is not in {entry.CONFIGS}, where the recipe of a grid must be")
+    common = dict(config_flags.get_override_values(flag)) if recipe else {}
+    runs = []
+    for point in _sweep(Path(names[0])):
+        if isinstance(point, Run):
+            runs.append(point)
+        elif not isinstance(point, Mapping):
+            raise ValueError(f"{names[0]}: sweep() yields {point!r}; it must yield dicts of changes, as in {EXAMPLE}")
+        elif not recipe:
+            raise ValueError(f"{names[0]} changes fields of a recipe; name it, as in --config=resnet_cifar")
+        else:
+            runs.append(Run(recipe.stem, common | dict(point), smoke=bool(flags.FLAGS["smoke"].value)))
+    if len({run.name for run in runs}) < len(runs):
+        raise ValueError(f"{names[0]}: sweep() yields the same run twice")
+    for run in runs:
+        try:
+            run.load()
+        except ValueError as error:
+            raise ValueError(f"{names[0]}: {run.name}: {error}") from None
+    pairs = [(run, "center") for run in runs]
+    return Selection(entry.jobs(pairs), jobs.for_runs(pairs, RUNS, _passed_on()), {})
+
+
+def _sweep(file: Path) -> list[object]:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ValueError(f"{file} does not exist")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "sweep"):
+            raise ValueError(f"it has no function sweep(); in it, {EXAMPLE}")
+        points = [*module.sweep()]
+    except Exception as error:  # a grid is arbitrary code
+        raise ValueError(f"{file} is not a grid: {type(error).__name__}: {error}") from None
+    if not points:
+        raise ValueError(f"{file}: sweep() yields no run; {EXAMPLE}")
+    return points
+
+
+def _passed_on() -> list[str]:
+    given = flags.FLAGS
+    return [f"--{name}={given[name].value}" for name in PASSED_ON if given[name].present]
+
+
+def check_data(runs: Iterable[Run]) -> None:
+    """Raises ValueError with a line for each missing data set of the runs."""
+    from deepconv.data import sources
+
+    problems = {}
+    for run in runs:
+        data = run.load().data
+        for split in (data.train_split, data.eval_split):
+            try:
+                sources.find(data.name, split, cli.DATA_DIR.value, data.image_size, data.get("train_scale"))
+            except (ValueError, OSError) as error:
+                problems.setdefault(data.name, str(error))
+    if problems:
+        raise ValueError("\n".join(problems.values()))

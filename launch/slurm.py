@@ -1,0 +1,141 @@
+"""Submits the missing runs of tables, or the runs of a grid, to Slurm as job arrays.
+
+    python -m launch.slurm resnet/table6 --partition=gpu --time=12:00:00 --data_dir=DIR
+    python -m launch.slurm grid.py --config=resnet_cifar --partition=gpu --data_dir=DIR
+
+A grid is a Python file with a function sweep() that yields dicts of changes, as in {"optimizer.learning_rate": 0.1}.
+The scripts are kept in runs/slurm, with the logs. Runs that start from the weights of another run wait for it. Runs
+that are done, queued or running are not submitted. A job that is stopped is queued again and continues.
+"""
+
+import contextlib
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from absl import flags
+
+from deepconv import cli
+from deepconv.run.directory import lock, printable
+from experiments.jobs import Job
+from launch import queue, script, selection, state
+from launch.selection import RUNS, Selection
+
+_PARTITION = flags.DEFINE_string("partition", None, "Slurm's partition.")
+_NODES = flags.DEFINE_integer("nodes", 1, "Nodes of each run, with one process on each.", lower_bound=1)
+_GPUS = flags.DEFINE_integer("gpus_per_node", 1, "GPUs of each node; 0 for CPUs only.", lower_bound=0)
+_CPUS = flags.DEFINE_integer("cpus_per_node", None, "CPU cores of each node [the partition's default].", lower_bound=1)
+_PARALLEL = flags.DEFINE_integer("parallel", None, "Runs of a job array at once, at most [no limit].", lower_bound=1)
+_TIME = flags.DEFINE_string("time", "", "Time limit: minutes, HH:MM:SS or DAYS-HH:MM:SS [the partition's].")
+_RETRIES = flags.DEFINE_integer(
+    "retries",
+    5,
+    "A job that crashes (exit code 134, 137, 138 or 143) is queued again in its first so many restarts.",
+    0,
+)
+_SBATCH = flags.DEFINE_multi_string(
+    "sbatch", [], "Another option of sbatch, as in --sbatch=account=me; may be repeated."
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the scripts and submit nothing.")
+INSTALLED = "sbatch is not installed here; submit from a login node of the cluster, or add --dry_run to see the scripts"
+
+
+@dataclass(frozen=True)
+class Array:
+    """Runs of one job array, and the run whose weights all of them start from, if that is not done yet."""
+
+    needs: str
+    todo: dict[str, Job] = field(default_factory=dict)
+
+
+def main(arguments: list[str]) -> int:
+    """Submits the job arrays."""
+    submitted = 0
+    try:
+        if not _PARTITION.value:
+            raise ValueError("--partition is missing; sinfo lists the partitions")
+        if not (_DRY_RUN.value or shutil.which("sbatch")):
+            raise ValueError(INSTALLED)
+        options = script.Options(
+            partition=_PARTITION.value,
+            nodes=_NODES.value,
+            gpus_per_node=_GPUS.value,
+            cpus_per_node=_CPUS.value or 0,
+            parallel=_PARALLEL.value or 0,
+            time=_TIME.value,
+            retries=_RETRIES.value,
+            further=_SBATCH.value,
+        )
+        selected = selection.select(arguments)
+        selection.check_data(selected.runs[name][0] for name in selected.jobs)
+        # Locked, since of two commands at the same time, both would find the runs in no queue.
+        with contextlib.nullcontext() if _DRY_RUN.value else lock(Path(RUNS, queue.FOLDER)):
+            tasks = queue.known_tasks(Path(RUNS)) if _DRY_RUN.value else queue.tasks(Path(RUNS))
+            todo = pending(selected, tasks)
+            ids = {name: task.id for name, task in tasks.items()}
+            for array in arrays(todo, ids):
+                submit(array, options, arguments[1], ids)
+                submitted += len(array.todo)
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=1 if submitted else 2)
+    if not _DRY_RUN.value:
+        print(f"{submitted} runs were submitted; python -m launch.status {' '.join(arguments[1:])} shows their state")
+    return 0
+
+
+def pending(selected: Selection, tasks: Mapping[str, queue.Task]) -> dict[str, Job]:
+    """Returns the jobs that are neither done nor in Slurm's queue; prints the latter."""
+    todo = {}
+    for name, job in selected.jobs.items():
+        _, tests = selected.runs[name]
+        if task := tasks.get(name):
+            print(f"not submitted again: {name} (job {task.id}, {task.state})", file=sys.stderr)
+        elif len(job.commands) > 1 or state.of_run(Path(RUNS, name), tests or ["center"]).state != "done":
+            todo[name] = job
+    return todo
+
+
+def arrays(todo: Mapping[str, Job], ids: Mapping[str, str]) -> list[Array]:
+    """Groups jobs by the run they need, in an order in which they can be submitted. ids: of jobs in Slurm's queue."""
+    found: dict[str, Array] = {}
+    for name, job in todo.items():
+        needs = job.needs if job.needs in todo or job.needs in ids else ""
+        found.setdefault(needs, Array(needs)).todo[name] = job
+    return [*found.values()]
+
+
+def submit(array: Array, options: script.Options, argument: str, ids: dict[str, str]) -> None:
+    """Writes the script of an array and submits it; adds the ids of its tasks to `ids`."""
+    folder, stem = Path(RUNS, queue.FOLDER), re.sub(r"\W+", "_", argument.removesuffix(".py")).strip("_")
+    numbers = [
+        int(match[1]) for file in folder.glob(f"{stem}.*.sh") if (match := re.search(r"\.(\d+)\.sh$", file.name))
+    ]
+    name = f"{stem}.{max(numbers, default=0) + 1}"
+    dependency = f"afterok:{ids[array.needs]}" if array.needs else ""
+    content = script.text(name, array.todo, options, sys.executable, dependency)
+    if _DRY_RUN.value:
+        print(content)
+        ids |= {run: f"JOBID_{index}" for index, run in enumerate(array.todo)}
+        return
+    file, record = folder / f"{name}.sh", folder / f"{name}.json"
+    file.write_text(content)
+    queue.write_submission(Path(RUNS), name, [*array.todo], "")  # before sbatch: the job is found by its name
+    try:
+        job = queue.call("sbatch", "--parsable", str(file)).strip().partition(";")[0]
+    except OSError as error:
+        if not isinstance(error, TimeoutError):  # which leaves open whether there is a job
+            file.unlink()
+            record.unlink()
+        raise
+    queue.write_submission(Path(RUNS), name, [*array.todo], job)
+    ids |= {run: f"{job}_{index}" for index, run in enumerate(array.todo)}
+    for index, run in enumerate(array.todo):
+        print(f"job {job}_{index}: {printable(run)}")
+    print(f"script: {file}; logs: {folder / name}.<task>.log", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,69 @@
+"""Shows the state of the runs of tables, of a grid, or of a folder of runs.
+
+    python -m launch.status resnet/table6
+    python -m launch.status runs
+
+A run is waiting (not begun), queued or running, saved (it continues when its command is repeated), failed, or done.
+What is known comes from the runs' directories, their logs, and Slurm, where there is one.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from absl import flags
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from deepconv import cli
+from launch import queue, selection, state
+from launch.state import State
+
+_JSON = flags.DEFINE_bool("json", False, "Print the states as JSON.")
+
+UNFOLDED = 240  # columns, where no terminal limits them
+
+
+def main(arguments: list[str]) -> int:
+    """Prints a line for each run."""
+    try:
+        states = read(arguments)
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+    if _JSON.value:
+        print(json.dumps([dataclasses.asdict(state) for state in states.values()], indent=1))
+        return 0
+    columns = (Column("run", overflow="fold"), "state", Column("step", justify="right"))
+    columns += (Column("test error", justify="right"), Column("time left", justify="right"))
+    grid = Table(*columns, Column("", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False)
+    for found in states.values():
+        grid.add_row(*map(escape, state.row(found)))
+    Console(width=None if sys.stdout.isatty() else UNFOLDED).print(grid)
+    print(state.counts(states))
+    return 0
+
+
+def read(arguments: list[str]) -> dict[str, State]:
+    """Returns {run: its state} for the runs that the arguments name. Raises ValueError and OSError."""
+    folder = Path(arguments[1]) if len(arguments) == 2 else Path()
+    if len(arguments) == 2 and folder.is_dir():
+        runs, measured = folder, {}
+        found = sorted(file.parent for file in runs.glob("*/config.json"))
+        tests = {path.name: [file.name[5:-5] for file in path.glob("eval.*.json")] or ["center"] for path in found}
+    else:
+        selected, runs = selection.select(arguments), Path(selection.RUNS)
+        tests, measured = {name: names or ["center"] for name, (_, names) in selected.runs.items()}, selected.measured
+    tasks, logs, endings = queue.known_tasks(runs), state.log_files(runs), queue.endings(runs)
+    states = {}
+    for name, names in tests.items():
+        states[name] = state.of_run(runs / name, names, logs.get(name), tasks.get(name), endings.get(name, ""))
+        if name in measured and states[name].state == "waiting":
+            states[name] = State(name, "done", "in the committed results", test_top1_error=measured[name])
+    return states
+
+
+if __name__ == "__main__":
+    cli.run(main)
