@@ -13,7 +13,9 @@ COMMANDS = {
     "deepconv.evaluation.ensemble": "average saved probabilities",
     "deepconv.run.curves": "draw a run's curves again",
     "experiments": "show or run the papers' tables and figures",
-    "launch.local": "do the missing runs of tables, one after the other",
+    "launch.local": "do the missing runs of tables, or the runs of a grid, on this machine",
+    "launch.slurm": "submit them to a cluster with Slurm",
+    "launch.status": "show the state of each run",
 }
 
 

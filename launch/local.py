@@ -28,7 +28,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from deepconv import cli
 from deepconv.run import preemption
@@ -152,7 +152,7 @@ def run_all(todo: Mapping[str, jobs.Job], devices: Sequence[str] = ("",)) -> dic
         console.print(f"{len(ended)}/{len(todo)} {name}: {result} after {seconds:.0f} s", markup=False, soft_wrap=True)
 
     def table() -> Table:
-        heads = ("device", "run", "state", "step", "test error", "time left")
+        heads = ("device", Column("run", overflow="fold"), "state", "step", "test error", "time left")
         grid = Table(*heads, box=SIMPLE_HEAD, pad_edge=False, caption=f"{len(ended)} of {len(todo)} runs have ended")
         for name, run in [*machine.running.items()]:
             cells = state.row(state.of_run(Path(RUNS, name), ["center"]))

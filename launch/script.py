@@ -26,8 +26,7 @@ RESERVED += ("cpus-per-task", "parsable")
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::([0-5]\d))?(?::([0-5]\d))?")
 
 TEMPLATE = """#!/bin/bash
-# {count}, written by launch.slurm. To submit it again, from the directory that has the folder {runs}:
-# sbatch {runs}/{folder}/{name}.sh
+# {count}, written by launch.slurm. To submit it by hand: sbatch {runs}/{folder}/{name}.sh
 {directives}
 
 # Runs a command. Slurm's signal before the time limit goes on to it, and it saves and exits with code 75.
@@ -41,6 +40,7 @@ run() {{
 signalled=
 trap 'signalled=yes; [ -z "$!" ] || kill -USR1 $! 2>/dev/null' USR1
 python={python}
+retries={retries}  # a crash in one of the first so many restarts is followed by another
 
 case $SLURM_ARRAY_TASK_ID in
 {cases}
@@ -48,7 +48,6 @@ case $SLURM_ARRAY_TASK_ID in
 esac
 
 echo "{ended} $code"  # launch.status reads this line
-retries={retries}
 case $code in
   75) scontrol requeue $SLURM_JOB_ID ;;  # stopped
   134 | 137 | 138 | 143)  # ended by a signal, or by the loss of another process
@@ -83,6 +82,23 @@ class Options:
                 )
             if key in RESERVED and key != "partition":
                 raise ValueError(f"--sbatch={option}: launch.slurm sets {key} itself; see --help, or edit the script")
+
+
+@dataclass(frozen=True)
+class Array:
+    """Runs of one job array, and the run whose weights all of them start from, if that is not done yet."""
+
+    needs: str
+    todo: dict[str, Job] = field(default_factory=dict)
+
+
+def arrays(todo: Mapping[str, Job], ids: Mapping[str, str]) -> list[Array]:
+    """Groups jobs by the run they need, in an order in which they can be submitted. ids: of jobs in Slurm's queue."""
+    found: dict[str, Array] = {}
+    for name, job in todo.items():
+        needs = job.needs if job.needs in todo or job.needs in ids else ""
+        found.setdefault(needs, Array(needs)).todo[name] = job
+    return [*found.values()]
 
 
 def seconds(time: str) -> int:

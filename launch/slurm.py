@@ -13,7 +13,6 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from absl import flags
@@ -43,14 +42,6 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the scripts and submit not
 INSTALLED = "sbatch is not installed here; submit from a login node of the cluster, or add --dry_run to see the scripts"
 
 
-@dataclass(frozen=True)
-class Array:
-    """Runs of one job array, and the run whose weights all of them start from, if that is not done yet."""
-
-    needs: str
-    todo: dict[str, Job] = field(default_factory=dict)
-
-
 def main(arguments: list[str]) -> int:
     """Submits the job arrays."""
     submitted = 0
@@ -76,8 +67,9 @@ def main(arguments: list[str]) -> int:
             tasks = queue.known_tasks(Path(RUNS)) if _DRY_RUN.value else queue.tasks(Path(RUNS))
             todo = pending(selected, tasks)
             ids = {name: task.id for name, task in tasks.items()}
-            for array in arrays(todo, ids):
-                submit(array, options, arguments[1], ids)
+            arrays = script.arrays(todo, ids)
+            for array, name in zip(arrays, new_names(arguments[1], len(arrays)), strict=True):
+                submit(array, options, name, ids)
                 submitted += len(array.todo)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=1 if submitted else 2)
@@ -98,27 +90,23 @@ def pending(selected: Selection, tasks: Mapping[str, queue.Task]) -> dict[str, J
     return todo
 
 
-def arrays(todo: Mapping[str, Job], ids: Mapping[str, str]) -> list[Array]:
-    """Groups jobs by the run they need, in an order in which they can be submitted. ids: of jobs in Slurm's queue."""
-    found: dict[str, Array] = {}
-    for name, job in todo.items():
-        needs = job.needs if job.needs in todo or job.needs in ids else ""
-        found.setdefault(needs, Array(needs)).todo[name] = job
-    return [*found.values()]
+def new_names(argument: str, count: int) -> list[str]:
+    """Returns names for jobs that no earlier job of the folder of runs has: resnet_table6.1, ..."""
+    stem = Path(argument).stem if argument.endswith(".py") else argument
+    stem = re.sub(r"\W+", "_", stem)
+    files = Path(RUNS, queue.FOLDER).glob(f"{stem}.*.sh")
+    last = max((int(match[1]) for file in files if (match := re.search(r"\.(\d+)\.sh$", file.name))), default=0)
+    return [f"{stem}.{last + number}" for number in range(1, count + 1)]
 
 
-def submit(array: Array, options: script.Options, argument: str, ids: dict[str, str]) -> None:
-    """Writes the script of an array and submits it; adds the ids of its tasks to `ids`."""
-    folder, stem = Path(RUNS, queue.FOLDER), re.sub(r"\W+", "_", argument.removesuffix(".py")).strip("_")
-    numbers = [
-        int(match[1]) for file in folder.glob(f"{stem}.*.sh") if (match := re.search(r"\.(\d+)\.sh$", file.name))
-    ]
-    name = f"{stem}.{max(numbers, default=0) + 1}"
+def submit(array: script.Array, options: script.Options, name: str, ids: dict[str, str]) -> None:
+    """Writes the script of an array and submits it as the job `name`; adds the ids of its tasks to `ids`."""
+    folder = Path(RUNS, queue.FOLDER)
     dependency = f"afterok:{ids[array.needs]}" if array.needs else ""
     content = script.text(name, array.todo, options, sys.executable, dependency)
     if _DRY_RUN.value:
         print(content)
-        ids |= {run: f"JOBID_{index}" for index, run in enumerate(array.todo)}
+        ids |= {run: f"<id of {name}>_{index}" for index, run in enumerate(array.todo)}
         return
     file, record = folder / f"{name}.sh", folder / f"{name}.json"
     file.write_text(content)

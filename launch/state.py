@@ -1,5 +1,6 @@
 """The state of runs, from their directories, their logs and Slurm's queue. Without JAX."""
 
+import contextlib
 import datetime
 import os
 import re
@@ -16,7 +17,8 @@ from launch import queue
 LOCAL = "local"  # the folder, in that of runs, of the logs of launch.local
 STATES = ("running", "queued", "saved", "waiting", "failed", "done")
 ENDED = "launch: exit code"  # begins the line with which launchers end a log
-WITHOUT_NEWS = re.compile(rf"{ENDED}|srun: (error|Job step|Force)|\s*$")
+ORDERLY = re.compile(rf"{ENDED} ({preemption.EXIT_CODE}|0)$|deepconv: stopped by ")
+WITHOUT_NEWS = re.compile(r"srun: (launch|Job step|Force)|srun: error: .*: Exited with exit code")
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,19 @@ def of_run(
         return replace(found, state="running", details=f"process {holder}")
     if any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*")):
         found = replace(found, state="saved")
-    lines = tail(log) if log else []
-    code = next((int(line.split()[3]) for line in reversed(lines) if line.startswith(ENDED)), None)
-    if log is None or code in (0, preemption.EXIT_CODE):
-        return replace(found, details=ending)
-    last = next((line for line in reversed(lines) if not WITHOUT_NEWS.match(line)), f"exit code {code}")
-    return replace(found, state="failed", details=f"{ending}: {last}" if ending else last)
+    if log and (failure := _failure(tail(log))):
+        return replace(found, state="failed", details=f"{ending}: {failure}" if ending else failure)
+    return replace(found, details=ending)
+
+
+def _failure(lines: Sequence[str]) -> str:
+    """Returns the last line of a log that says something; empty if the run was done, or stopped by a signal."""
+    news = [line for line in lines if line and not WITHOUT_NEWS.match(line)]
+    ends = [index for index, line in enumerate(news) if ORDERLY.match(line)]
+    after = news[ends[-1] + 1 :] if ends else news
+    if ends and all(line.startswith("slurmstepd:") for line in after):
+        return ""
+    return next((line for line in reversed(news) if not line.startswith(ENDED)), "the log is empty")
 
 
 def _progress(workdir: Path, tests: Sequence[str]) -> State:
@@ -102,10 +111,14 @@ def _holder(workdir: Path) -> int | None:
         if host != os.uname().nodename:
             return None
         lock = (workdir / "lock").stat()
-        open_files = [os.stat(file) for file in Path(f"/proc/{process}/fd").iterdir()]
+        open_files = [*Path(f"/proc/{process}/fd").iterdir()]
     except (OSError, IndexError, UnicodeDecodeError):  # no lock, or the process has ended
         return None
-    return int(process) if any(os.path.samestat(lock, file) for file in open_files) else None
+    for file in open_files:
+        with contextlib.suppress(OSError):  # closed by now
+            if os.path.samestat(lock, file.stat()):
+                return int(process)
+    return None
 
 
 def row(state: State) -> tuple[str, ...]:

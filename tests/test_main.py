@@ -223,7 +223,8 @@ def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
 @pytest.mark.parametrize("start", ["run_fresh", "run"])
 def test_help_names_every_flag_and_no_others(tmp_path, start):
     modules = {f"deepconv.{name}": own for name, own in OWN.items()}
-    modules |= {"experiments.responses": "--run", "launch.local": "--data_dir", "experiments": "collect"}
+    modules |= {"experiments.responses": "--run", "launch.local": "--devices", "experiments": "collect"}
+    modules |= {"launch.slurm": "--dry_run", "launch.status": "--[no]json"}
     for module, own in modules.items():
         flag = "--help" if start == "run" else "-h"
         answer = getattr(shell(), start)([flag], tmp_path, module=module).ends(0)
@@ -246,7 +247,9 @@ def test_the_commands_and_recipes_are_listed():
     done = subprocess.run([sys.executable, "-m", "deepconv"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     listed = {line.split()[2] for line in done.stdout.splitlines() if line.startswith("  python -m ")}
-    assert listed == {*COMMANDS, "experiments", "launch.local"} - {"experiments.responses"}
+    assert listed == {*COMMANDS, "experiments", "launch.local", "launch.slurm", "launch.status"} - {
+        "experiments.responses"
+    }
     assert all(f"\n  {path.stem} " in done.stdout for path in CONFIGS)
 
 

@@ -1,7 +1,6 @@
 """What runs have given, put beside what the papers have: by hand-made directories of runs."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from experiments import commands, counts, entries, entry, jobs, pages, records
 from experiments.alexnet import fig1, fig1_rates, fig3, fig4
 from experiments.entry import Row, Run, Table
 from experiments.resnet import fig7
-from launch import local
 
 CIFAR = {seed: Run("resnet_cifar", {"seed": seed}) for seed in (0, 1, 2)}
 ERROR = {"test error, %": "top1_error"}
@@ -742,42 +740,6 @@ def test_mistakes_are_answered_in_a_line(capsys, tmp_path, monkeypatch):
     assert main(["render", "vgg"]) == 2
     assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # the process of the tests must not end by it
     assert "give it no entry" in capsys.readouterr().err
-    assert local.main(["launch", "vgg/tabel1"]) == 2
-    assert "vgg/tabel1 is not an entry" in capsys.readouterr().err
-
-
-LAUNCHES = {
-    "resnet/table6 --data_dir=nowhere": "cifar10 is not in nowhere",
-    "resnet/table6 --wrokers=2": "wrokers",
-    "resnet/table6 --smoke": "--smoke belongs to one run",
-    "": "no entry is given",
-}
-
-
-@pytest.mark.parametrize("arguments", LAUNCHES)
-def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, arguments):
-    command = [sys.executable, "-m", "launch.local", *arguments.split()]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert found.returncode == 2 and not found.stdout and not [*tmp_path.iterdir()]
-    assert LAUNCHES[arguments] in found.stderr and len(found.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_launcher_that_is_stopped_stops_its_run_and_begins_no_other(tmp_path, number):
-    (tmp_path / "slow.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
-    code = """
-from deepconv.run import preemption
-from experiments import jobs
-preemption.install()
-from launch import local
-print(local.run_all({name: jobs.Job([["slow"]]) for name in ("a", "b")}), flush=True)
-"""
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert [process.stdout.readline() for _ in range(2)] == ["== a: python -m slow\n", "begun\n"]
-        process.send_signal(number)
-        assert process.stdout.read() == "{'a': 75, 'b': 75}\n"
 
 
 def test_counts_need_no_results():

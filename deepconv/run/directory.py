@@ -82,15 +82,16 @@ def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[Non
             raise OSError(f"{path} is a symbolic link, but must be a file; remove it") from None
         raise
     with os.fdopen(descriptor, "r+") as file:
-        end = time.monotonic() + patience
+        end, waits = time.monotonic() + patience, False
         while not _try_lock(file):
+            file.seek(0)
+            in_use = f"{workdir} is in use by another process ({file.read().strip() or 'unknown'})"
             if time.monotonic() >= end:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise BlockingIOError(
-                    f"{workdir} is in use by another process ({holder}); wait for it, or give another --workdir"
-                )
-            time.sleep(min(patience, 0.5))
+                raise BlockingIOError(f"{in_use}; wait for it, or give another --workdir")
+            if not waits:
+                print(f"{in_use}; waiting up to {patience:.0f} seconds for it to end", flush=True)
+            waits = True
+            time.sleep(0.5)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()

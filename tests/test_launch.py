@@ -1,0 +1,284 @@
+"""Launchers without a cluster: which runs they take, what they start, and the state of runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, shell
+from test_results import make_run
+
+from deepconv.run import directory
+from experiments import jobs
+from experiments.entry import Run
+from launch import local, queue, script, state
+
+GRID = "def sweep():\n    for seed in (1, 2):\n        yield {'seed': seed}\n"
+FINE = {"partition": "main", "time": "60"}
+
+
+def call(module, folder, *arguments, **variables):
+    environment = os.environ | {"PYTHONPATH": f"{folder}:{ROOT}"} | variables
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+LAUNCHES = {
+    "resnet/table6 --data_dir=nowhere": "cifar10 is not in nowhere",
+    "resnet/table6 --wrokers=2": "wrokers",
+    "resnet/table6 --smoke": "--smoke belongs to one run",
+    "resnet/table6 --forms=blocks:plain": "--forms belongs to one run",
+    "vgg/tabel1": "vgg/tabel1 is not an entry",
+    "grid.py": "name it, as in --config=resnet_cifar",
+    "grid.py vgg": "give either one grid or entries",
+    "nowhere.py --config=resnet_cifar": "nowhere.py does not exist",
+    "wrong.py --config=resnet_cifar": "wrong.py: resnet_cifar,sede=1: config.sede is not a field",
+    "broken.py --config=resnet_cifar": "broken.py is not a grid: ZeroDivisionError",
+    "empty.py --config=resnet_cifar": "sweep() yields no run",
+    "twice.py --config=resnet_cifar": "yields the same run twice",
+    "": "no entry is given",
+}
+LOCAL = {
+    "resnet/table6 --devices=0,1 --parallel=2": "give either --devices or --parallel",
+    "resnet/table6 --devices=0,0": "give different numbers",
+}
+SLURM = {
+    "resnet/table6": "--partition is missing",
+    "resnet/table6 --partition=main": "sbatch is not installed here",
+    "resnet/table6 --partition=main --dry_run --time=3h": "--time=3h is not a time",
+    "resnet/table6 --partition=main --dry_run --sbatch=array=3": "launch.slurm sets array itself",
+    "resnet/table6 --partition=main --dry_run --sbatch=--account=me": "write --sbatch=KEY=VALUE",
+    "resnet/table6 --partition=main --dry_run --data_dir=nowhere": "cifar10 is not in nowhere",
+}
+CASES = [("launch.local", LAUNCHES | LOCAL), ("launch.slurm", SLURM), ("launch.status", {"nowhere": "is not an entry"})]
+
+
+@pytest.mark.parametrize(("module", "mistakes"), CASES, ids=[module for module, _ in CASES])
+def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, module, mistakes):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "grid.py").write_text(GRID)
+    (tmp_path / "wrong.py").write_text(GRID.replace("'seed'", "'sede'"))
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "empty.py").write_text("def sweep():\n    return []")
+    (tmp_path / "twice.py").write_text("def sweep():\n    return [{}, {}]")
+    before = {*tmp_path.iterdir()}
+    for arguments, words in mistakes.items():
+        answer = shell().run(arguments.split(), tmp_path, module=module, PATH="/nowhere")
+        assert answer.code == 2 and not answer.out and {*tmp_path.iterdir()} == before, arguments
+        assert words in answer.err and len(answer.err.splitlines()) == 1, answer.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_launcher_that_is_stopped_stops_its_runs_and_begins_no_other(tmp_path, number, devices):
+    (tmp_path / "slow.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
+    code = f"""
+from deepconv.run import preemption
+from experiments import jobs
+preemption.install()
+from launch import local
+print(local.run_all({{name: jobs.Job([["slow"]]) for name in "abc"}}, [""] * {devices}), flush=True)
+"""
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        begun = [process.stdout.readline() for _ in range(2)]
+        if devices == 1:
+            assert begun == ["== a: python -m slow\n", "begun\n"]
+        else:
+            assert begun == [f"begun: {name}; log: runs/local/{name}.log\n" for name in "ab"]
+        process.send_signal(number)
+        assert process.stdout.read().endswith("{'a': 75, 'b': 75, 'c': 75}\n")
+
+
+def test_devices_are_shared_out_and_a_failed_run_is_tried_once_more(tmp_path, monkeypatch, capfd):
+    """The runs a and b wait for each other."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "work.py").write_text("""
+import os, pathlib, sys, time
+name, device = sys.argv[1], os.environ["CUDA_VISIBLE_DEVICES"]
+tries = pathlib.Path(name + ".tries")
+tries.write_text((tries.read_text() if tries.exists() else "") + device)
+print("works on", device)
+busy = pathlib.Path("device" + device)
+busy.mkdir()  # fails if the device is in use
+end = time.monotonic() + 10
+other = pathlib.Path("device" + {"0": "7", "7": "0"}[device])
+while name in "ab" and not other.exists() and time.monotonic() < end:
+    time.sleep(0.01)
+time.sleep(0.2)
+busy.rmdir()
+code = {"c": 1 if len(tries.read_text()) == 1 else 0, "d": 1, "e": 2}.get(name, 0)
+if code:
+    print("no luck")
+sys.exit(code)
+""")
+    todo = {name: jobs.Job([["work", name]]) for name in "abcde"} | {"f": jobs.Job([["work", "f"]], needs="d")}
+    installed = {number: signal.getsignal(number) for number in local.preemption.SIGNALS}
+    try:
+        failed = local.run_all(todo, ["0", "7"])
+    finally:
+        for number, handler in installed.items():
+            signal.signal(number, handler)
+        local.preemption.unsaved(False)
+    assert failed == {"d": 1, "e": 2, "f": 1}
+    tries = {name: (tmp_path / f"{name}.tries").read_text() for name in "abcde"}
+    assert {tries["a"], tries["b"]} == {"0", "7"} and [len(tries[name]) for name in "cde"] == [2, 2, 1]
+    log = (tmp_path / "runs/local/d.log").read_text()
+    assert log.count("no luck\n") == log.count("launch: exit code 1\n") == 2
+    out = capfd.readouterr().out  # without the run that never began
+    assert "/6 d: failed with exit code 1 after " in out and "5/6 e: failed with exit code 2 after " in out
+    assert state.of_run(tmp_path / "runs/d", ["center"], tmp_path / "runs/local/d.log").details == "no luck"
+
+
+@pytest.mark.slow
+def test_a_grid_is_run_by_two_at_a_time_and_its_state_shown(tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "grid.py").write_text(GRID)
+    size = ["--config.total_steps=2", "--config.model.depth=8", "--config.data.image_size=16"]
+    arguments = ["grid.py", "--config=resnet_cifar", "--smoke", *size]
+    names = [f"resnet_cifar,smoke,data.image_size=16,model.depth=8,seed={seed},total_steps=2" for seed in (1, 2)]
+    before = call("launch.status", tmp_path, *arguments, "--json")
+    assert [(run["run"], run["state"]) for run in json.loads(before.stdout)] == [(name, "waiting") for name in names]
+    done = call("launch.local", tmp_path, *arguments, "--parallel=2")
+    assert done.returncode == 0 and "2 of 2 runs are done" in done.stdout, done.stderr
+    after = call("launch.status", tmp_path, "runs", "--json")
+    for name, found in zip(names, json.loads(after.stdout), strict=True):
+        error = json.loads((tmp_path / "runs" / name / "eval.center.json").read_text())["top1_error"]
+        expected = {"run": name, "state": "done", "step": 2, "total_steps": 2, "test_top1_error": error}
+        assert expected.items() <= found.items()
+    table = call("launch.status", tmp_path, *arguments)
+    assert table.stdout.splitlines()[-1] == "2 done" and table.stdout.count(" 2/2 ") == 2
+
+
+@pytest.mark.parametrize("module", ["local", "slurm", "status"])
+def test_launchers_start_without_jax(tmp_path, module):
+    code = f"import sys, launch.{module}; sys.exit('jax' in sys.modules)"
+    assert not subprocess.call([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    # the forms of `man sbatch`
+    [("2", 120), ("2:30", 150), ("1:02:30", 3750), ("1-2", 93_600), ("1-2:03", 93_780), ("1-2:03:04", 93_784)],
+)
+def test_time_limits_are_read_as_slurm_reads_them(time, seconds):
+    assert script.seconds(time) == seconds
+
+
+def test_a_script_asks_for_what_was_said_and_runs_each_command():
+    commands = [["deepconv.main", "--config=configs/a.py", "--workdir=runs/a b"], ["experiments.responses", "--run=x"]]
+    todo = {"a b": jobs.Job(commands), "c": jobs.Job([["deepconv.main"]])}
+    options = script.Options("gpu", 2, 8, 32, 4, "2:00:00", 3, ("account=me", "exclusive"))
+    text = script.text("x.1", todo, options, "/bin/echo", "afterok:7_1")
+    asked = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert {*asked} >= {"array=0-1%4", "partition=gpu", "nodes=2", "ntasks-per-node=1", "gpus-per-node=8", "requeue"}
+    assert {*asked} >= {"cpus-per-task=32", "time=2:00:00", "account=me", "exclusive", "signal=B:USR1@180"}
+    assert {*asked} >= {"dependency=afterok:7_1", "kill-on-invalid-dep=yes", "open-mode=append"}
+    assert "signal=B:USR1@60\n" in script.text("x", todo, script.Options("gpu", time="2"), "python")
+    fake = "srun() { shift; printf '<%s>' \"$@\"; echo; }\nscontrol() { echo requeued; }\n"
+    done = subprocess.run(["bash", "-c", fake + text], env={"SLURM_ARRAY_TASK_ID": "0"}, capture_output=True, text=True)
+    first, second, last = done.stdout.splitlines()
+    assert first.endswith("</bin/echo><-m><deepconv.main><--config=configs/a.py><--workdir=runs/a b>")
+    assert "<--nodes=1><--ntasks=1></bin/echo><-m><experiments.responses><--run=x>" in second
+    assert (last, done.returncode, done.stderr) == ("launch: exit code 0", 0, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "requeued"),
+    [(0, 0, False), (1, 0, False), (2, 0, False), (75, 99, True), (137, 1, True), (137, 2, False), (138, 0, True)],
+)
+def test_a_job_is_queued_again_when_it_was_stopped_and_some_times_when_it_crashed(code, restarts, requeued):
+    text = script.text("x", {"a": jobs.Job([["m"], ["n"]])}, script.Options("main", retries=2), "python")
+    fake = f'srun() {{ echo run; return {code}; }}\nscontrol() {{ echo "requeued $*"; }}\n'
+    variables = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": str(restarts)}
+    done = subprocess.run(["bash", "-c", fake + text], env=variables, capture_output=True, text=True)
+    runs = ["run"] if code else ["run", "run"]  # no command follows a failed one
+    expected = [*runs, f"launch: exit code {code}", *["requeued requeue 17"] * requeued]
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (code, expected, "")
+
+
+def test_runs_that_need_the_same_run_are_an_array():
+    needs = {"a": "", "b": "a", "c": "", "d": "c", "e": "a", "f": "b", "g": "done", "h": "queued"}
+    todo = {name: jobs.Job([["m"]], need) for name, need in needs.items()}
+    found = [(array.needs, [*array.todo]) for array in script.arrays(todo, {"queued": "3_0"})]
+    assert found == [("", [*"acg"]), ("a", [*"be"]), ("c", ["d"]), ("b", ["f"]), ("queued", ["h"])]
+
+
+LOGS = {
+    "deepconv: the loss is not finite\nsrun: error: n1: task 0: Exited with exit code 1\nlaunch: exit code 1\n": (
+        "failed",
+        "deepconv: the loss is not finite",
+    ),
+    "deepconv: stopped by SIGUSR1; run\nlaunch: exit code 75\n": ("saved", ""),
+    "deepconv: stopped by SIGTERM; run\nslurmstepd: error: *** STEP 1.0 CANCELLED ***\n": ("saved", ""),
+    "launch: exit code 75\ntrain 7/9\nslurmstepd: error: *** DUE TO NODE FAILURE ***\n": (
+        "failed",
+        "slurmstepd: error: *** DUE TO NODE FAILURE ***",
+    ),
+    "\x1b[1mtrain 1/9\rtrain 7/9": ("failed", "train 7/9"),
+    "": ("failed", "the log is empty"),
+}
+
+
+@pytest.mark.parametrize("text", LOGS)
+def test_a_run_that_has_ended_is_saved_or_failed(tmp_path, text):
+    folder = make_run(tmp_path, Run("resnet_cifar"), None, metrics=[{"step": 7, "test_top1_error": 20.0}])
+    log = tmp_path / "log"
+    log.write_text(text)
+    (folder / "checkpoints" / "7").mkdir(parents=True)
+    found = state.of_run(folder, ["center"], log)
+    assert (found.state, found.details) == LOGS[text]
+    assert (found.step, found.total_steps, found.test_top1_error, found.seconds_left) == (7, 64_000, 20.0, None)
+
+
+def test_a_run_is_running_while_a_process_holds_its_lock(tmp_path):
+    folder = make_run(tmp_path, Run("resnet_cifar"), None, metrics=[{"step": 32_000, "images_per_second": 128.0}])
+    with directory.lock(folder):
+        found = state.of_run(folder, ["center"])
+        assert (found.state, found.details) == ("running", f"process {os.getpid()}")
+        assert found.seconds_left == 32_000  # steps of 128 images
+    assert state.of_run(folder, ["center"]).state == "waiting"
+
+
+def test_slurm_is_asked_and_believed(tmp_path, monkeypatch, capsys):
+    """Answers of squeue and sacct, recorded on a cluster without accounting, and as sacct's manual has them."""
+    runs = tmp_path / "runs"
+    (runs / "slurm").mkdir(parents=True)
+    queue.write_submission(runs, "grid.1", ["a", "b", "c"], "17")
+    answers = {
+        "squeue": f"grid.1|17_1|PENDING|Dependency|{tmp_path}\ngrid.1|18_0|RUNNING|None|/other\nx|19|RUNNING|None|/\n",
+        "sacct": "17_0|CANCELLED by 0\n17_2|OUT_OF_MEMORY\n",
+    }
+    for name, answer in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'END'\n{answer}END\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert queue.known_tasks(runs) == {"b": queue.Task("17_1", "PENDING", "Dependency")}
+    assert queue.endings(runs) == {"a": "CANCELLED", "c": "OUT_OF_MEMORY"}
+    for name in answers:
+        (tmp_path / name).write_text("#!/bin/sh\necho 'sacct: error: it is disabled' >&2\nexit 1\n")
+    assert queue.known_tasks(runs) == {} and queue.endings(runs) == {}
+    assert "deepconv: Slurm's queue is unknown: squeue: " in capsys.readouterr().err
+
+
+IMPATIENT = """
+from deepconv.run import directory
+
+def lock(workdir, patience, original=directory.lock):
+    return original(workdir, patience=min(patience, 0.6))
+
+directory.lock = lock
+"""
+
+
+@pytest.mark.parametrize("variables", [{}, {"SLURM_JOB_ID": "1"}])
+def test_a_job_waits_for_a_directory_in_use_and_is_then_queued_again(tmp_path, variables):
+    arguments = [f"--config={ROOT}/configs/quickstart.py", "--smoke", "--workdir=run"]
+    with directory.lock(tmp_path / "run"):
+        answer = shell().run(arguments, tmp_path, inject=IMPATIENT, **variables)
+    assert answer.err.startswith(f"deepconv: run is in use by another process (process {os.getpid()} on ")
+    assert answer.code == (75 if variables else 2) and ("waiting up to 1 seconds" in answer.out) == bool(variables)
