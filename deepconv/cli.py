@@ -28,6 +28,19 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of data sets [TFDS_D
 WORKERS = flags.DEFINE_integer(
     "workers", 0, "Number of loader processes; with 0, threads of this process load data.", lower_bound=0
 )
+MODEL_PARALLEL = flags.DEFINE_integer(
+    "model_parallel",
+    1,
+    "Devices that share a net in training: 2 gives each of AlexNet's towers its own; see docs/towers.md.",
+    lower_bound=1,
+    upper_bound=2,
+)
+ACCUMULATE = flags.DEFINE_integer(
+    "accumulate",
+    1,
+    "Parts of a batch that a training step computes in sequence, to use less memory; gradients are averaged.",
+    lower_bound=1,
+)
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y takes precedence."
 )

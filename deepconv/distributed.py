@@ -1,7 +1,7 @@
-"""Data parallelism: one mesh axis, replicated state, split batches."""
+"""Devices: a mesh with the axes "data" and "model", and the sharding of batches and other arrays."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -25,10 +25,25 @@ def check_devices(expected: int | None = None) -> None:
         )
 
 
-def make_mesh() -> Mesh:
-    """Returns a mesh of all devices along one axis, "data"."""
+def make_mesh(model_parallel: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh of all devices, or the given ones, of shape (data, model).
+
+    A batch is split along "data". `model_parallel` neighbouring devices along "model" share a net. Raises ValueError if
+    they do not divide the devices of each process.
+    """
     check_devices()
-    return Mesh(np.asarray(jax.devices()), ("data",))
+    if jax.local_device_count() % model_parallel:
+        raise ValueError(
+            f"--model_parallel={model_parallel} cannot divide {jax.local_device_count()} devices; give an even number "
+            "of devices, or leave it out"
+        )
+    devices = jax.devices() if devices is None else devices
+    return Mesh(np.asarray(devices).reshape(-1, model_parallel), ("data", "model"))
+
+
+def all_for_data(mesh: Mesh) -> Mesh:
+    """Returns a mesh of the same devices, all along "data"."""
+    return Mesh(mesh.devices.reshape(-1, 1), mesh.axis_names)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -37,7 +52,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding that divides the first axis among the devices."""
+    """Returns the sharding that divides the first axis along "data"."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 

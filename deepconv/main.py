@@ -117,7 +117,16 @@ def main(arguments: list[str]) -> int:
             origin["train"] = False
         given = _statistics_of_source(workdir) if untrained else None
         with collecting(mistakes):
-            task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given)
+            task = task_lib.prepare(
+                config,
+                cli.DATA_DIR.value,
+                cli.WORKERS.value,
+                _EVALS.value,
+                untrained,
+                given,
+                cli.MODEL_PARALLEL.value,
+                cli.ACCUMULATE.value,
+            )
         raise_all(mistakes)
         if _VERIFY_DATA.value:
             train_source, eval_source = (checksums.verified(source) for source in (task.train_source, task.eval_source))

@@ -3,18 +3,17 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from deepconv import distributed, processes
 from deepconv import state as state_lib
 from deepconv.data import decode, pipeline, statistics
 from deepconv.data.images import Images
 from deepconv.data.statistics import Statistics
-from deepconv.ops import repeat
+from deepconv.ops import repeat, towers
 from deepconv.run import checkpoint
 from deepconv.run.directory import record_start
 from deepconv.state import TrainState
@@ -37,7 +36,14 @@ def initial_state(task: Task) -> Callable[[], TrainState]:
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
 
     create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
-    return jax.jit(create, out_shardings=distributed.replicated(task.mesh))
+    return jax.jit(create, out_shardings=sharding(jax.eval_shape(create), task.mesh))
+
+
+def sharding(state: TrainState, mesh: Mesh) -> TrainState:
+    """Returns the sharding of each array of a state, or of its shapes."""
+    if mesh.shape["model"] == 1:
+        return jax.tree.map(lambda x: distributed.replicated(mesh), state)
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), towers.partition(state, mesh))
 
 
 def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> TrainState:
@@ -47,7 +53,7 @@ def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> Train
         print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
     taken = named.replace(**{kind: getattr(named, kind) | layers for kind, layers in start.items()})
     # copied, since the first step gives up ("donates") the memory of its state
-    return jax.device_put(repeat.stacked(taken, state), distributed.replicated(mesh), may_alias=False)
+    return jax.device_put(repeat.stacked(taken, state), sharding(state, mesh), may_alias=False)
 
 
 def save_statistics(computed: Statistics, workdir: Path) -> None:
@@ -79,6 +85,7 @@ def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) 
     return state, computed
 
 
-def _with_sharding(shapes: Any, mesh: Mesh) -> Any:
-    place = distributed.replicated(mesh)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+def _with_sharding(shapes: TrainState, mesh: Mesh) -> TrainState:
+    return jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, sharding(shapes, mesh)
+    )

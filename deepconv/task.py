@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from deepconv.data.sources.source import Source, data_root
 from deepconv.data.statistics import Statistics, ToCompute
 from deepconv.evaluation import protocols
 from deepconv.evaluation.net import Net
+from deepconv.models.alexnet import AlexNet
 
 DATA_CHOICES = {"augment": augment.AUGMENTATIONS, "lighting": augment.LIGHTINGS, "on_corrupt": ("fail", "replace")}
 
@@ -40,6 +41,7 @@ class Task:
     total_steps: int  # 0 to test the given weights without training
     lighting_steps: int  # the number of first steps with colour shifts
     mesh: Mesh
+    accumulate: int  # parts of a batch that a step computes in sequence
     workers: int  # loader processes; batches do not depend on their number
     protocols: Mapping[str, tuple[protocols.Protocol, ...]]  # name -> tests that it averages; includes "center"
 
@@ -51,17 +53,21 @@ def prepare(
     evals: Sequence[str] = ("center",),
     untrained: bool = False,
     given: Statistics | None = None,
+    model_parallel: int = 1,
+    accumulate: int = 1,
 ) -> Task:
     """Resolves and checks a config without reading images. Raises ValueError with a line for each mistake.
 
     evals are the names of test protocols. Untrained nets need a training set only for its mean and classes, and none if
     the mean is known, as numbers in the config or ImageNet's published one. Given statistics replace the training
-    set's.
+    set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts; results depend on
+    neither, except for rounding.
     """
     mistakes: list[str] = []
     collect = functools.partial(collecting, mistakes)
     with collect():
         distributed.check_devices()
+        mesh = distributed.make_mesh(model_parallel)
     fields.check_fields(config)
     data = config.data
     mistakes += _unknown_names(data)
@@ -74,7 +80,7 @@ def prepare(
     steps = functools.partial(durations.steps, examples=train_source.examples, batch_size=config.batch_size)
     if train_source is not eval_source:
         with collect():
-            fields.check_together(config, train_source.examples, jax.device_count())
+            fields.check_together(config, train_source.examples, mesh.shape["data"])
     with collect():
         geometry = pipeline.geometry(data, train_source.size)
     with collect():
@@ -83,6 +89,7 @@ def prepare(
         model = models.create(config.model, len(train_source.classes))
         shapes = _shapes(model, data.image_size)
         mistakes += _wrong_layers(config, model, shapes["params"])
+        mistakes += _wrong_division(config, model, "batch_stats" in shapes, mesh, accumulate)
         parts = {}
         for name in ("center", *evals):
             with collect():
@@ -99,7 +106,8 @@ def prepare(
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
         total_steps=0 if untrained else steps(config, "total"),
         lighting_steps=steps(data, "lighting_until") if durations.is_given(data, "lighting_until") else augment.ALWAYS,
-        mesh=distributed.make_mesh(),
+        mesh=mesh,
+        accumulate=accumulate,
         workers=workers,
         protocols=parts,
     )
@@ -126,6 +134,33 @@ def _wrong_layers(config: ConfigDict, model: nn.Module, layers: Mapping[str, Any
         "--forms=blocks:plain computes each separately"
         for layer in sorted(named - set(held))
     ]
+
+
+def _wrong_division(
+    config: ConfigDict, model: nn.Module, batch_norm: bool, mesh: Mesh, accumulate: int
+) -> Iterator[str]:
+    """Yields a line if the net cannot be divided among devices, and one if a batch cannot be computed in parts."""
+    name, (devices, sharing) = config.model.name, mesh.devices.shape
+    towers = model.towers() if isinstance(model, AlexNet) else 1
+    if sharing not in (1, towers):
+        yield f"--model_parallel={sharing} is for AlexNet's two towers; this net, {name}, has {towers}; take {towers}"
+    elif model.classes % sharing:  # pyrefly: ignore[missing-attribute], every net has it
+        yield f"--model_parallel={sharing} cannot divide the {model.classes} outputs of the last layer; leave it out"
+    batch_size, group = config.batch_size, config.model.get("bn_group", 0)
+    if accumulate == 1:
+        return
+    if batch_norm and not group:
+        yield (
+            f"--accumulate={accumulate}: BatchNorm over a full batch (config.model.bn_group=0) cannot be computed in "
+            f"parts; set config.model.bn_group to the images that are normalised together, such as "
+            f"{max(1, batch_size // (accumulate * devices))}"
+        )
+    elif batch_size % (accumulate * devices * max(1, group)):
+        groups = f", each of whole groups of config.model.bn_group={group}" if group else ""
+        yield (
+            f"--accumulate={accumulate} cannot divide config.batch_size={batch_size} into equal parts on {devices} "
+            f"devices{groups}; take a divisor of {batch_size // (devices * max(1, group))}"
+        )
 
 
 def _find_sources(
@@ -194,4 +229,4 @@ def net_for(task: Task, computed: Statistics) -> Net:
     data = task.config.data
     net_input = statistics.input_of(data, computed)
     square, batch_size = data.get("central_square", False), task.config.batch_size
-    return Net(task.model, net_input, data.image_size, square, batch_size, task.mesh)
+    return Net(task.model, net_input, data.image_size, square, batch_size, distributed.all_for_data(task.mesh))

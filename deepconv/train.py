@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 
 from deepconv import distributed, objective, optim, processes, resume
 from deepconv import state as state_lib
@@ -25,6 +26,7 @@ from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
+from deepconv.ops import parts, towers
 from deepconv.run import checkpoint, preemption
 from deepconv.run import log as runlog
 from deepconv.run.directory import record_start
@@ -45,19 +47,26 @@ def train_step(
     tx: optax.GradientTransformationExtraArgs,
     prepare_images: augment.Prepare,
     key: jax.Array,
+    mesh: Mesh,
+    accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of SGD; a pure function. The randomness of step t is fold_in(key, t)."""
+    """One step of SGD; a pure function. The randomness of step t is fold_in(key, t).
+
+    The batch is computed in `accumulate` parts, one after the other.
+    """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     images = prepare_images(augment_key, state.step, batch["image"])
 
-    def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+    def loss_fn(params: Any, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         variables = {"params": params, "batch_stats": state.batch_stats}
-        rngs = {"dropout": dropout_key}
-        logits, updated = model.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
-        return objective.cross_entropy(logits, batch["label"]), (logits, updated.get("batch_stats", {}))
+        logits, updated = towers.apply(model, variables, images, dropout_key, mesh)
+        aux = objective.top1_error(logits, labels), updated.get("batch_stats", {})
+        return objective.cross_entropy(logits, labels), aux
 
-    (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    top1_error = objective.top1_error(logits, batch["label"])
+    def gradients(part: tuple[jax.Array, jax.Array]) -> Any:
+        return jax.value_and_grad(loss_fn, has_aux=True)(state.params, *part)
+
+    (loss, (top1_error, batch_stats)), grads = parts.mean(gradients, (images, batch["label"]), accumulate, mesh)
     updates, opt_state = tx.update(grads, state.opt_state, state.params, top1_error=top1_error)
     params = optax.apply_updates(state.params, updates)
     new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
@@ -77,12 +86,14 @@ def jit_step(task: Task, computed: Statistics) -> Step:
         tx=task.tx,
         prepare_images=augment.for_training(task.config.data, computed, task.lighting_steps),
         key=jax.random.fold_in(jax.random.key(task.config.seed), 1),
+        mesh=task.mesh,
+        accumulate=task.accumulate,
     )
-    replicated, split = distributed.replicated(task.mesh), distributed.split(task.mesh)
+    state = resume.sharding(jax.eval_shape(resume.initial_state(task)), task.mesh)
     return jax.jit(
         step,
-        in_shardings=(replicated, split),
-        out_shardings=replicated,
+        in_shardings=(state, distributed.split(task.mesh)),
+        out_shardings=(state, distributed.replicated(task.mesh)),
         donate_argnums=0,
         compiler_options=distributed.compiler_options(),
     )
@@ -155,7 +166,7 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
         step = first_step = int(state.step)
         window = Window([*unlogged], timed_from=step)
         if step < total:
-            for change in record_start(workdir, step):
+            for change in record_start(workdir, step, task.mesh.shape["model"], task.accumulate):
                 print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
         net, (center,) = net_for(task, computed), task.protocols["center"]
         test_error = functools.partial(_test_error, task, net, center, evaluate.jit(net, center), eval_data)

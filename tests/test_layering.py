@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "task": {"config", "data", "distributed", "evaluation", "models", "optim", "state"},
     "resume": {"data", "distributed", "ops", "processes", "run", "state", "task", "weights"},
     "train": {"config", "data", "distributed", "evaluation", "objective"}
-    | {"optim", "processes", "resume", "run", "state", "task", "weights"},
+    | {"ops", "optim", "processes", "resume", "run", "state", "task", "weights"},
     "cli": {"config", "ops", "processes", "run"},
 }
 COMMANDS = {"deepconv.main", "deepconv.predict"}  # and every __main__

@@ -38,7 +38,14 @@ def main(arguments: list[str]) -> int:
     try:
         config, _ = cli.load_config(arguments)
         evals = [f"dense_q{_DENSE.value}"] if _DENSE.value else ["center"]  # raises if the net has no dense test
-        task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, evals)
+        task = task_lib.prepare(
+            config,
+            cli.DATA_DIR.value,
+            cli.WORKERS.value,
+            evals,
+            model_parallel=cli.MODEL_PARALLEL.value,
+            accumulate=cli.ACCUMULATE.value,
+        )
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     try:

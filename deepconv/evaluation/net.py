@@ -34,7 +34,7 @@ class Net:
     size: int  # side of training images and of crops, in pixels
     square: bool  # only the central square of an image is tested
     batch_size: int  # crops in a batch
-    mesh: Mesh
+    mesh: Mesh  # all devices along "data"
 
 
 def variables(state: TrainState) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def variables(state: TrainState) -> dict[str, Any]:
 
 
 def divisible(count: int, mesh: Mesh) -> int:
-    """Rounds a count down to a multiple of the number of devices, at least one per device."""
-    return max(1, count // mesh.size) * mesh.size
+    """Rounds a count down to a multiple of the devices along "data", at least one per device."""
+    return max(1, count // mesh.shape["data"]) * mesh.shape["data"]
 
 
 def rescaled(image: np.ndarray, net: Net, protocol: Protocol) -> np.ndarray:

@@ -49,6 +49,7 @@ def probabilities(
     show: Callable[[int], None] = lambda done: None,
 ) -> int:
     """Fills the rows of a table that are not done, with a jitted predict; returns the number of compiled shapes."""
+    state = jax.device_put(state.replace(opt_state=()), distributed.replicated(net.mesh))  # joins divided towers
     missing = np.flatnonzero(~table["done"])
     done = len(table) - len(missing)
     steps = (dense_batches if protocol.kind == "dense" else crop_batches)(net, protocol, data, missing)

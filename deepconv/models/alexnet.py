@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import Conv, FullyConnected, scores
+from deepconv.models.layers import Conv, Dropout, FullyConnected, scores
 from deepconv.ops.padding import CEIL, Padding
+from deepconv.ops.parts import draw
 from deepconv.ops.pooling import max_pool
 from deepconv.ops.response_norm import channel_norm, response_norm
 
@@ -143,7 +144,7 @@ class AlexNet(nn.Module):
         widths, groups = ((4096, 4096), 1) if self.communication else ((2 * 4096, 2 * 2048), 2)
         for name, width in zip(("fc6", "fc7"), widths, strict=True):
             if owt:
-                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+                x = Dropout(self.dropout)(x, train)
             x = then["act"](FullyConnected(width, normal, ones, groups, dtype, name=name)(x))
             if not owt and self.dropout:
                 x = dropout(x, self.dropout, self.make_rng("dropout") if train else None)
@@ -164,7 +165,9 @@ def convolutional_layers(x: jax.Array, table: dict[str, Layer], then: Steps, dty
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Sets outputs to zero with probability `rate` in training; in a test (no key), multiplies them by 1 - rate (4.2).
 
-    nn.Dropout scales in training instead. That is the same net with smaller weights in the next layer, and therefore
-    different initialisation and decay.
+    layers.Dropout scales in training instead. That is the same net with smaller weights in the next layer, and
+    therefore different initialisation and decay.
     """
-    return x * (1 - rate) if key is None else jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x, 0)
+    if key is None:
+        return x * (1 - rate)
+    return jnp.where(draw(lambda shape: jax.random.bernoulli(key, 1 - rate, shape), x.shape), x, 0)

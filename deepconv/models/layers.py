@@ -10,9 +10,15 @@ from jax import lax
 from deepconv.ops.convolution import convolve, fully_connected
 from deepconv.ops.extent import current_extent, mask_padding, record_extent
 from deepconv.ops.padding import Padding
+from deepconv.ops.parts import draw
 
 Initializer = jax.nn.initializers.Initializer
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015 (rectifiers), std sqrt(2 / n)
+
+
+def parameter(layer: nn.Module, name: str, init: Initializer, shape: tuple[int, ...]) -> jax.Array:
+    """Returns a layer's parameter, of this shape at initialisation; later, a device may hold only one tower's part."""
+    return layer.param(name, init, shape) if layer.is_initializing() else layer.get_variable("params", name)
 
 
 class Conv(nn.Module):
@@ -34,12 +40,12 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = mask_padding(x).astype(self.dtype)
         shape = (self.size, self.size, x.shape[-1] // self.groups, self.filters)
-        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        kernel = parameter(self, "kernel", self.kernel_init, shape).astype(self.dtype)
         y = record_extent(
             x, convolve(x, kernel, self.stride, self.padding, self.groups), self.size, self.stride, self.padding
         )
         if self.bias_init is not None:
-            y += self.param("bias", self.bias_init, (self.filters,)).astype(self.dtype)[None, None, None]
+            y += parameter(self, "bias", self.bias_init, (self.filters,)).astype(self.dtype)[None, None, None]
         return y
 
 
@@ -76,14 +82,25 @@ class FullyConnected(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        if self.is_initializing():  # the map of a training image sets the kernel's size; later maps may be larger
-            shape = (*x.shape[1:3], x.shape[-1] // self.groups, self.outputs)
-            kernel = self.param("kernel", self.kernel_init, shape)
-        else:
-            kernel = self.get_variable("params", "kernel")
-        bias = self.param("bias", self.bias_init, (self.outputs,)).astype(self.dtype)
+        # the map of a training image sets the kernel's size; later maps may be larger
+        shape = (*x.shape[1:3], x.shape[-1] // self.groups, self.outputs)
+        kernel = parameter(self, "kernel", self.kernel_init, shape)
+        bias = parameter(self, "bias", self.bias_init, (self.outputs,)).astype(self.dtype)
         y = fully_connected(x.astype(self.dtype), kernel.astype(self.dtype), self.groups)
         return record_extent(x, y, kernel.shape[0], 1, 0) + bias[None, None, None]
+
+
+class Dropout(nn.Module):
+    """Dropout as in Flax: in training, sets values to zero with probability `rate` and divides the rest by 1 - rate."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not (train and self.rate):
+            return x
+        key, keep = self.make_rng("dropout"), 1 - self.rate
+        return jnp.where(draw(lambda shape: jax.random.bernoulli(key, keep, shape), x.shape), x / keep, 0)
 
 
 class BatchNorm(nn.Module):

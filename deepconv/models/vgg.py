@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepconv.models.layers import Conv, FullyConnected, scores
+from deepconv.models.layers import Conv, Dropout, FullyConnected, scores
 from deepconv.ops.pooling import max_pool
 from deepconv.ops.response_norm import channel_norm
 
@@ -62,5 +62,5 @@ class VGG(nn.Module):
             x = max_pool(x, 2, 2)
         for name in ("fc6", "fc7"):
             x = nn.relu(FullyConnected(4096, **shared, name=name)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout)(x, train)
         return scores(FullyConnected(self.classes, **shared, name="fc8")(x))

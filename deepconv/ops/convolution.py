@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from deepconv.ops import forms
+from deepconv.ops import forms, towers
 from deepconv.ops.padding import Padding, pads
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -13,6 +13,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1) -> jax.Array:
     """Convolves x [B, H, W, C] with kernel [k, k, C / groups, D]; each group has its own part of the channels."""
+    x, groups = towers.inputs(x, kernel, groups)
     size = kernel.shape[0]
     if groups > 1 and forms.form("groups") == "split":
         # XLA's own grouped convolution has slow gradients: 7 to 11 times as long on a CPU, not specialised on GPUs
@@ -25,6 +26,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, gro
 
 def fully_connected(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
     """Convolves with a kernel [H, W, C / groups, D] as large as the training map, where this is a matrix product."""
+    x, groups = towers.inputs(x, kernel, groups)
     if x.shape[1:3] != kernel.shape[:2]:
         return convolve(x, kernel, 1, 0, groups)
     parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)

@@ -20,7 +20,7 @@ from deepconv.ops import forms
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # results are bit-exact only if these stay the same
 FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
-LATER = ("forms", "processes")  # like FIXED, but missing in starts of version 0.1
+LATER = ("forms", "processes", "model_parallel", "accumulate")  # like FIXED, but missing in starts of version 0.1
 Content = TypeVar("Content", dict, list)
 
 
@@ -41,6 +41,8 @@ class Environment(TypedDict):
     processes: NotRequired[int]
     forms: NotRequired[dict[str, str]]  # of operations
     from_step: NotRequired[int]  # the step at which a start of training began
+    model_parallel: NotRequired[int]  # devices that share a net
+    accumulate: NotRequired[int]  # parts of a batch that a step computes in sequence
 
 
 class Procedure(TypedDict, total=False):
@@ -169,7 +171,7 @@ def read_starts(workdir: Path, *keys: str) -> list[Environment]:
     return starts
 
 
-def record_start(workdir: Path, from_step: int = 0) -> list[str]:
+def record_start(workdir: Path, from_step: int = 0, model_parallel: int = 1, accumulate: int = 1) -> list[str]:
     """Appends this start of training to environment.json; tests record their environment in their own files.
 
     Returns the differences from the previous start that can change the last bits of results. Of several processes,
@@ -179,7 +181,8 @@ def record_start(workdir: Path, from_step: int = 0) -> list[str]:
         return []
     path = workdir / "environment.json"
     starts = read_starts(workdir, *FIXED) if path.exists() else []
-    starts.append({**environment(), "from_step": from_step})
+    settings = {"from_step": from_step, "model_parallel": model_parallel, "accumulate": accumulate}
+    starts.append(Environment(**environment(), **settings))
     write_json(path, starts)
     if len(starts) == 1:
         return []

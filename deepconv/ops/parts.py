@@ -1,0 +1,66 @@
+"""Parts of a batch, one after the other or on several devices, with the random numbers of the whole batch.
+
+Within a part, `draw` draws for the whole batch and takes the part's own numbers; models need no code for this.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Draw = Callable[[tuple[int, ...]], jax.Array]  # shape -> random numbers
+Part = Callable[[Draw], Draw]  # turns a draw for the whole into a draw for the part
+_parts: contextvars.ContextVar[tuple[Part, ...]] = contextvars.ContextVar("parts", default=())
+
+
+@contextlib.contextmanager
+def within(part: Part) -> Iterator[None]:
+    """Makes `draw` take the numbers of this part of what surrounds it."""
+    token = _parts.set((*_parts.get(), part))
+    try:
+        yield
+    finally:
+        _parts.reset(token)
+
+
+def draw(sample: Draw, shape: tuple[int, ...]) -> jax.Array:
+    """Returns sample(shape), or within a part, the part's share of the numbers sampled for the whole batch."""
+    for part in _parts.get():  # the outermost first
+        sample = part(sample)
+    return sample(shape)
+
+
+def mean(function: Callable[[Any], Any], batch: Any, count: int, mesh: Mesh) -> Any:
+    """Returns the mean of function(part) over `count` equal parts of a batch, computed in sequence.
+
+    A part takes the next rows of every device, which therefore computes its own rows only. The function returns a tree
+    of floating-point arrays whose values for the whole batch are the means of those for its parts.
+    """
+    if count == 1:
+        return function(batch)
+    devices = mesh.shape["data"]
+
+    def split(x: jax.Array) -> jax.Array:
+        """[B, ...] -> [count, B / count, ...]"""
+        rows = x.reshape(devices, count, -1, *x.shape[1:]).swapaxes(0, 1).reshape(count, -1, *x.shape[1:])
+        return lax.with_sharding_constraint(rows, NamedSharding(mesh, PartitionSpec(None, "data")))
+
+    def add(total: Any, numbered: tuple[jax.Array, Any]) -> tuple[Any, None]:
+        number, rows = numbered
+
+        def part(sample: Draw) -> Draw:
+            return lambda shape: split(sample((count * shape[0], *shape[1:])))[number]
+
+        with within(part):
+            return jax.tree.map(jnp.add, total, function(rows)), None
+
+    parts = jax.tree.map(split, batch)
+    shapes = jax.eval_shape(lambda: function(jax.tree.map(lambda x: x[0], parts)))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = lax.scan(add, zeros, (jnp.arange(count), parts))
+    return jax.tree.map(lambda x: x / count, total)
