@@ -34,8 +34,8 @@ def make_mesh(model_parallel: int = 1, devices: Sequence[jax.Device] | None = No
     check_devices()
     if jax.local_device_count() % model_parallel:
         raise ValueError(
-            f"--model_parallel={model_parallel} cannot divide {jax.local_device_count()} devices; give an even number "
-            "of devices, or leave it out"
+            f"--model_parallel={model_parallel} needs a multiple of {model_parallel} devices in each process, not "
+            f"{jax.local_device_count()}; leave it out"
         )
     devices = jax.devices() if devices is None else devices
     return Mesh(np.asarray(devices).reshape(-1, model_parallel), ("data", "model"))

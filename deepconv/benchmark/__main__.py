@@ -10,6 +10,10 @@ and Pillow doing the same work; the three take turns.
     python -m deepconv.benchmark --dense=256 --config=configs/resnet50.py --smoke --config.data.image_size=224
 
 compares central crops with dense tests of images of several shapes with that shorter side, by time per pixel.
+
+    python -m deepconv.benchmark --collectives --config=configs/alexnet_code.py --model_parallel=2 --smoke
+
+lists what the devices exchange in a training step, and the memory it takes, both read from the compiled program.
 """
 
 import time
@@ -24,12 +28,14 @@ from absl import flags
 
 from deepconv import cli
 from deepconv import task as task_lib
+from deepconv.benchmark.collectives import show_collectives
 from deepconv.benchmark.dense import show_dense
 from deepconv.benchmark.input import show_input
 from deepconv.benchmark.step import show_training
 
 _INPUT = flags.DEFINE_bool("input", False, "Measure only the input pipeline, compared with others.")
 _DENSE = flags.DEFINE_integer("dense", None, "Measure only dense tests at this scale, compared with central crops.")
+_COLLECTIVES = flags.DEFINE_bool("collectives", False, "Only list what the devices exchange in a compiled step.")
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first five are not counted.", lower_bound=10)
 
 
@@ -49,6 +55,8 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     try:
+        if _COLLECTIVES.value:
+            return show_collectives(task)
         if _INPUT.value:
             return show_input(task, _STEPS.value)
         return (

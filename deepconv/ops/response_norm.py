@@ -69,7 +69,8 @@ _with_gradient_by_hand.defvjp(_forward, _backward)
 def channel_norm(x: jax.Array, size: int, k: float, alpha: float, towers: int = 1) -> jax.Array:
     """Applies local response normalisation over channels of x [B, H, W, C]; windows stay within each tower."""
     border = size // 2 if devices() > towers else 0  # channels of the next tower that a window reaches
-    wide = with_neighbours(x, border) if border else x
+    with jax.named_scope("lrn"):
+        wide = with_neighbours(x, border) if border else x
     split = wide.reshape(*wide.shape[:-1], max(1, towers // devices()), -1)
     y = response_norm(split, (-1,), size, k, alpha).reshape(wide.shape)
     return y[..., border : border + x.shape[-1]]
