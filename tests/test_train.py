@@ -49,7 +49,8 @@ def once(function, key):
 
 def of_task(task, computed=None):
     sizes = task.train_source.examples, len(task.train_source.classes), task.lighting_steps, str(forms.current_forms())
-    return task.config.to_json(), *sizes, task.model, task.mesh, train.train_step, pickle.dumps(computed)
+    division = task.mesh, task.accumulate
+    return task.config.to_json(), *sizes, task.model, *division, train.train_step, pickle.dumps(computed)
 
 
 def of_net(net, protocol):
@@ -96,8 +97,8 @@ def test_golden_losses(uninterrupted):
 
 
 def test_one_device_gives_the_same_within_rounding(uninterrupted, tmp_path, monkeypatch):
-    one = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("data",))
-    monkeypatch.setattr(distributed, "make_mesh", lambda: one)
+    one = distributed.make_mesh(1, jax.devices()[:1])
+    monkeypatch.setattr(distributed, "make_mesh", lambda model_parallel: one)
     state, _ = train.train(tiny_task(), tmp_path)
     for a, b in zip(leaves(state), leaves(uninterrupted[0]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)

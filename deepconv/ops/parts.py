@@ -57,10 +57,9 @@ def mean(function: Callable[[Any], Any], batch: Any, count: int, mesh: Mesh) -> 
             return lambda shape: split(sample((count * shape[0], *shape[1:])))[number]
 
         with within(part):
-            return jax.tree.map(jnp.add, total, function(rows)), None
+            return jax.tree.map(lambda sums, x: sums + x / count, total, function(rows)), None
 
     parts = jax.tree.map(split, batch)
     shapes = jax.eval_shape(lambda: function(jax.tree.map(lambda x: x[0], parts)))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    total, _ = lax.scan(add, zeros, (jnp.arange(count), parts))
-    return jax.tree.map(lambda x: x / count, total)
+    return lax.scan(add, zeros, (jnp.arange(count), parts))[0]
