@@ -24,9 +24,9 @@ FAMILIES = {
 }
 
 
-def small_task(recipe, accumulate=1, **options):
+def small_task(recipe, accumulate=1, model_parallel=1, **options):
     config = recipes.load(ROOT / "configs" / f"{recipe}.py", RATE | FAMILIES.get(recipe, {}) | options, smoke=True)
-    return task_lib.prepare(config, None, accumulate=accumulate)
+    return task_lib.prepare(config, None, model_parallel=model_parallel, accumulate=accumulate)
 
 
 def two_steps(task, batch):
@@ -40,12 +40,15 @@ def two_steps(task, batch):
     return jax.device_get(state), found
 
 
-@pytest.mark.parametrize("recipe", FAMILIES)
-def test_parts_give_the_step_of_the_whole_batch(recipe, monkeypatch):
-    """With crops, colours and dropout, on two devices."""
+@pytest.mark.parametrize(
+    ("recipe", "model_parallel"),
+    [("alexnet_code", 1), ("alexnet_code", 2), ("vgg11", 1), ("resnet_cifar", 1)],
+)
+def test_parts_give_the_step_of_the_whole_batch(recipe, model_parallel, monkeypatch):
+    """With crops, colours and dropout, on two devices; the whole batch is computed without towers apart."""
     for module in (alexnet, vgg):
         narrow(monkeypatch, module)
-    tasks = small_task(recipe), small_task(recipe, accumulate=2)
+    tasks = small_task(recipe), small_task(recipe, accumulate=2, model_parallel=model_parallel)
     rng, size = np.random.default_rng(0), tasks[0].config.data.image_size
     batch = {
         "image": rng.integers(0, 256, (16, size, size, 3), np.uint8),

@@ -39,7 +39,8 @@ def mean(function: Callable[[Any], Any], batch: Any, count: int, mesh: Mesh) -> 
     """Returns the mean of function(part) over `count` equal parts of a batch, computed in sequence.
 
     A part takes the next rows of every device, which therefore computes its own rows only. The function returns a tree
-    of floating-point arrays whose values for the whole batch are the means of those for its parts.
+    of floating-point arrays whose values for the whole batch are the means of those for its parts. The parts are one
+    loop of the compiled program, since XLA does not keep parts without a loop from being in memory together.
     """
     if count == 1:
         return function(batch)
@@ -47,8 +48,7 @@ def mean(function: Callable[[Any], Any], batch: Any, count: int, mesh: Mesh) -> 
 
     def split(x: jax.Array) -> jax.Array:
         """[B, ...] -> [count, B / count, ...]"""
-        rows = x.reshape(devices, count, -1, *x.shape[1:]).swapaxes(0, 1).reshape(count, -1, *x.shape[1:])
-        return lax.with_sharding_constraint(rows, NamedSharding(mesh, PartitionSpec(None, "data")))
+        return x.reshape(devices, count, -1, *x.shape[1:]).swapaxes(0, 1).reshape(count, -1, *x.shape[1:])
 
     def add(total: Any, numbered: tuple[jax.Array, Any]) -> tuple[Any, None]:
         number, rows = numbered
@@ -59,7 +59,8 @@ def mean(function: Callable[[Any], Any], batch: Any, count: int, mesh: Mesh) -> 
         with within(part):
             return jax.tree.map(lambda sums, x: sums + x / count, total, function(rows)), None
 
-    parts = jax.tree.map(split, batch)
+    placed = NamedSharding(mesh, PartitionSpec(None, "data"))
+    parts = jax.tree.map(lambda x: lax.with_sharding_constraint(split(x), placed), batch)
     shapes = jax.eval_shape(lambda: function(jax.tree.map(lambda x: x[0], parts)))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return lax.scan(add, zeros, (jnp.arange(count), parts))[0]
