@@ -35,7 +35,6 @@ from deepconv.task import Task, net_for
 from deepconv.weights import convert
 
 DeviceBatch = dict[str, jax.Array]  # {"image", "label"}, split along the first axis
-Step = Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]
 Metrics = Mapping[str, jax.Array | float]  # of one step; on the device until they are logged or saved
 
 
@@ -78,7 +77,7 @@ def train_step(
     }
 
 
-def jit_step(task: Task, computed: Statistics) -> Step:
+def jit_step(task: Task, computed: Statistics) -> jax.stages.Wrapped:
     """Returns the step compiled for the mesh; the new state reuses ("donates") the old state's memory."""
     step = functools.partial(
         train_step,
