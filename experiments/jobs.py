@@ -12,6 +12,7 @@ from experiments.measurements import Results
 
 Command = Sequence[str]  # the module and its arguments, after `python -m`
 MAIN = "deepconv.main"
+CRASHED = (134, 137, 138, 143)  # exit codes of SIGABRT, as after the loss of another process, SIGKILL, SIGUSR1, SIGTERM
 EMPTY: Mapping[str, Iterable[str]] = {}
 
 

@@ -37,8 +37,7 @@ from experiments.jobs import Command, Job
 
 MOUNT = "/deepconv"
 PORT = 8476  # of process 0, on which the processes of a run meet
-# Repeating the command continues the run: it was stopped, or ended by SIGABRT, SIGKILL, SIGUSR1 or SIGTERM.
-REPEATABLE = (preemption.EXIT_CODE, 134, 137, 138, 143)
+REPEATABLE = (preemption.EXIT_CODE, *jobs.CRASHED)  # repeating the command continues the run
 GRACE_SECONDS = 300  # from SIGTERM to SIGKILL: enough for the end of a step and the largest checkpoint, 1.2 GB
 STAGE = "deepconv-stage"
 MAX_NAME = 40  # letters of a JobSet's name; with 63, the names of its pods would be too long

@@ -5,24 +5,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from experiments.jobs import MAIN, Job
+from experiments.jobs import CRASHED, MAIN, Job
 from launch import queue
 from launch.selection import RUNS
 from launch.state import ENDED
 
 LEAD_SECONDS = 180  # of the signal before the time limit, at most
 RESERVED = (
-    "array",
-    "dependency",
-    "job-name",
-    "kill-on-invalid-dep",
-    "no-requeue",
-    "ntasks",
-    "ntasks-per-node",
-    "output",
+    "array chdir cpus-per-task dependency error gpus-per-node job-name kill-on-invalid-dep no-requeue nodes".split()
 )
-RESERVED += ("error", "chdir", "open-mode", "requeue", "signal", "partition", "nodes", "gpus-per-node", "time", "wrap")
-RESERVED += ("cpus-per-task", "parsable")
+RESERVED += "ntasks ntasks-per-node open-mode output parsable partition requeue signal time wrap".split()
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::([0-5]\d))?(?::([0-5]\d))?")
 
 TEMPLATE = """#!/bin/bash
@@ -50,7 +42,7 @@ esac
 echo "{ended} $code"  # launch.status reads this line
 case $code in
   75) scontrol requeue $SLURM_JOB_ID ;;  # stopped
-  134 | 137 | 138 | 143)  # ended by a signal, or by the loss of another process
+  {crashed})  # ended by a signal, or by the loss of another process
     [ ${{SLURM_RESTART_COUNT:-0}} -ge $retries ] || scontrol requeue $SLURM_JOB_ID ;;
 esac
 exit $code
@@ -74,14 +66,21 @@ class Options:
         """Raises ValueError for values that sbatch would refuse or misread."""
         if self.time and not TIME.fullmatch(self.time):
             raise ValueError(f"--time={self.time} is not a time; give minutes, HH:MM:SS or DAYS-HH:MM:SS")
-        for option in (f"partition={self.partition}", *self.further):
+        for option in self.further:
             key = option.partition("=")[0]
-            if not re.fullmatch(r"[a-z][a-z-]+", key) or not option.isprintable() or "#" in option:
+            if not re.fullmatch(r"[a-z][a-z-]+", key) or not _plain(option):
                 raise ValueError(
-                    f"--sbatch={option} is not an option of sbatch; write --sbatch=KEY=VALUE, as in account=me"
+                    f"--sbatch={option} is not an option; write --sbatch=KEY=VALUE, as in --sbatch=account=me"
                 )
-            if key in RESERVED and key != "partition":
+            if key in RESERVED:
                 raise ValueError(f"--sbatch={option}: launch.slurm sets {key} itself; see --help, or edit the script")
+        if not _plain(self.partition):
+            raise ValueError(f"--partition={self.partition} is not a name; sinfo lists the partitions")
+
+
+def _plain(text: str) -> bool:
+    """Returns whether a text can stand in a line of sbatch's options: without spaces, quotes and the like."""
+    return re.fullmatch(r"[\w.,:=@%+/&|*\[\]-]+", text) is not None
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def text(name: str, todo: Mapping[str, Job], options: Options, python: str, depe
         directives="\n".join(f"#SBATCH --{directive}" for directive in directives),
         cases="\n".join(_case(index, run, job) for index, (run, job) in enumerate(todo.items())),
         **dict(name=name, runs=RUNS, folder=queue.FOLDER, srun=srun, python=shlex.quote(python)),
-        **dict(ended=ENDED, retries=options.retries),
+        **dict(ended=ENDED, retries=options.retries, crashed=" | ".join(map(str, CRASHED))),
     )
 
 

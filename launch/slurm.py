@@ -25,15 +25,12 @@ from launch.selection import RUNS, Selection
 
 _PARTITION = flags.DEFINE_string("partition", None, "Slurm's partition.")
 _NODES = flags.DEFINE_integer("nodes", 1, "Nodes of each run, with one process on each.", lower_bound=1)
-_GPUS = flags.DEFINE_integer("gpus_per_node", 1, "GPUs of each node; 0 for CPUs only.", lower_bound=0)
+_GPUS = flags.DEFINE_integer("gpus_per_node", 8, "GPUs of each node; 0 for CPUs only.", lower_bound=0)
 _CPUS = flags.DEFINE_integer("cpus_per_node", None, "CPU cores of each node [the partition's default].", lower_bound=1)
 _PARALLEL = flags.DEFINE_integer("parallel", None, "Runs of a job array at once, at most [no limit].", lower_bound=1)
 _TIME = flags.DEFINE_string("time", "", "Time limit: minutes, HH:MM:SS or DAYS-HH:MM:SS [the partition's].")
 _RETRIES = flags.DEFINE_integer(
-    "retries",
-    5,
-    "A job that crashes (exit code 134, 137, 138 or 143) is queued again in its first so many restarts.",
-    0,
+    "retries", 5, "A job that crashes (docs/cluster.md) is queued again in its first so many restarts.", lower_bound=0
 )
 _SBATCH = flags.DEFINE_multi_string(
     "sbatch", [], "Another option of sbatch, as in --sbatch=account=me; may be repeated."

@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import slurm_cluster
-from conftest import ROOT
+from conftest import FLAGS, ROOT, shell
 from faults.harness import assert_same, outcome, reached
 
 pytestmark = pytest.mark.slow
@@ -30,13 +30,12 @@ class Place:
     """A directory with recipes, a grid, runs, and a Slurm for them."""
 
     def __init__(self, folder, cluster):
-        self.folder, self.cluster, self.variables = folder, cluster, cluster.environment
-        self.variables |= {"PYTHONPATH": f"{folder}:{ROOT}", "PATH": os.environ["PATH"]}
+        self.folder, self.cluster = folder, cluster
+        self.variables = cluster.environment | {"PYTHONPATH": f"{folder}:{ROOT}", "XLA_FLAGS": FLAGS}
         (folder / "configs").symlink_to(ROOT / "configs")
 
     def call(self, module, *arguments):
-        command = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(command, cwd=self.folder, env=os.environ | self.variables, capture_output=True, text=True)
+        return shell().run(arguments, self.folder, module=module, **self.variables)
 
     def submit(self, points, *arguments, steps=40):
         """Submits the runs with these changes, as a user does, and returns the answer."""
@@ -48,14 +47,14 @@ class Place:
 
     def again(self, *arguments):
         done = self.call("launch.slurm", *self.grid, *ASKED, *arguments)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         return done
 
     def states(self):
         """What launch.status says, by run."""
         done = self.call("launch.status", *self.grid, "--json")
-        assert (done.returncode, done.stderr) == (0, "")
-        return {state["run"]: state for state in json.loads(done.stdout)}
+        assert (done.code, done.err) == (0, "")
+        return {state["run"]: state for state in json.loads(done.out)}
 
     def state(self, name):
         return self.states()[name]["state"]
@@ -66,11 +65,12 @@ class Place:
         name = "resnet_cifar,smoke," + ",".join(f"{key}={value}" for key, value in sorted(changes.items()))
         return self.folder / "runs" / name
 
-    def undisturbed(self, seed, steps):
-        """What the run leaves behind outside Slurm."""
-        changes = [f"--config.seed={seed}", f"--config.total_steps={steps}"]
-        done = self.call("deepconv.main", *RECIPE, *changes, "--workdir=undisturbed")
-        assert done.returncode == 0, done.stderr
+    def undisturbed(self, seed, steps, devices=1):
+        """What the run leaves behind outside Slurm, in one process."""
+        changes = [f"--config.seed={seed}", f"--config.total_steps={steps}", "--workdir=undisturbed"]
+        xla = f"--xla_force_host_platform_device_count={devices} {FLAGS}"
+        start = shell().run if devices == 1 else partial(shell().run_fresh, XLA_FLAGS=xla)
+        start([*RECIPE, *changes], self.folder).ends(0)
         return outcome(self.folder / "undisturbed")
 
     def wait_for(self, condition, what, seconds=180):
@@ -121,9 +121,9 @@ def test_a_sweep_runs_once_in_the_order_of_its_weights(place):
     shared = CHANGES | {"seed": 2, "total_steps": 40, "optimizer.drop_at_steps": (10, 20)}
     points = f'[{{"seed": 0}}, {{"seed": 1}}, {{"seed": 2}}] + [{second} for shared in [{shared}]]'
     printed = place.submit(points, "--dry_run")
-    assert "#SBATCH --array=0-2\n" in printed.stdout and "afterok:<id of grid.1>_2" in printed.stdout
+    assert "#SBATCH --array=0-2\n" in printed.out and "afterok:<id of grid.1>_2" in printed.out
     assert {state["state"] for state in place.states().values()} == {"waiting"} and not place.queue()
-    assert "4 runs were submitted" in place.submit(points).stdout
+    assert "4 runs were submitted" in place.submit(points).out
     states = place.states()
     *firsts, last = states
     assert {states[name]["state"] for name in firsts} <= {"queued", "running"}, states
@@ -131,7 +131,7 @@ def test_a_sweep_runs_once_in_the_order_of_its_weights(place):
     place.wait_for(lambda: "Dependency" in place.queue(), "the scheduler")
     assert "Dependency" in place.states()[last]["details"]
     twice = place.again()
-    assert twice.stdout.startswith("0 runs were submitted") and twice.stderr.count("not submitted again: ") == 4
+    assert twice.out.startswith("0 runs were submitted") and twice.err.count("not submitted again: ") == 4
     assert len(place.queue().splitlines()) == 4
     place.wait_for_end()
     assert {state["state"] for state in place.states().values()} == {"done"}
@@ -140,26 +140,26 @@ def test_a_sweep_runs_once_in_the_order_of_its_weights(place):
     source = json.loads((runs / firsts[2] / "eval.center.json").read_text())
     assert start["time"] >= source["time"]
     assert json.loads((runs / last / "config.json").read_text())["init_from"] == f"runs/{firsts[2]}"
-    assert place.again().stdout.startswith("0 runs were submitted")
+    assert place.again().out.startswith("0 runs were submitted")
     assert_same(place.run(0, 40), place.undisturbed(0, 40))
 
 
 def test_a_run_that_is_queued_again_in_mid_run_ends_as_an_undisturbed_one(place):
-    place.submit('[{"seed": 0}]', steps=600)
-    run = place.run(0, 600)
+    place.submit('[{"seed": 0}]', steps=400)
+    run = place.run(0, 400)
     place.wait_for(lambda: reached(run) >= 100, "step 100")
     assert place.state(run.name) == "running"
     place.cluster.output("scontrol", "requeue", "1")
     place.wait_for(lambda: place.state(run.name) == "queued", "the queue")
     place.wait_for_end()
     first, second = json.loads((run / "environment.json").read_text())
-    assert first["from_step"] == 0 and 100 <= second["from_step"] < 600
-    assert_same(run, place.undisturbed(0, 600))
+    assert first["from_step"] == 0 and 100 <= second["from_step"] < 400
+    assert_same(run, place.undisturbed(0, 400))
 
 
 def test_a_run_saves_before_its_time_limit_and_continues_in_another_job(place):
-    place.submit('[{"seed": 0}]', "--time=2", steps=600)  # Slurm signals a minute later, or a little earlier
-    run = place.run(0, 600)
+    place.submit('[{"seed": 0}]', "--time=2", steps=400)  # Slurm signals a minute later, or a little earlier
+    run = place.run(0, 400)
     place.wait_for(lambda: reached(run) >= 100, "step 100")
     (process,) = place.training()
     os.kill(process, signal.SIGSTOP)  # it would be done before the signal comes
@@ -171,13 +171,13 @@ def test_a_run_saves_before_its_time_limit_and_continues_in_another_job(place):
     ends = [line for line in log.read_text().splitlines() if line.startswith("launch: ") or "stopped by" in line]
     assert ends[1:] == ["launch: exit code 75", "launch: exit code 0"] and "stopped by SIGUSR1" in ends[0]
     starts = [start["from_step"] for start in json.loads((run / "environment.json").read_text())]
-    assert starts[0] == 0 and 100 <= starts[1] < 600 and len(starts) == 2
+    assert starts[0] == 0 and 100 <= starts[1] < 400 and len(starts) == 2
     assert place.state(run.name) == "done"
 
 
 def test_a_run_goes_on_elsewhere_when_its_node_fails_but_not_beside_its_old_process(place):
-    place.submit('[{"seed": 0}]', steps=600)
-    run = place.run(0, 600)
+    place.submit('[{"seed": 0}]', steps=400)
+    run = place.run(0, 400)
     place.wait_for(lambda: reached(run) >= 100, "step 100")
     (old,) = place.training()
     os.kill(old, signal.SIGSTOP)  # neither ends nor saves
@@ -191,7 +191,7 @@ def test_a_run_goes_on_elsewhere_when_its_node_fails_but_not_beside_its_old_proc
     os.kill(old, signal.SIGKILL)
     place.wait_for_end()
     assert place.state(run.name) == "done"
-    assert_same(run, place.undisturbed(0, 600))
+    assert_same(run, place.undisturbed(0, 400))
 
 
 def test_a_job_that_always_crashes_ends_and_so_do_those_that_wait_for_it(place):
@@ -206,16 +206,15 @@ def test_a_job_that_always_crashes_ends_and_so_do_those_that_wait_for_it(place):
     assert waiting["state"] == "waiting"
 
 
-@pytest.mark.skip(reason="needs training in several processes")
 def test_a_run_on_two_nodes_that_is_queued_again_ends_as_one_process_with_two_devices(place):
-    one = {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=2", "device_count=1")}
-    before, place.variables = place.variables, place.variables | one
-    place.submit('[{"seed": 0}]', "--nodes=2", steps=600)
-    run = place.run(0, 600)
+    place.submit('[{"seed": 0}]', "--nodes=2", steps=400)
+    run = place.run(0, 400)
     place.wait_for(lambda: reached(run) >= 100, "step 100")
+    assert len(place.training()) == 2
     place.cluster.output("scontrol", "requeue", "1")
     place.wait_for(lambda: place.state(run.name) == "queued", "the queue")
     place.wait_for_end()
     assert place.state(run.name) == "done"
-    place.variables = before
-    assert_same(run, place.undisturbed(0, 600))
+    starts = [start["from_step"] for start in json.loads((run / "environment.json").read_text())]
+    assert starts[0] == 0 and 100 <= starts[1] < 400
+    assert_same(run, place.undisturbed(0, 400, devices=2))

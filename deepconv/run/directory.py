@@ -71,9 +71,9 @@ class Evaluation(Procedure):
 def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[None]:
     """Locks a run's directory, which is created if missing; raises BlockingIOError if another process has locked it.
 
-    With patience, it waits as many seconds for the other process to end.
-    The lock ends with this process, however that ends. On exit, raises FileNotFoundError if the directory was removed
-    or replaced; with stays=False, the block itself may remove it.
+    With patience, it waits up to so many seconds for the other process to end. The lock ends with this process, however
+    that ends. On exit, raises FileNotFoundError if the directory was removed or replaced; with stays=False, the block
+    itself may remove it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "lock"
