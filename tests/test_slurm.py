@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import slurm_cluster
 from conftest import FLAGS, ROOT, shell
-from faults.harness import assert_same, outcome, reached
+from faults.harness import assert_same, newest, outcome, reached
 
 pytestmark = pytest.mark.slow
 
@@ -155,6 +155,17 @@ def test_a_run_that_is_queued_again_in_mid_run_ends_as_an_undisturbed_one(place)
     first, second = json.loads((run / "environment.json").read_text())
     assert first["from_step"] == 0 and 100 <= second["from_step"] < 400
     assert_same(run, place.undisturbed(0, 400))
+
+
+def test_a_cancelled_run_is_saved_and_not_queued_again(place):
+    place.submit('[{"seed": 0}]', steps=4000)
+    run = place.run(0, 4000)
+    place.wait_for(lambda: reached(run) >= 100, "step 100")
+    place.cluster.output("scancel", "1")
+    place.wait_for_end()
+    found = place.states()[run.name]
+    assert found["state"] == "saved" and 100 <= newest(run) < 4000
+    assert not place.training()
 
 
 def test_a_run_saves_before_its_time_limit_and_continues_in_another_job(place):
