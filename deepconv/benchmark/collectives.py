@@ -3,7 +3,6 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -113,11 +112,13 @@ def show_collectives(task: task_lib.Task) -> int:
     """Prints the collectives of a training step, and the memory it takes on each device."""
     compiled = compiled_step(task)
     table = Table("", "at", "collective", "axis", "arrays", "MB received")
-    found = find(compiled.as_text() or "", task.mesh)
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    if text is None or memory is None:
+        raise OSError("JAX gives neither text nor memory of compiled programs on this platform; run it on a CPU or GPU")
+    found = find(text, task.mesh)
     for each in found:
         table.add_row(each.phase, each.layer, each.kind, each.axis, str(each.arrays), f"{each.received / 1e6:.3f}")
     data, model = task.mesh.devices.shape
-    memory: Any = compiled.memory_analysis()  # None for platforms without it, which are none of JAX's own
     print(f"batch of {task.config.batch_size}, {task.config.model.dtype}, {data} x {model} devices (data x model)")
     Console().print(table)
     print(f"received by each device in a step: {sum(each.received for each in found) / 1e6:.1f} MB")
