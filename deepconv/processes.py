@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -18,7 +19,8 @@ from typing import Any, NoReturn, TypeVar
 LOST = 134  # exit code after the loss of another process; as of SIGABRT, by which JAX ends others if process 0 is lost
 LOST_MESSAGE = "of this run was lost; run the same command again to continue"
 LONG_MS = 3_600_000  # for calls that are repeated until they succeed
-FAREWELL_MS = 3_000  # for others to hear of a failure before the coordinator ends
+FAREWELL_MS = 3_000  # for other processes to leave
+LAST_STEPS_SECONDS = 1  # from a process's last word to its end
 PEER_ERRORS = ("Gloo", "NCCL", "UNAVAILABLE", "oordination", "onnection", "eartbeat")  # in JAX's messages
 
 Value = TypeVar("Value")
@@ -134,22 +136,26 @@ class Group:
             return
         if self.process == 0:
             print(f"deepconv: process {process} has ended (exit code {code}): {message}", file=sys.stderr, flush=True)
-        self._farewell()
+        self.leave(together=False)
         os._exit(code)
 
-    def _farewell(self) -> None:
-        with contextlib.suppress(RuntimeError):  # a process that is lost does not come
-            self._client.wait_at_barrier("deepconv/farewell", FAREWELL_MS)
+    def leave(self, together: bool) -> None:
+        """Prepares the end of this process; if all come here together, waits for process 0, which leaves last.
 
-    def leave(self, code: int, together: bool) -> None:
-        """Waits for the others, so that process 0 is not missing: until all have come or, for a failure, know of it."""
+        JAX aborts processes whose coordinator is gone.
+        """
         self._leaving = True
-        if together:
-            with contextlib.suppress(RuntimeError):  # a process was lost after its work
-                self._client.wait_at_barrier("deepconv/done", LONG_MS)
-                self._client.shutdown()
-        elif code != LOST:
-            self._farewell()
+        with contextlib.suppress(RuntimeError):  # process 0 is lost, or another process does not leave
+            if self.process:
+                if together:
+                    self.get("done")
+                self.set_first(f"left/{self.process}", "")
+                return
+            if together:
+                self.set_first("done", "")
+            for process in range(1, self.processes):
+                self._client.blocking_key_value_get(f"deepconv/left/{process}", FAREWELL_MS)
+            time.sleep(LAST_STEPS_SECONDS)
 
 
 _group: Group | None = None
@@ -244,10 +250,10 @@ def ends_first(code: int, message: str) -> bool:
 def leave(code: int, together: bool) -> NoReturn:
     """Ends this process. If the others do not come here together, they end with the same code."""
     if _group:
-        _group.leave(code, together)
+        _group.leave(together)
     os._exit(code)
 
 
 def lost_another(error: Exception) -> bool:
     """Returns whether a call failed because another process has ended without a word, as after SIGKILL."""
-    return _group is not None and isinstance(error, RuntimeError) and any(word in str(error) for word in PEER_ERRORS)
+    return _group is not None and any(word in str(error) for word in PEER_ERRORS)

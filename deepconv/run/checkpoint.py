@@ -256,7 +256,9 @@ def _cause(error: Exception) -> str:
     return next((message for message in known if message in str(error)), "..." + " ".join(str(error).split())[-200:])
 
 
-def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
+def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> Exception:
+    if processes.lost_another(error):
+        return error
     free = shutil.disk_usage(manager.directory).free
     return CheckpointError(
         f"a checkpoint could not be written to {manager.directory} ({free / 1e9:.2f} GB are free there): "

@@ -156,7 +156,7 @@ def test_refusals(shell, tally, tmp_path):
     shell.run([*RUN, "--workdir=run"], tmp_path, inject=at_step(5, send("SIGTERM"))).ends(75)
     for label, arguments, words in (
         ("a directory of another run", [*RUN, "--config.seed=1", "--workdir=run"], "another config"),
-        ("a wrong field", [*RUN, "--config.data.augment=none"], "config.data.augment"),
+        ("a wrong field", [*RUN, "--config.data.augment=nothing"], "config.data.augment"),
         ("a wrong number of devices", [*RUN, "--expect_devices=3"], "--expect_devices=3, but JAX has 2"),
     ):
         with tally.attempt(label):
