@@ -34,6 +34,7 @@ from deepconv.run import preemption
 from experiments import entries, entry, jobs, records
 from experiments.entry import DATA, Run
 from experiments.jobs import Command, Job
+from launch import selection
 
 MOUNT = "/deepconv"
 PORT = 8476  # of process 0, on which the processes of a run meet
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
     given = flags.FLAGS
     options = Options(given.image, given.claim, given.nodes, given.gpus_per_node, given.restarts)
     passed = [f"--data_dir={cli.DATA_DIR.value or f'{MOUNT}/data'}"]
-    passed += [f"--workers={cli.WORKERS.value}"] if given["workers"].present else []
+    passed += [flag for flag in selection.passed_on() if not flag.startswith("--data_dir=")]
     try:
         if len(arguments) == 1:
             raise ValueError("no entry is given, such as resnet/table6; python -m experiments lists them")

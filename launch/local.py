@@ -5,8 +5,8 @@
     python -m launch.local grid.py --config=resnet_cifar --data_dir=DIR
 
 A grid is a Python file with a function sweep() that yields dicts of changes, as in {"optimizer.learning_rate": 0.1}.
-A run starts when the run whose weights it starts from is done. Repeat the command to resume. All runs get --data_dir
-and --workers.
+A run starts when the run whose weights it starts from is done. Repeat the command to resume. All runs get --data_dir,
+--workers, --model_parallel and --accumulate.
 """
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from experiments.entry import Run, Table
 from experiments.measurements import Measurement, Results
 
 RUNS = "runs"  # the folder of all runs
-PASSED_ON = ("data_dir", "workers")
+PASSED_ON = ("data_dir", "workers", "model_parallel", "accumulate")  # to every command of a run
 EXAMPLE = "yield {'optimizer.learning_rate': 0.1}"
 
 
@@ -46,7 +46,7 @@ def _tables(names: list[str]) -> Selection:
     done = {name: records.read(entries.RESULTS / f"{name}.json") for name in chosen}
     trained = [(table, row) for table in chosen.values() if table.trained() for row in table.rows]
     pairs = [pair for _, row in trained if not (row.quoted or row.needs) for pair in row.all_pairs()]
-    todo = jobs.missing(chosen, done, RUNS, _passed_on())
+    todo = jobs.missing(chosen, done, RUNS, passed_on())
     selected = entry.jobs(pairs)
     measured: dict[str, float | None] = dict.fromkeys(name for name in selected if name not in todo)
     records_of_rows = [record for name, table in chosen.items() for record in _records(table, done[name])]
@@ -88,7 +88,7 @@ def _grid(names: list[str]) -> Selection:
         except ValueError as error:
             raise ValueError(f"{names[0]}: {run.name}: {error}") from None
     pairs = [(run, "center") for run in runs]
-    return Selection(entry.jobs(pairs), jobs.for_runs(pairs, RUNS, _passed_on()), {})
+    return Selection(entry.jobs(pairs), jobs.for_runs(pairs, RUNS, passed_on()), {})
 
 
 def _sweep(file: Path) -> list[object]:
@@ -108,7 +108,8 @@ def _sweep(file: Path) -> list[object]:
     return points
 
 
-def _passed_on() -> list[str]:
+def passed_on() -> list[str]:
+    """Returns the given flags that say where and how a run works, which do not belong to its config."""
     given = flags.FLAGS
     return [f"--{name}={given[name].value}" for name in PASSED_ON if given[name].present]
 

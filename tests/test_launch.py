@@ -70,6 +70,16 @@ def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, modul
         assert words in answer.err and len(answer.err.splitlines()) == 1, answer.err
 
 
+def test_flags_of_all_commands_are_passed_on(tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "grid.py").write_text(GRID)
+    given = ["--workers=3", "--model_parallel=2", "--accumulate=4", "--data_dir=/d"]
+    arguments = ["grid.py", "--config=alexnet", "--smoke", "--partition=main", "--dry_run", *given]
+    answer = shell().run(arguments, tmp_path, module="launch.slurm").ends(0)
+    lines = [line for line in answer.out.splitlines() if "-m deepconv.main" in line]
+    assert len(lines) == 2 and all({*given, "--smoke"} <= {*line.split()} for line in lines)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_launcher_that_is_stopped_stops_its_runs_and_begins_no_other(tmp_path, number, devices):
