@@ -229,7 +229,7 @@ def test_help_names_every_flag_and_no_others(tmp_path, start):
         flag = "--help" if start == "run" else "-h"
         answer = getattr(shell(), start)([flag], tmp_path, module=module).ends(0)
         out = answer.out
-        assert not answer.err and own in out and len(out.splitlines()) < 50, module
+        assert not answer.err and own in out and len(out.splitlines()) < 70, module
         if module != "experiments":
             assert all(f"\n  {shared}\n" in out for shared in ("--config", "--data_dir", "--workers", "--[no]smoke"))
             assert "75  stopped" in out
