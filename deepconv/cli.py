@@ -180,7 +180,7 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
     default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
     text = f"{flag.help} [{default}]" if default else flag.help
     yield f"  --{'[no]' * bool(flag.boolean)}{flag.name}"
-    yield from textwrap.wrap(text, 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    yield from textwrap.wrap(" ".join(text.split()), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def refuse(message: str, code: int = 1) -> int:

@@ -32,9 +32,7 @@ _TIME = flags.DEFINE_string("time", "", "Time limit: minutes, HH:MM:SS or DAYS-H
 _RETRIES = flags.DEFINE_integer(
     "retries", 5, "A job that crashes (docs/cluster.md) is queued again in its first so many restarts.", lower_bound=0
 )
-_SBATCH = flags.DEFINE_multi_string(
-    "sbatch", [], "Another option of sbatch, as in --sbatch=account=me; may be repeated."
-)
+_SBATCH = flags.DEFINE_multi_string("sbatch", [], "Another option of sbatch, as in --sbatch=account=me")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the scripts and submit nothing.")
 INSTALLED = "sbatch is not installed here; submit from a login node of the cluster, or add --dry_run to see the scripts"
 

@@ -89,7 +89,7 @@ from deepconv.run import preemption
 from experiments import jobs
 preemption.install()
 from launch import local
-print(local.run_all({{name: jobs.Job([["slow"]]) for name in "abc"}}, [""] * {devices}), flush=True)
+print(sorted(local.run_all({{name: jobs.Job([["slow"]]) for name in "abc"}}, [""] * {devices}).items()), flush=True)
 """
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     command = [sys.executable, "-c", code]
@@ -100,7 +100,7 @@ print(local.run_all({{name: jobs.Job([["slow"]]) for name in "abc"}}, [""] * {de
         else:
             assert begun == [f"begun: {name}; log: runs/local/{name}.log\n" for name in "ab"]
         process.send_signal(number)
-        assert process.stdout.read().endswith("{'a': 75, 'b': 75, 'c': 75}\n")
+        assert process.stdout.read().endswith("[('a', 75), ('b', 75), ('c', 75)]\n")
 
 
 def test_devices_are_shared_out_and_a_failed_run_is_tried_once_more(tmp_path, monkeypatch, capfd):

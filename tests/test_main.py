@@ -224,7 +224,7 @@ def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
 def test_help_names_every_flag_and_no_others(tmp_path, start):
     modules = {f"deepconv.{name}": own for name, own in OWN.items()}
     modules |= {"experiments.responses": "--run", "launch.local": "--devices", "experiments": "collect"}
-    modules |= {"launch.slurm": "--dry_run", "launch.status": "--[no]json"}
+    modules |= {"launch.slurm": "--[no]dry_run", "launch.status": "--[no]json"}
     for module, own in modules.items():
         flag = "--help" if start == "run" else "-h"
         answer = getattr(shell(), start)([flag], tmp_path, module=module).ends(0)

@@ -12,11 +12,10 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT, STATISTICS, narrow
-from jax.sharding import Mesh
 
+from deepconv import distributed, train
 from deepconv import state as state_lib
 from deepconv import task as task_lib
-from deepconv import train
 from deepconv.config import recipes
 from deepconv.models import alexnet, vgg
 from deepconv.run import checkpoint
@@ -47,7 +46,7 @@ WORK = model.Work(256, 100, 1e-3, 10, 1000, 100, 5, 32, "jpeg", 50)
 def compiled(recipe, changes, devices):
     """(collectives of a compiled step, bytes they return, bytes of the model)."""
     task = task_lib.prepare(recipes.load(ROOT / "configs" / f"{recipe}.py", changes, smoke=True), None, 0)
-    task = dataclasses.replace(task, mesh=Mesh(np.asarray(jax.devices()[:devices]), ("data",)))
+    task = dataclasses.replace(task, mesh=distributed.make_mesh(devices=jax.devices()[:devices]))
     size, examples = task.config.data.image_size, task.config.batch_size
     create = functools.partial(state_lib.create, image_shape=(size, size, 3), model=task.model, tx=task.tx)
     state = jax.eval_shape(create, jax.random.key(0))
