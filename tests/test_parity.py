@@ -190,7 +190,13 @@ def five_steps_of_ours(model, variables, images, labels):
     in_steps = functools.partial(durations.steps, examples=1, batch_size=1)
     tx = optim.create(OPTIMIZER, in_steps, warm_up=False)
     step = functools.partial(
-        train.train_step, model=model, tx=tx, prepare_images=lambda key, step, images: images, key=jax.random.key(0)
+        train.train_step,
+        model=model,
+        tx=tx,
+        prepare_images=lambda key, step, images: images,
+        key=jax.random.key(0),
+        mesh=distributed.make_mesh(),
+        accumulate=1,
     )
     params = variables["params"]
     state = TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), tx.init(params))

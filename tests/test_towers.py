@@ -63,8 +63,8 @@ def loss_and_gradients(model, mesh):
         dict(variant="code", lrn_in_towers=True),
         dict(variant="paper", lrn_in_towers=False),  # windows of the normalisation reach into the other tower
         dict(variant="code", lrn_in_towers=True, conv6=True),
-        dict(variant="code", lrn_in_towers=True, communication=False),
-        dict(variant="paper", without="conv3", lrn=False, activation="tanh"),
+        pytest.param(dict(variant="code", lrn_in_towers=True, communication=False), marks=pytest.mark.slow),
+        pytest.param(dict(variant="paper", without="conv3", lrn=False, activation="tanh"), marks=pytest.mark.slow),
     ],
     ids=lambda options: ",".join(f"{name}={value}" for name, value in options.items()),
 )
@@ -114,6 +114,7 @@ def test_towers_meet_where_the_paper_says(recipe, borders, monkeypatch):
     assert {each.axis for each in in_layers + others} == {"model"}
 
 
+@pytest.mark.slow
 def test_each_device_holds_a_tower_of_parameters_momentum_and_maps(monkeypatch):
     narrow(monkeypatch, alexnet)
     pair = smoke_task(model_parallel=2)
@@ -132,6 +133,7 @@ def test_each_device_holds_a_tower_of_parameters_momentum_and_maps(monkeypatch):
     assert of_pair.temp_size_in_bytes < 0.6 * of_one.temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_devices_per_net(tmp_path, monkeypatch, capsys):
     """From a checkpoint of two devices on one per net: the same files, equal results within rounding."""
     narrow(monkeypatch, alexnet)
