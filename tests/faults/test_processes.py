@@ -74,6 +74,23 @@ def test_photographs(shell, photos, tally):
         assert len(lists[0]) == 2 and lists[0] == lists[1]
 
 
+def test_weights(shell, whole, tally, tmp_path):
+    """training from the weights of a run, and a test of weights from a file: the bits of one process"""
+    export = ["export", f"--run={whole}", "--to=net.safetensors"]
+    shell.run(export, tmp_path, module="deepconv.weights").ends(0)
+    starts = {
+        "run": [f"--init_from={whole}", "--init_layers=all_but_head"],
+        "file": ["--init_from=net.safetensors", "--input=paper", "--evals=center"],
+    }
+    for name, arguments in starts.items():
+        with tally.attempt(f"of a {name}"):
+            shell.run([*RUN, *arguments, f"--workdir=one/{name}"], tmp_path, **TWO_DEVICES).ends(0)
+            run_to_the_end(shell, [*RUN, *arguments, f"--workdir=two/{name}"], tmp_path)
+            one, two = ((tmp_path / folder / name / "probs.center.npy").read_bytes() for folder in ("one", "two"))
+            assert one == two
+    assert_same(tmp_path / "two" / "run", outcome(tmp_path / "one" / "run"))
+
+
 @pytest.mark.parametrize("process, number", [(0, "SIGTERM"), (1, "SIGUSR1"), (1, "SIGINT")])
 def test_signal(shell, wanted_of_two, tally, tmp_path, process, number):
     """{number} to process {process}: all save the same step, and go on to the same bits"""
