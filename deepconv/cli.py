@@ -66,8 +66,8 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
     sys.unraisablehook = _print_unraisable
     arguments = parse(sys.argv, main)
     try:
-        alone = in_several or not processes.slurm_address()
-        code = main(arguments) if alone else refuse("this command runs in one process; use srun --ntasks=1", code=2)
+        allowed = in_several or not processes.slurm_address()
+        code = main(arguments) if allowed else refuse("this command runs in one process; use srun --ntasks=1", code=2)
     except Exception as error:
         if processes.lost_another(error):
             code = refuse(f"another process {processes.LOST_MESSAGE}", processes.LOST)
@@ -188,6 +188,7 @@ def refuse(message: str, code: int = 1) -> int:
 
     Of several processes, the first that fails prints its error.
     """
-    for line in map(printable, message.splitlines()) if processes.ends_first(code, message) else ():
+    lines = [printable(line) for line in message.splitlines()]
+    for line in lines if processes.ends_first(code, "\n".join(lines)) else ():
         print(line if line.startswith(" ") else f"deepconv: {line}", file=sys.stderr)
     return code

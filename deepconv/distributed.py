@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from deepconv import processes
+from deepconv.ops import forms
 
 
 def check_devices(expected: int | None = None) -> None:
@@ -71,6 +72,17 @@ def put_batch(batch: Mapping[str, object], mesh: Mesh) -> dict[str, jax.Array]:
 def put_whole_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's rows of a batch, which every process has in full, on the devices."""
     return put_batch({name: rows[own_rows(mesh, len(rows))] for name, rows in batch.items()}, mesh)
+
+
+def settings(mesh: Mesh, accumulate: int) -> dict[str, object]:
+    """Returns what must be the same in all processes of a run, apart from its config."""
+    return {
+        "--model_parallel": mesh.shape["model"],
+        "--accumulate": accumulate,
+        "--forms": forms.current_forms(),
+        "devices of each process": jax.local_device_count(),
+        "version of JAX": jax.__version__,
+    }
 
 
 def describe_devices() -> list[str]:

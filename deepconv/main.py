@@ -138,18 +138,21 @@ def main(arguments: list[str]) -> int:
             _check_finished(source)
             bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value)
             start = files.load_weights(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
-            if source.is_file() and not (_LIBRARY.value or _INPUT.value):
+            if source.is_file() and not (_LIBRARY.value or _INPUT.value) and processes.primary():
                 print(inputs.warning(config, source), file=sys.stderr)
-        devices = distributed.describe_devices()  # of all processes: from here on, process 0 may write
+        devices = distributed.describe_devices()
+        data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
+        new = json.loads(config.to_json()) | origin | data
+        processes.check_same(new | {"--evals": _EVALS.value} | distributed.settings(task.mesh, task.accumulate))
+        # All processes are ready: from here on, process 0 may write.
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
 
-    code, in_slurm = 2, "SLURM_JOB_ID" in os.environ
+    code = 2
+    in_slurm = "SLURM_JOB_ID" in os.environ
     try:
         patience = PATIENCE_SECONDS if in_slurm else 0
         with lock(workdir, patience=patience) if processes.primary() else contextlib.nullcontext():
-            data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
-            new = json.loads(config.to_json()) | origin | data
             processes.agree(lambda: _claim(workdir, new, task.train_source.classes))
             print(*devices, f"run directory: {workdir}", sep="\n", flush=True)
             if untrained:

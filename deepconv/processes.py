@@ -1,7 +1,8 @@
 """The processes of a run: how they find each other, agree, and end together. Imports no JAX before it is needed.
 
-Processes talk through the key-value store of JAX's coordinator, which is in process 0. That process alone writes the
-run's files. A process that fails tells the others, which end at once, even if they wait for it in a collective.
+Processes talk through the key-value store of JAX's coordinator, which is in process 0. That process writes the run's
+files, except the other processes' parts of checkpoints. A process that fails tells the others, which end at once, even
+if they wait for it in a collective.
 """
 
 import contextlib
@@ -12,15 +13,16 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 LOST = 134  # exit code after the loss of another process; as of SIGABRT, by which JAX ends others if process 0 is lost
 LOST_MESSAGE = "of this run was lost; run the same command again to continue"
 LONG_MS = 3_600_000  # for calls that are repeated until they succeed
-FAREWELL_MS = 3_000  # for other processes to leave
-LAST_STEPS_SECONDS = 1  # from a process's last word to its end
+FAREWELL_MS = 3_000  # for other processes to end after a failure
+TOGETHER_MS = 60_000  # for other processes to end after their work
+LAST_STEPS_SECONDS = 1  # from a process's last message to its end
 PEER_ERRORS = ("Gloo", "NCCL", "UNAVAILABLE", "oordination", "onnection", "eartbeat")  # in JAX's messages
 
 Value = TypeVar("Value")
@@ -46,18 +48,19 @@ class Group:
         self._checks = 0  # calls of `stops`, at equal places in all processes
         self._stop_at: int | None = None  # the check at which all processes stop
         self._stopping = self._leaving = False
+        self._receivers: dict[str, Callable[[str], None]] = {}  # by subject
         self._listen(self._end_with_others)
         self._listen(self._agree_to_stop)
 
     def _listen(self, wait: Callable[[], None]) -> None:
-        """Waits for something in a thread; ends this process if process 0, whose coordinator would tell, is lost."""
+        """Runs `wait` in a thread. If process 0 is lost, ends this process."""
 
         def listen() -> None:
             try:
                 wait()
             except RuntimeError:
                 if not self._leaving:
-                    print(f"deepconv: process 0 {LOST_MESSAGE}", file=sys.stderr, flush=True)
+                    print(f"deepconv: another process {LOST_MESSAGE}", file=sys.stderr, flush=True)
                     os._exit(LOST)
 
         threading.Thread(target=listen, daemon=True).start()
@@ -101,17 +104,20 @@ class Group:
         self.set_first(f"{subject}/{number}", text)
 
     def receive(self, subject: str, take: Callable[[str], None]) -> None:
-        """Passes the texts of a subject to a function, in process 0."""
+        """Passes the texts of a subject to a function, in process 0; a later call replaces the function."""
 
         def take_all() -> None:
             for number in itertools.count(1):
-                take(self.get(f"{subject}/{number}"))
+                text = self.get(f"{subject}/{number}")
+                self._receivers[subject](text)
 
-        if self.process == 0:
+        new = subject not in self._receivers
+        self._receivers[subject] = take
+        if new and self.process == 0:
             self._listen(take_all)
 
     def stops(self, pending: bool) -> bool:
-        """Returns, at the same check in all processes, that they stop, once a signal is pending in one of them."""
+        """Returns whether to stop. All processes get True at the same check, soon after a signal to one of them."""
         if pending and not self._stopping:
             self._stopping = True
             self.set_first("stop", "")
@@ -128,34 +134,42 @@ class Group:
 
     def ends_first(self, code: int, message: str) -> bool:
         """Tells the others that this process ends, and why; returns whether it is the first, whose message is shown."""
-        return self.set_first("end", json.dumps([self.process, code, message]))
+        try:
+            return self.set_first("end", json.dumps([self.process, code, message]))
+        except RuntimeError:  # process 0 is lost
+            return True
 
     def _end_with_others(self) -> None:
         process, code, message = json.loads(self.get("end"))
         if process == self.process:
             return
         if self.process == 0:
-            print(f"deepconv: process {process} has ended (exit code {code}): {message}", file=sys.stderr, flush=True)
-        self.leave(together=False)
-        os._exit(code)
+            reason = message.replace("\n", "; ")
+            print(f"deepconv: process {process} has ended (exit code {code}): {reason}", file=sys.stderr, flush=True)
+        os._exit(self.leave(code, together=False))
 
-    def leave(self, together: bool) -> None:
-        """Prepares the end of this process; if all come here together, waits for process 0, which leaves last.
+    def leave(self, code: int, together: bool) -> int:
+        """Waits until this process can end, and returns its exit code.
 
-        JAX aborts processes whose coordinator is gone.
+        That is the code of the process that ended first, except if all end together. Process 0 ends last, since JAX
+        aborts processes whose coordinator is gone.
         """
         self._leaving = True
         with contextlib.suppress(RuntimeError):  # process 0 is lost, or another process does not leave
+            if not together:
+                code = json.loads(self._client.blocking_key_value_get("deepconv/end", FAREWELL_MS))[1]
             if self.process:
                 if together:
                     self.get("done")
                 self.set_first(f"left/{self.process}", "")
-                return
+                return code
             if together:
                 self.set_first("done", "")
             for process in range(1, self.processes):
-                self._client.blocking_key_value_get(f"deepconv/left/{process}", FAREWELL_MS)
+                patience_ms = TOGETHER_MS if together else FAREWELL_MS
+                self._client.blocking_key_value_get(f"deepconv/left/{process}", patience_ms)
             time.sleep(LAST_STEPS_SECONDS)
+        return code
 
 
 _group: Group | None = None
@@ -225,6 +239,18 @@ def collect(value: str) -> list[str]:
     return _group.collect(value) if _group else [value]
 
 
+def check_same(settings: Mapping[str, Any]) -> None:
+    """Raises ValueError if a setting, which JSON must keep, is not the same in all processes."""
+    first, *others = (json.loads(text) for text in collect(json.dumps(settings)))
+    for number, other in enumerate(others, 1):
+        for name in first.keys() | other.keys():
+            if first.get(name) != other.get(name):
+                raise ValueError(
+                    f"process 0 has {name}: {first.get(name)}, and process {number} {other.get(name)}; start all "
+                    "processes with the same command, code and data"
+                )
+
+
 def send(subject: str, text: str) -> None:
     """Sends a text to process 0, which is not this one."""
     if _group:
@@ -248,12 +274,19 @@ def ends_first(code: int, message: str) -> bool:
 
 
 def leave(code: int, together: bool) -> NoReturn:
-    """Ends this process. If the others do not come here together, they end with the same code."""
-    if _group:
-        _group.leave(together)
-    os._exit(code)
+    """Ends this process; of several that do not end together, with the code of the one that ended first."""
+    os._exit(_group.leave(code, together) if _group else code)
 
 
 def lost_another(error: Exception) -> bool:
-    """Returns whether a call failed because another process has ended without a word, as after SIGKILL."""
-    return _group is not None and any(word in str(error) for word in PEER_ERRORS)
+    """Returns whether a call failed because another process has ended without a message, as after SIGKILL."""
+    if not _group:
+        return False
+    import jax
+
+    chain, link = [], error
+    while link and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    found = [link for link in chain if isinstance(link, jax.errors.JaxRuntimeError)]
+    return any(word in str(link) for link in found for word in PEER_ERRORS)

@@ -135,16 +135,19 @@ def text(name: str, todo: Mapping[str, Job], options: Options, python: str, depe
     return TEMPLATE.format(
         count=f"{len(todo)} run{'s' * (len(todo) > 1)}",
         directives="\n".join(f"#SBATCH --{directive}" for directive in directives),
-        cases="\n".join(_case(index, run, job) for index, (run, job) in enumerate(todo.items())),
+        cases="\n".join(_case(index, run, job, options) for index, (run, job) in enumerate(todo.items())),
         **dict(name=name, runs=RUNS, folder=queue.FOLDER, srun=srun, python=shlex.quote(python)),
         **dict(ended=ENDED, retries=options.retries, crashed=" | ".join(map(str, CRASHED))),
     )
 
 
-def _case(index: int, run: str, job: Job) -> str:
+def _case(index: int, run: str, job: Job, options: Options) -> str:
     """Returns the commands of a task. Commands other than training work in one process, on the first node."""
     lines = []
+    devices = options.nodes * options.gpus_per_node
     for command in job.commands:
-        where = "" if command[0] == MAIN else "--nodes=1 --ntasks=1 "
-        lines.append(f'{where}"$python" -m {shlex.join(command)}')
+        trains = command[0] == MAIN
+        expected = [f"--expect_devices={devices}"] if trains and devices else []
+        where = "" if trains else "--nodes=1 --ntasks=1 "
+        lines.append(f'{where}"$python" -m {shlex.join([*command, *expected])}')
     return f"  {index})  # {run}\n    run " + " &&\n    run ".join(lines) + "\n    ;;"

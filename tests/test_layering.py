@@ -10,7 +10,7 @@ MAY_IMPORT = {
     "state": {"ops"},
     "optim": set(),
     "processes": set(),
-    "distributed": {"processes"},
+    "distributed": {"ops", "processes"},
     "run": {"ops", "processes", "state"},
     "config": {"run"},
     "models": {"ops"},

@@ -119,6 +119,16 @@ def test_the_first_that_fails_gives_the_reason():
     assert not silent.ends_first(1, "lost")
 
 
+def test_processes_that_differ_are_refused(monkeypatch):
+    members = groups(2)
+    monkeypatch.setattr(processes, "collect", lambda text: members[0].collect(text))
+    other = threading.Thread(target=lambda: members[1].collect('{"seed": 1, "name": "a"}'))
+    other.start()
+    with pytest.raises(ValueError, match="process 0 has seed: 0, and process 1 1; start all"):
+        processes.check_same({"seed": 0, "name": "a"})
+    other.join()
+
+
 SLURM = {"SLURM_JOB_ID": "4097", "SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"}
 
 

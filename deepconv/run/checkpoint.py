@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -103,7 +103,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
         items = {STATE: ocp.args.StandardSave(tree), UNLOGGED: ocp.args.JsonSave([*unlogged])}
         manager.save(step, args=ocp.args.Composite(**items))
     except Exception as error:
-        raise _save_failed(manager, error) from error
+        _raise_save_failed(manager, error)
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
@@ -111,7 +111,7 @@ def wait(manager: ocp.CheckpointManager) -> None:
     try:
         manager.wait_until_finished()
     except Exception as error:
-        raise _save_failed(manager, error) from error
+        _raise_save_failed(manager, error)
 
 
 def close(manager: ocp.CheckpointManager) -> None:
@@ -120,7 +120,7 @@ def close(manager: ocp.CheckpointManager) -> None:
         manager.wait_until_finished()
         manager.close()
     except Exception as error:
-        raise _save_failed(manager, error) from error
+        _raise_save_failed(manager, error)
 
 
 def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, list[StepMetrics]] | None:
@@ -140,6 +140,8 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
             items[UNLOGGED] = ocp.args.JsonRestore()
         found = manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:
+        if processes.lost_another(error):
+            raise
         _check_names(saved, _metadata(saved))
         raise CheckpointError(
             f"{saved} is undamaged but does not fit this model and optimiser; if the code has "
@@ -256,11 +258,11 @@ def _cause(error: Exception) -> str:
     return next((message for message in known if message in str(error)), "..." + " ".join(str(error).split())[-200:])
 
 
-def _save_failed(manager: ocp.CheckpointManager, error: Exception) -> Exception:
+def _raise_save_failed(manager: ocp.CheckpointManager, error: Exception) -> NoReturn:
     if processes.lost_another(error):
-        return error
+        raise error
     free = shutil.disk_usage(manager.directory).free
-    return CheckpointError(
+    raise CheckpointError(
         f"a checkpoint could not be written to {manager.directory} ({free / 1e9:.2f} GB are free there): "
         f"{_cause(error)}; earlier ones are untouched: free some space, then repeat the command"
-    )
+    ) from error

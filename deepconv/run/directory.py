@@ -20,7 +20,7 @@ from deepconv.ops import forms
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # results are bit-exact only if these stay the same
 FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
-LATER = ("forms", "processes", "model_parallel", "accumulate")  # like FIXED, but missing in starts of version 0.1
+DIVISION = ("processes", "model_parallel", "accumulate")  # likewise; each is 1 in starts that do not record it
 Content = TypeVar("Content", dict, list)
 
 
@@ -188,9 +188,8 @@ def record_start(workdir: Path, from_step: int = 0, model_parallel: int = 1, acc
         return []
     before, now = starts[-2:]
     changes = [f"{key}: {before[key]} before, {now[key]} now" for key in FIXED if before[key] != now[key]]
-    changes += [
-        f"{key}: {before[key]} before, {now[key]} now" for key in LATER if before.get(key, now[key]) != now[key]
-    ]
+    old: dict[str, Any] = {"forms": now["forms"], **dict.fromkeys(DIVISION, 1), **before}
+    changes += [f"{key}: {old[key]} before, {now[key]} now" for key in ("forms", *DIVISION) if old[key] != now[key]]
     return changes
 
 

@@ -51,7 +51,7 @@ def unsaved(value: bool) -> None:
 def check() -> None:
     """Raises Preempted if a signal has come; called between steps, where the state is complete.
 
-    Several processes call it equally often, and it raises at the same call in all.
+    Several processes call it equally often. It raises at the same call in all, soon after a signal to one of them.
     """
     if processes.stops(_pending is not None):
         raise Preempted(_pending.name if _pending else "a signal to another process")

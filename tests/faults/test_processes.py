@@ -179,6 +179,15 @@ def test_refusals(shell, tally, tmp_path):
             answers = [answer.ends(2) for answer in run(shell, arguments, tmp_path)]
             messages = [line for answer in answers for line in answer.err.splitlines() if "has ended" not in line]
             assert len(messages) == 1 and words in messages[0], messages
+    with tally.attempt("different seeds"):
+        port = f"--coordinator=127.0.0.1:{free_port()}"
+        processes = [
+            shell.start([*RUN, f"--config.seed={seed}", port, "--processes=2", f"--process={seed}"], tmp_path)
+            for seed in (0, 1)
+        ]
+        answers = [process.finish().ends(2) for process in processes]
+        assert any("process 0 has seed: 0, and process 1 1" in answer.err for answer in answers)
+        assert not (tmp_path / "runs").exists()
 
 
 def test_disk(shell, tally, tmp_path):
