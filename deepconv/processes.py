@@ -280,13 +280,10 @@ def leave(code: int, together: bool) -> NoReturn:
 
 def lost_another(error: Exception) -> bool:
     """Returns whether a call failed because another process has ended without a message, as after SIGKILL."""
-    if not _group:
-        return False
-    import jax
-
-    chain, link = [], error
+    chain: list[BaseException] = []
+    link: BaseException | None = error if _group else None
     while link and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
-    found = [link for link in chain if isinstance(link, jax.errors.JaxRuntimeError)]
-    return any(word in str(link) for link in found for word in PEER_ERRORS)
+    # JAX raises several types; an OSError is of a disk, even if its connection timed out
+    return any(word in str(link) for link in chain if not isinstance(link, OSError) for word in PEER_ERRORS)

@@ -192,7 +192,9 @@ def test_a_script_asks_for_what_was_said_and_runs_each_command():
     fake = "srun() { shift; printf '<%s>' \"$@\"; echo; }\nscontrol() { echo requeued; }\n"
     done = subprocess.run(["bash", "-c", fake + text], env={"SLURM_ARRAY_TASK_ID": "0"}, capture_output=True, text=True)
     first, second, last = done.stdout.splitlines()
-    assert first.endswith("</bin/echo><-m><deepconv.main><--config=configs/a.py><--workdir=runs/a b><--expect_devices=16>")
+    assert first.endswith(
+        "</bin/echo><-m><deepconv.main><--config=configs/a.py><--workdir=runs/a b><--expect_devices=16>"
+    )
     assert "<--nodes=1><--ntasks=1></bin/echo><-m><experiments.responses><--run=x>" in second
     assert (last, done.returncode, done.stderr) == ("launch: exit code 0", 0, "")
 
