@@ -23,6 +23,7 @@ from PIL import Image
 from deepconv.data.prepare import image_statistics
 
 COMMANDS = [f"deepconv.{name}" for name in ("main", "predict", "benchmark", "weights", "evaluation.ensemble")]
+OTHERS = ["experiments", "experiments.scale", *(f"launch.{name}" for name in ("local", "slurm", "k8s", "status"))]
 COMMANDS += ["deepconv.run.curves", "deepconv.data.prepare", "experiments.responses"]
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
@@ -247,9 +248,7 @@ def test_the_commands_and_recipes_are_listed():
     done = subprocess.run([sys.executable, "-m", "deepconv"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     listed = {line.split()[2] for line in done.stdout.splitlines() if line.startswith("  python -m ")}
-    assert listed == {*COMMANDS, "experiments", "launch.local", "launch.slurm", "launch.status"} - {
-        "experiments.responses"
-    }
+    assert listed == {*COMMANDS, *OTHERS} - {"experiments.responses"}
     assert all(f"\n  {path.stem} " in done.stdout for path in CONFIGS)
 
 
