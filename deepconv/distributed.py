@@ -12,7 +12,7 @@ from deepconv.ops import forms
 
 
 def check_devices(expected: int | None = None) -> None:
-    """Raises ValueError if JAX cannot use the devices that the environment selects, or has not the expected number."""
+    """Raises ValueError if JAX cannot use the devices that the environment selects, or has another number of them."""
     try:
         count = len(jax.devices())
     except (AssertionError, AttributeError, RuntimeError) as error:  # the first two for a plugin that is not installed
@@ -21,8 +21,8 @@ def check_devices(expected: int | None = None) -> None:
         raise ValueError(f"JAX cannot use JAX_PLATFORMS={selected}: {reason}; unset it, or choose cpu") from None
     if expected and count != expected:
         raise ValueError(
-            f"--expect_devices={expected}, but JAX has {count}: {'; '.join(describe_devices())}; check "
-            "CUDA_VISIBLE_DEVICES, the driver, and what the scheduler gave this job"
+            f"--expect_devices={expected}, but JAX has {count} ({jax.devices()[0].device_kind}) in "
+            f"{jax.process_count()} processes; check CUDA_VISIBLE_DEVICES, the driver, and what the scheduler gave"
         )
 
 
@@ -90,6 +90,8 @@ def describe_devices() -> list[str]:
     devices = jax.local_devices()
     memory = (devices[0].memory_stats() or {}).get("bytes_limit")
     kind = f"{len(devices)} x {devices[0].device_kind}" + (f", {memory / 1e9:.0f} GB each" if memory else "")
+    if not processes.several():
+        return [f"devices: {kind}"]
     lines = processes.collect(f"{os.uname().nodename}: {kind}")
     return [f"process {number} on {line}" for number, line in enumerate(lines)]
 

@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -80,71 +81,34 @@ class Origin(TypedDict, total=False):
 # After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this
 # long for them; then it exits with code 75, and Slurm queues it again.
 PATIENCE_SECONDS = 60
-SUMMARY = (
-    "protocol",
-    "step",
-    "views",
-)  # the fields of a test that the summary needs apart from its errors and number of images
+# the fields of a test that the summary needs apart from its errors and number of images
+SUMMARY = "protocol", "step", "views"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run before its work: all that its flags describe, checked."""
+
+    task: "Task"
+    workdir: Path
+    record: dict[str, Any]  # the content of config.json
+    start: dict[str, Any]  # weights of layers; empty for a run that is resumed or starts at random
+    untrained: bool  # test the weights without training
 
 
 def main(arguments: list[str]) -> int:
     """Trains and tests the run that the flags describe, in its directory."""
     # Imported here, since `--help` and mistakes in the config need not wait for JAX.
     from deepconv import distributed
-    from deepconv import task as task_lib
-    from deepconv.data.sources import checksums
-    from deepconv.evaluation import protocols
-    from deepconv.run import checkpoint
-    from deepconv.weights import files
 
-    mistakes: list[str] = []
     try:
         if address := processes.address(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
             processes.join(address, _HEARTBEAT.value)
-        config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
-        workdir = expanded(_WORKDIR.value or Path("runs", name))
-        origin = _origin() if _INIT_FROM.value else Origin()
-        if _INIT_LAYERS.value and not origin:
-            mistakes.append("--init_layers names layers to take from --init_from=RUN_DIR, which is missing")
-        if not _EVALS.value:
-            mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
-        untrained = _is_untrained(workdir, origin)
-        if _EXPECT_DEVICES.value:
-            with collecting(mistakes):
-                distributed.check_devices(_EXPECT_DEVICES.value)
-        if untrained:
-            workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
-            origin["train"] = False
-        given = _statistics_of_source(workdir) if untrained else None
-        with collecting(mistakes):
-            task = task_lib.prepare(
-                config,
-                cli.DATA_DIR.value,
-                cli.WORKERS.value,
-                _EVALS.value,
-                untrained,
-                given,
-                cli.MODEL_PARALLEL.value,
-                cli.ACCUMULATE.value,
-            )
-        raise_all(mistakes)
-        if _VERIFY_DATA.value:
-            train_source, eval_source = (checksums.verified(source) for source in (task.train_source, task.eval_source))
-            task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
-        start = {}
-        resumed = processes.agree(lambda: bool(checkpoint.steps(workdir / "checkpoints")))
-        if origin and not resumed:  # a resumed run does not need the source of its weights
-            source = expanded(_INIT_FROM.value)
-            _check_finished(source)
-            bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value)
-            start = files.load_weights(source, task.model, config.data.image_size, _INIT_LAYERS.value, bgr)
-            if source.is_file() and not (_LIBRARY.value or _INPUT.value) and processes.primary():
-                print(inputs.warning(config, source), file=sys.stderr)
+        setup = _set_up(arguments)
+        task, workdir = setup.task, setup.workdir
         devices = distributed.describe_devices()
-        data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
-        new = json.loads(config.to_json()) | origin | data
-        processes.check_same(new | {"--evals": _EVALS.value} | distributed.settings(task.mesh, task.accumulate))
-        # All processes are ready: from here on, process 0 may write.
+        settings = {"--evals": _EVALS.value} | distributed.settings(task.mesh, task.accumulate)
+        processes.check_same(setup.record | settings)  # all processes are ready: from here on, process 0 may write
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
 
@@ -153,18 +117,69 @@ def main(arguments: list[str]) -> int:
     try:
         patience = PATIENCE_SECONDS if in_slurm else 0
         with lock(workdir, patience=patience) if processes.primary() else contextlib.nullcontext():
-            processes.agree(lambda: _claim(workdir, new, task.train_source.classes))
+            processes.agree(lambda: _claim(workdir, setup.record, task.train_source.classes))
             print(*devices, f"run directory: {workdir}", sep="\n", flush=True)
-            if untrained:
+            if setup.untrained:
                 print(f"the net of {_INIT_FROM.value} is tested without training; --train trains it first", flush=True)
             code = 1  # from here on, failures are failures during work
-            _run(task, workdir, start)
+            _run(task, workdir, setup.start)
     except preemption.Preempted as signal:
         preemption.stop(str(signal), together=True)
     except (OSError, FloatingPointError) as error:
         in_use = in_slurm and isinstance(error, BlockingIOError)
         return cli.refuse(str(error), preemption.EXIT_CODE if in_use else code)
     return 0
+
+
+def _set_up(arguments: list[str]) -> Setup:
+    """Resolves the flags. Raises ValueError and OSError, with a line for each mistake."""
+    from deepconv import distributed
+    from deepconv import task as task_lib
+    from deepconv.data.sources import checksums
+    from deepconv.evaluation import protocols
+
+    mistakes: list[str] = []
+    config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
+    workdir = expanded(_WORKDIR.value or Path("runs", name))
+    origin = _origin() if _INIT_FROM.value else Origin()
+    if _INIT_LAYERS.value and not origin:
+        mistakes.append("--init_layers names layers to take from --init_from=RUN_DIR, which is missing")
+    if not _EVALS.value:
+        mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
+    untrained = _is_untrained(workdir, origin)
+    if untrained:
+        workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
+        origin["train"] = False
+    given = _statistics_of_source(workdir) if untrained else None
+    if _EXPECT_DEVICES.value:
+        with collecting(mistakes):
+            distributed.check_devices(_EXPECT_DEVICES.value)
+    with collecting(mistakes):
+        flag_values = cli.DATA_DIR.value, cli.WORKERS.value, _EVALS.value, untrained, given
+        task = task_lib.prepare(config, *flag_values, cli.MODEL_PARALLEL.value, cli.ACCUMULATE.value)
+    raise_all(mistakes)
+    if _VERIFY_DATA.value:
+        train_source, eval_source = (checksums.verified(source) for source in (task.train_source, task.eval_source))
+        task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
+    data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
+    record = json.loads(config.to_json()) | origin | data
+    return Setup(task, workdir, record, _weights(task, workdir) if origin else {}, untrained)
+
+
+def _weights(task: "Task", workdir: Path) -> dict[str, Any]:
+    """Reads the weights of --init_from; empty for a run that is resumed, which does not need them."""
+    from deepconv.run import checkpoint
+    from deepconv.weights import files
+
+    if processes.agree(lambda: bool(checkpoint.steps(workdir / "checkpoints"))):
+        return {}
+    source = expanded(_INIT_FROM.value)
+    _check_finished(source)
+    bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value)
+    weights = files.load_weights(source, task.model, task.config.data.image_size, _INIT_LAYERS.value, bgr)
+    if source.is_file() and not (_LIBRARY.value or _INPUT.value) and processes.primary():
+        print(inputs.warning(task.config, source), file=sys.stderr)
+    return weights
 
 
 def _fields_of_source(config: ConfigDict, name: str) -> dict[str, Any]:

@@ -60,13 +60,11 @@ def prepare(
 
     evals are the names of test protocols. Untrained nets need a training set only for its mean and classes, and none if
     the mean is known, as numbers in the config or ImageNet's published one. Given statistics replace the training
-    set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts; results depend on
-    neither, except for rounding.
+    set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts.
     """
     mistakes: list[str] = []
     collect = functools.partial(collecting, mistakes)
     with collect():
-        distributed.check_devices()
         mesh = distributed.make_mesh(model_parallel)
     fields.check_fields(config)
     data = config.data
@@ -90,10 +88,7 @@ def prepare(
         shapes = _shapes(model, data.image_size)
         mistakes += _wrong_layers(config, model, shapes["params"])
         mistakes += _wrong_division(config, model, "batch_stats" in shapes, mesh, accumulate)
-        parts = {}
-        for name in ("center", *evals):
-            with collect():
-                parts[name] = protocols.parts(name, data, eval_source.size, model, "batch_stats" in shapes)
+        tests = _tests(evals, data, eval_source.size, model, "batch_stats" in shapes, mistakes)
     raise_all(mistakes)
     _check_memory(config, shapes, geometry.size)
     return Task(
@@ -109,8 +104,24 @@ def prepare(
         mesh=mesh,
         accumulate=accumulate,
         workers=workers,
-        protocols=parts,
+        protocols=tests,
     )
+
+
+def _tests(
+    evals: Sequence[str],
+    data: ConfigDict,
+    size: tuple[int, int] | None,
+    model: nn.Module,
+    batch_norm: bool,
+    mistakes: list[str],
+) -> dict[str, tuple[protocols.Protocol, ...]]:
+    """Returns the tests that each name averages, and those of "center"; adds a line to mistakes for each wrong name."""
+    tests = {}
+    for name in ("center", *evals):
+        with collecting(mistakes):
+            tests[name] = protocols.parts(name, data, size, model, batch_norm)
+    return tests
 
 
 def _unknown_names(data: ConfigDict) -> list[str]:
@@ -149,17 +160,17 @@ def _wrong_division(
     batch_size, group = config.batch_size, config.model.get("bn_group", 0)
     if accumulate == 1:
         return
-    if batch_norm and not group:
-        yield (
-            f"--accumulate={accumulate}: BatchNorm over a full batch (config.model.bn_group=0) cannot be computed in "
-            f"parts; set config.model.bn_group to the images that are normalised together, such as "
-            f"{max(1, batch_size // (accumulate * devices))}"
-        )
-    elif batch_size % (accumulate * devices * max(1, group)):
+    if batch_size % (accumulate * devices * max(1, group)):
         groups = f", each of whole groups of config.model.bn_group={group}" if group else ""
         yield (
             f"--accumulate={accumulate} cannot divide config.batch_size={batch_size} into equal parts on {devices} "
             f"devices{groups}; take a divisor of {batch_size // (devices * max(1, group))}"
+        )
+    elif batch_norm and not group:
+        yield (
+            f"--accumulate={accumulate}: BatchNorm over a full batch (config.model.bn_group=0) cannot be computed in "
+            f"parts; set config.model.bn_group to the images that are normalised together, such as "
+            f"{batch_size // (accumulate * devices)}"
         )
 
 
@@ -178,11 +189,11 @@ def _find_sources(
 def _check_memory(config: ConfigDict, shapes: Any, side: int) -> None:
     """Raises ValueError if a step certainly needs more memory than this machine has.
 
-    It counts a batch in bytes and, on a CPU, the batch in float32, parameters and momentum; side is the side of the
-    host's images in pixels.
+    It counts this process's rows of a batch in bytes and, on a CPU, these rows in float32, parameters and momentum;
+    side is the side of the host's images in pixels.
     """
     cpu, size = jax.default_backend() == "cpu", config.data.image_size
-    images = config.batch_size * 3 * (side**2 + 4 * size**2 * cpu)
+    images = config.batch_size / jax.process_count() * 3 * (side**2 + 4 * size**2 * cpu)
     needed = images + 8 * cpu * sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > available:

@@ -40,7 +40,7 @@ def mean(function: Callable[[Any], Any], batch: Any, count: int, mesh: Mesh) -> 
 
     A part takes the next rows of every device, which therefore computes its own rows only. The function returns a tree
     of floating-point arrays whose values for the whole batch are the means of those for its parts. The parts are one
-    loop of the compiled program, since XLA does not keep parts without a loop from being in memory together.
+    loop of the compiled program, since XLA may hold all parts of an unrolled loop in memory at once.
     """
     if count == 1:
         return function(batch)

@@ -154,7 +154,10 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
 
 
 def _newest_undamaged(directory: Path) -> int | None:
-    """Returns the newest undamaged checkpoint, and moves damaged ones that are newer. Raises CheckpointError."""
+    """Returns the step of the newest undamaged checkpoint, None without any; moves damaged ones that are newer.
+
+    Raises CheckpointError if all are damaged.
+    """
     damaged = directory.with_name(directory.name + ".damaged")
     for step in reversed(steps(directory)):
         if not (reason := damage(directory / str(step))):

@@ -150,7 +150,7 @@ def test_freeze(shell, wanted_of_two, tally, tmp_path):
             processes = start(shell, arguments, tmp_path, inject=inject)
             begin = time.monotonic()
             assert processes[1 - frozen].finish().code in (134, -6)
-            assert time.monotonic() - begin < 60
+            assert time.monotonic() - begin < 40  # from the start of the command
             processes[frozen].kill(signal.SIGKILL)
             processes[frozen].finish()
             run_to_the_end(shell, arguments, tmp_path)
@@ -203,7 +203,7 @@ def test_disk(shell, tally, tmp_path):
 
 
 def test_numbers(shell, tally, tmp_path):
-    """another number of processes at the second start: told, and the same order of the data"""
+    """another number of processes at the second start: the start says so, and the data keeps its order"""
     slow = [*RUN, "--config.optimizer.learning_rate=0.001"]
     shell.run([*slow, "--workdir=one"], tmp_path, **TWO_DEVICES).ends(0)
     with tally.attempt("two, then one"):
