@@ -182,6 +182,7 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
                         window.clock += time.perf_counter() - evaluation_start
                     if step == total:
                         break
+                    checkpoint.check(manager)
                     with preemption.waiting():
                         batch = next(loader)
                     state, step_metrics = step_fn(state, batch)  # the first one compiles

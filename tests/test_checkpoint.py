@@ -1,6 +1,8 @@
 import errno
 import json
 import shutil
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +92,23 @@ def test_orbax_own_notes_are_not_needed(directory):
 def test_nothing_there_is_none(tmp_path):
     manager = checkpoint.open_manager(tmp_path / "none", total_steps=9)
     assert checkpoint.restore(manager, make_state(0)) is None
+
+
+def test_a_failed_save_is_known_before_the_next(tmp_path, monkeypatch):
+    manager, may_fail = checkpoint.open_manager(tmp_path, total_steps=9), threading.Event()
+
+    def fail(directory):
+        may_fail.wait(timeout=30)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write_sums", fail)
+    checkpoint.save(manager, make_state(1))
+    checkpoint.check(manager)  # does not wait
+    may_fail.set()
+    with pytest.raises(checkpoint.CheckpointError, match="No space left on device"):
+        for _ in range(1000):
+            checkpoint.check(manager)
+            time.sleep(0.01)
 
 
 def test_newest_two_and_final_stay(tmp_path):

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,9 @@ def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
     processes.agree(lambda: _clear(directory))
     options = ocp.CheckpointManagerOptions(
         preservation_policy=NewestTwoAndFinal(total_steps),
-        async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _write_sums(directory)),
+        async_options=ocp.AsyncOptions(
+            barrier_sync_fn=_barrier, post_finalization_callback=lambda: _write_sums(directory)
+        ),
     )
     return ocp.CheckpointManager(directory.absolute(), item_names=(STATE, UNLOGGED), options=options)
 
@@ -84,6 +87,16 @@ def _clear(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for half_written in directory.glob(f"*{HALF_WRITTEN}"):
         shutil.rmtree(half_written)
+
+
+def _barrier(*, key: str, timeout_ms: int) -> None:
+    """Waits for the other processes, except in a thread of orbax that has failed.
+
+    Even such a thread comes to a barrier, in a `finally`. The others wait at another one, and both would wait for all
+    of `timeout_ms`, 20 minutes, before `check` could raise the failure.
+    """
+    if threading.current_thread() is threading.main_thread() or not sys.exception():
+        ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[StepMetrics] = ()) -> None:
@@ -104,6 +117,12 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
         manager.save(step, args=ocp.args.Composite(**items))
     except Exception as error:
         _raise_save_failed(manager, error)
+
+
+def check(manager: ocp.CheckpointManager) -> None:
+    """Raises CheckpointError if the last save has failed; does not wait for a save that goes on."""
+    if not manager.is_saving_in_progress():
+        wait(manager)
 
 
 def wait(manager: ocp.CheckpointManager) -> None:

@@ -202,6 +202,32 @@ def test_disk(shell, tally, tmp_path):
         run_to_the_end(shell, [*RUN, "--workdir=run"], tmp_path)
 
 
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"  # only checkpoints are larger
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_checkpoint(shell, wanted_of_two, tally, tmp_path, failing):
+    """process {failing} cannot write its part of a checkpoint: all end at once with its message"""
+    inject = ["", ""]
+    inject[failing] = at_call("checkpoint.save", LIMIT, call=3)  # at step 30
+    with tally.attempt("a limit on the size of files"):
+        processes = start(shell, [*RUN, "--workdir=run"], tmp_path, inject=inject)
+        processes[0].wait_for(lambda: reached(tmp_path / "run") >= 30, "step 30")
+        begin = time.monotonic()
+        answers = [process.finish().ends(1) for process in processes]
+        assert time.monotonic() - begin < 10
+        reason = "a checkpoint could not be written", "File too large"
+        assert all(words in answers[failing].err for words in reason), answers[failing].last_words
+        if failing:
+            answers[0].says("process 1 has ended (exit code 1)", *reason)
+        else:
+            assert "deepconv" not in answers[1].err
+        assert newest(tmp_path / "run") == 20
+    with tally.attempt("the run afterwards"):
+        run_to_the_end(shell, [*RUN, "--workdir=run"], tmp_path)
+        assert_same(tmp_path / "run", wanted_of_two)
+
+
 def test_numbers(shell, tally, tmp_path):
     """another number of processes at the second start: the start says so, and the data keeps its order"""
     slow = [*RUN, "--config.optimizer.learning_rate=0.001"]

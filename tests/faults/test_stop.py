@@ -18,7 +18,7 @@ WHILE = {
     "in an evaluation during training": at_call("evaluate.probabilities", send("SIGTERM")),
     "before a save": at_call("checkpoint.save", send("SIGTERM"), call=2),
     "while a save is written": at_call("checkpoint._write_sums", "time.sleep(0.5); " + send("SIGTERM"), call=2),
-    "while the last save is waited for": at_call("checkpoint.wait", send("SIGTERM")),
+    "while the last save is waited for": at_call("checkpoint.close", send("SIGTERM")),
     "in the test": at_call("evaluate.run", send("SIGTERM")),
 }
 PRECISE = "--evals=center,center_precise_batch_stats"
