@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from deepconv import processes
 from deepconv.run import checkpoint
 from deepconv.state import TrainState
 
@@ -159,6 +160,18 @@ def test_none_left_is_an_error(directory):
     for _ in range(2):  # the second start does not quietly begin anew
         with pytest.raises(checkpoint.CheckpointError, match="all checkpoints in .* are damaged"):
             restore(directory)
+
+
+def test_a_process_waits_until_it_sees_the_checkpoints_of_process_0(directory, monkeypatch):
+    listings, pauses = [[1, 2], [1, 2], [1]], []
+    monkeypatch.setattr(checkpoint, "steps", lambda directory: listings.pop(0) if len(listings) > 1 else listings[0])
+    monkeypatch.setattr(processes, "agree", lambda value: [1])  # process 0 has moved step 2 away
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    checkpoint.open_manager(directory, total_steps=9).close()
+    assert pauses == [1, 1]
+    listings[:] = [[1, 2]]
+    with pytest.raises(checkpoint.CheckpointError, match=r"steps \[1, 2\] here, and of steps \[1\] on the machine"):
+        checkpoint.open_manager(directory, total_steps=9)
 
 
 def test_a_checkpoint_of_another_model_is_told_and_stays(directory):

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter
 # Items of a checkpoint, each a folder in it
 STATE = "default"
 UNLOGGED = "unlogged"  # older checkpoints do not have it
+LISTING_SECONDS = 120  # NFS keeps the list of a directory for up to 60 seconds (acdirmax)
 HALF_WRITTEN = ".orbax-checkpoint-tmp"  # in the name of the directory of an incomplete save
 
 StepMetrics = dict[str, float]  # the metrics of one step
@@ -72,8 +74,13 @@ def opened(directory: Path, total_steps: int) -> Iterator[ocp.CheckpointManager]
 
 
 def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
-    """Opens a directory for saving and restoring, for this run only; half-written checkpoints are removed."""
-    processes.agree(lambda: _clear(directory))
+    """Opens a directory for saving and restoring, for this run only.
+
+    Removes half-written checkpoints. Moves a damaged one that is newer than all others to checkpoints.damaged/, with a
+    warning. Raises CheckpointError if all are damaged.
+    """
+    # before orbax lists the directory, once in each process
+    _await_listing(directory, processes.agree(lambda: _clean(directory)))
     options = ocp.CheckpointManagerOptions(
         preservation_policy=NewestTwoAndFinal(total_steps),
         async_options=ocp.AsyncOptions(
@@ -83,10 +90,28 @@ def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(directory.absolute(), item_names=(STATE, UNLOGGED), options=options)
 
 
-def _clear(directory: Path) -> None:
+def _clean(directory: Path) -> list[int]:
+    """Removes half-written checkpoints, moves damaged ones away, and returns the steps of the rest."""
     directory.mkdir(parents=True, exist_ok=True)
     for half_written in directory.glob(f"*{HALF_WRITTEN}"):
         shutil.rmtree(half_written)
+    _move_damaged(directory)
+    return steps(directory)
+
+
+def _await_listing(directory: Path, expected: list[int]) -> None:
+    """Waits until this process sees the checkpoints that process 0 sees; network file systems may show old lists.
+
+    With an old list, a process would skip a save that the others wait for. Raises CheckpointError.
+    """
+    for _ in range(LISTING_SECONDS):
+        if steps(directory) == expected:
+            return
+        time.sleep(1)
+    raise CheckpointError(
+        f"{directory} has checkpoints of steps {steps(directory)} here, and of steps {expected} on the machine of "
+        "process 0; give all processes the same directory on a file system that they share"
+    )
 
 
 def _barrier(*, key: str, timeout_ms: int) -> None:
@@ -143,16 +168,14 @@ def close(manager: ocp.CheckpointManager) -> None:
 
 
 def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, list[StepMetrics]] | None:
-    """Restores the newest undamaged checkpoint, placed like `like` (arrays or shapes with shardings), or returns None.
+    """Restores the newest checkpoint, placed like `like` (arrays or shapes with shardings), or returns None.
 
-    A damaged checkpoint is moved to checkpoints.damaged/, with a warning. Raises CheckpointError if all are damaged.
+    Raises CheckpointError if it does not fit.
     """
-    directory = Path(manager.directory)
-    step = processes.agree(lambda: _newest_undamaged(directory))
+    step = manager.latest_step()
     if step is None:
         return None
-    manager.reload()
-    saved = directory / str(step)
+    saved = Path(manager.directory) / str(step)
     try:
         items: dict[str, ocp.args.CheckpointArgs] = {STATE: ocp.args.StandardRestore(repeat.by_block(like))}
         if (saved / UNLOGGED).exists():
@@ -172,15 +195,12 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
     return state, found.get(UNLOGGED) or []
 
 
-def _newest_undamaged(directory: Path) -> int | None:
-    """Returns the step of the newest undamaged checkpoint, None without any; moves damaged ones that are newer.
-
-    Raises CheckpointError if all are damaged.
-    """
+def _move_damaged(directory: Path) -> None:
+    """Moves damaged checkpoints that are newer than all undamaged ones. Raises CheckpointError if all are damaged."""
     damaged = directory.with_name(directory.name + ".damaged")
     for step in reversed(steps(directory)):
         if not (reason := damage(directory / str(step))):
-            return step
+            return
         moved = damaged / str(step)
         print(f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {moved}", file=sys.stderr, flush=True)
         shutil.rmtree(moved, ignore_errors=True)
@@ -191,7 +211,6 @@ def _newest_undamaged(directory: Path) -> int | None:
             f"all checkpoints in {directory} are damaged; they are now in {damaged}. "
             "To train again from the start, move that directory away, or give another --workdir"
         )
-    return None
 
 
 def _put(x: jax.Array | np.ndarray, place: jax.sharding.Sharding) -> jax.Array:
