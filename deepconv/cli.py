@@ -41,6 +41,12 @@ ACCUMULATE = flags.DEFINE_integer(
     "Parts of a batch that a training step computes in sequence, to use less memory; gradients are averaged.",
     lower_bound=1,
 )
+HEARTBEAT_SECONDS = flags.DEFINE_integer(
+    "heartbeat_seconds",
+    60,
+    "In a run of several processes, the time after which a process that does not answer counts as lost.",
+    lower_bound=5,
+)
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y takes precedence."
 )

@@ -57,9 +57,6 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", 0, "Number of processes of this run.", lower_bound=0)
 _PROCESS = flags.DEFINE_integer("process", None, "Number of this process, from 0.", lower_bound=0)
-_HEARTBEAT = flags.DEFINE_integer(
-    "heartbeat_seconds", 60, "Time after which a process that does not answer counts as lost.", lower_bound=5
-)
 _EXPECT_DEVICES = flags.DEFINE_integer(
     "expect_devices", None, "Number of devices of all processes; another number is an error.", lower_bound=1
 )
@@ -103,7 +100,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         if address := processes.address(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
-            processes.join(address, _HEARTBEAT.value)
+            processes.join(address, cli.HEARTBEAT_SECONDS.value)
         setup = _set_up(arguments)
         task, workdir = setup.task, setup.workdir
         devices = distributed.describe_devices()

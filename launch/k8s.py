@@ -35,6 +35,7 @@ from experiments import entries, entry, jobs, records
 from experiments.entry import DATA, Run
 from experiments.jobs import Command, Job
 from launch import selection
+from launch.script import GPU_PLATFORM
 
 MOUNT = "/deepconv"
 PORT = 8476  # of process 0, on which the processes of a run meet
@@ -104,7 +105,7 @@ def manifest(name: str, job: Job, stage: int, options: Options) -> Manifest:
     """Returns the JobSet of a run: a Job for its training and tests, then one for each further command."""
     short = short_name(name)
     first, *others = [[argument.replace("$", "$$") for argument in command] for command in job.commands]
-    first += place(short, options.nodes)
+    first += place(short, options)
     replicated: list[Manifest] = [{"name": "run", "replicas": 1, "template": template(first, options, options.nodes)}]
     for number, command in enumerate(others, 1):
         after = [{"name": replicated[-1]["name"], "status": "Complete"}]
@@ -131,12 +132,15 @@ def short_name(name: str) -> str:
     return f"{start}-{digest}"
 
 
-def place(short: str, nodes: int) -> list[str]:
-    """Returns the flags that tell a process its place in a run of several; Kubernetes fills in $(...)."""
-    if nodes == 1:
-        return []
+def place(short: str, options: Options) -> list[str]:
+    """Returns the flags that tell a process its place in its run, and the GPUs of all; Kubernetes fills in $(...)."""
+    devices = options.nodes * options.gpus_per_node
+    expected = [f"--expect_devices={devices}"] if devices else []
+    if options.nodes == 1:
+        return expected
     coordinator = f"{short}-run-0-0.{short}:{PORT}"  # <JobSet>-<replicated job>-<job>-<pod>.<JobSet>
-    return [f"--coordinator={coordinator}", f"--processes={nodes}", "--process=$(JOB_COMPLETION_INDEX)"]
+    place = [f"--coordinator={coordinator}", f"--processes={options.nodes}", "--process=$(JOB_COMPLETION_INDEX)"]
+    return place + expected
 
 
 def template(command: Command, options: Options, nodes: int) -> Manifest:
@@ -166,6 +170,7 @@ def pod(command: Command, options: Options) -> Manifest:
         "volumeMounts": [{"name": "storage", "mountPath": MOUNT}, {"name": "memory", "mountPath": "/dev/shm"}],
     }
     if options.gpus_per_node:
+        container["env"] = [{"name": "JAX_PLATFORMS", "value": GPU_PLATFORM}]
         container["resources"] = {"limits": {"nvidia.com/gpu": str(options.gpus_per_node)}}
     memory = {"name": "memory", "emptyDir": {"medium": "Memory"}}  # of loader processes and NCCL; the default is 64 MB
     return {

@@ -6,7 +6,7 @@
 
 A grid is a Python file with a function sweep() that yields dicts of changes, as in {"optimizer.learning_rate": 0.1}.
 A run starts when the run whose weights it starts from is done. Repeat the command to resume. All runs get --data_dir,
---workers, --model_parallel and --accumulate.
+--workers, --model_parallel, --accumulate and --heartbeat_seconds.
 """
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from launch import queue
 from launch.selection import RUNS
 from launch.state import ENDED
 
+GPU_PLATFORM = "cuda"  # without it, or with "cuda,cpu", JAX works on the CPU where it finds no GPU
 LEAD_SECONDS = 180  # of the signal before the time limit, at most
 RESERVED = (
     "array chdir cpus-per-task dependency error gpus-per-node job-name kill-on-invalid-dep no-requeue nodes".split()
@@ -32,7 +33,7 @@ run() {{
 signalled=
 trap 'signalled=yes; [ -z "$!" ] || kill -USR1 $! 2>/dev/null' USR1
 python={python}
-retries={retries}  # a crash in one of the first so many restarts is followed by another
+{environment}retries={retries}  # a crash in one of the first so many restarts is followed by another
 
 case $SLURM_ARRAY_TASK_ID in
 {cases}
@@ -129,6 +130,7 @@ def text(name: str, todo: Mapping[str, Job], options: Options, python: str, depe
     directives += [*options.further, f"signal=B:USR1@{lead}", "requeue"]
     directives += ["open-mode=append", f"output={RUNS}/{queue.FOLDER}/%x.%a.log"]
     directives += [f"dependency={dependency}", "kill-on-invalid-dep=yes"] if dependency else []
+    environment = f"export JAX_PLATFORMS={GPU_PLATFORM}\n" if options.gpus_per_node else ""
     srun = "srun --kill-on-bad-exit=1"
     if options.cpus_per_node:
         srun += f" --cpus-per-task={options.cpus_per_node}"  # srun does not take sbatch's
@@ -137,7 +139,7 @@ def text(name: str, todo: Mapping[str, Job], options: Options, python: str, depe
         directives="\n".join(f"#SBATCH --{directive}" for directive in directives),
         cases="\n".join(_case(index, run, job, options) for index, (run, job) in enumerate(todo.items())),
         **dict(name=name, runs=RUNS, folder=queue.FOLDER, srun=srun, python=shlex.quote(python)),
-        **dict(ended=ENDED, retries=options.retries, crashed=" | ".join(map(str, CRASHED))),
+        **dict(environment=environment, ended=ENDED, retries=options.retries, crashed=" | ".join(map(str, CRASHED))),
     )
 
 

@@ -14,7 +14,7 @@ from experiments.entry import Run, Table
 from experiments.measurements import Measurement, Results
 
 RUNS = "runs"  # the folder of all runs
-PASSED_ON = ("data_dir", "workers", "model_parallel", "accumulate")  # to every command of a run
+PASSED_ON = ("data_dir", "workers", "model_parallel", "accumulate", "heartbeat_seconds")  # to every command of a run
 EXAMPLE = "yield {'optimizer.learning_rate': 0.1}"
 
 

@@ -129,10 +129,11 @@ def test_names_suit_kubernetes_and_differ(jobsets):
 def test_containers_run_the_commands_of_the_jobs(todo, jobsets):
     for name, job in todo.items():
         one = parts(k8s.manifest(name, job, 1, OPTIONS))
-        assert [command(part) for part in one.values()] == [["python", "-m", *line] for line in job.commands]
+        assert command(one["run"]) == ["python", "-m", *job.commands[0], "--expect_devices=8"]
+        assert [command(part) for part in one.values()][1:] == [["python", "-m", *line] for line in job.commands[1:]]
         four = parts(jobsets[name])
         first, *others = [command(part) for part in four.values()]
-        assert first[: -len(k8s.place("", 4))] == command(one["run"])
+        assert first[: -len(k8s.place("", FOUR))] == command(one["run"])[: -len(k8s.place("", OPTIONS))]
         assert others == [command(part) for part in one.values()][1:]
         assert [part["completions"] for part in four.values()] == [4, *[1] * len(others)]
 
@@ -145,11 +146,12 @@ def test_the_processes_of_a_run_find_each_other():
     assert arguments == [
         *("python", "-m", "deepconv.main", "--workdir=$(HOME)$x"),
         *(f"--coordinator={jobset}-run-0-0.{jobset}:{k8s.PORT}", "--processes=4", "--process=2"),
+        "--expect_devices=32",
     ]
 
 
 def test_the_training_command_takes_the_flags_of_processes():
-    names = [flag.removeprefix("--").partition("=")[0] for flag in k8s.place("run", 2)]
+    names = [flag.removeprefix("--").partition("=")[0] for flag in k8s.place("run", FOUR)]
     assert all(flags.FLAGS[name].help for name in names) and main.__name__ == "deepconv.main"
 
 
@@ -207,6 +209,8 @@ def test_pods_have_gpus_and_keep_the_runs():
     ]
     containers = [pod["spec"]["containers"][0] for pod in pods]
     assert [container.get("resources") for container in containers] == [{"limits": {"nvidia.com/gpu": "8"}}, None]
+    env = [{"name": "JAX_PLATFORMS", "value": "cuda"}]
+    assert [container.get("env") for container in containers] == [env, None]
     mounted = {mount["name"]: mount["mountPath"] for mount in containers[0]["volumeMounts"]}
     volumes = {volume.pop("name"): volume for volume in pods[0]["spec"]["volumes"]}
     assert mounted == {"storage": "/deepconv", "memory": "/dev/shm"}
@@ -220,7 +224,7 @@ def printed(arguments):
 
 
 def test_the_command_prints_a_list():
-    found = printed("vgg/table5 --image=i --claim=c --nodes=2 --workers=3 --restarts=7")
+    found = printed("vgg/table5 --image=i --claim=c --nodes=2 --workers=3 --heartbeat_seconds=30 --restarts=7")
     assert found.returncode == 0
     assert found.stderr == "7 JobSets; apply them by stages, deepconv-stage=1 to 4: see --help\n"
     printed_list = json.loads(found.stdout)
@@ -228,7 +232,8 @@ def test_the_command_prints_a_list():
     assert printed_list == {"apiVersion": "v1", "kind": "List"} and len(items) == 7
     assert {item["spec"]["failurePolicy"]["maxRestarts"] for item in items} == {7}
     first = command(parts(items[0])["run"])
-    assert {"--data_dir=/deepconv/data", "--workers=3", "--workdir=/deepconv/runs/vgg11"} <= {*first}
+    expected = {"--data_dir=/deepconv/data", "--workers=3", "--heartbeat_seconds=30", "--workdir=/deepconv/runs/vgg11"}
+    assert expected <= {*first}
 
 
 MISTAKES = {

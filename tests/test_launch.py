@@ -73,7 +73,7 @@ def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, modul
 def test_flags_of_all_commands_are_passed_on(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "grid.py").write_text(GRID)
-    given = ["--workers=3", "--model_parallel=2", "--accumulate=4", "--data_dir=/d"]
+    given = ["--workers=3", "--model_parallel=2", "--accumulate=4", "--data_dir=/d", "--heartbeat_seconds=30"]
     arguments = ["grid.py", "--config=alexnet", "--smoke", "--partition=main", "--dry_run", *given]
     answer = shell().run(arguments, tmp_path, module="launch.slurm").ends(0)
     lines = [line for line in answer.out.splitlines() if "-m deepconv.main" in line]
@@ -189,13 +189,14 @@ def test_a_script_asks_for_what_was_said_and_runs_each_command():
     assert {*asked} >= {"cpus-per-task=32", "time=2:00:00", "account=me", "exclusive", "signal=B:USR1@180"}
     assert {*asked} >= {"dependency=afterok:7_1", "kill-on-invalid-dep=yes", "open-mode=append"}
     assert "signal=B:USR1@60\n" in script.text("x", todo, script.Options("gpu", time="2"), "python")
-    fake = "srun() { shift; printf '<%s>' \"$@\"; echo; }\nscontrol() { echo requeued; }\n"
+    assert "JAX_PLATFORMS" not in script.text("x", todo, script.Options("cpu", gpus_per_node=0), "python")
+    fake = "srun() { shift; printf '<%s>' \"$@\" $JAX_PLATFORMS; echo; }\nscontrol() { echo requeued; }\n"
     done = subprocess.run(["bash", "-c", fake + text], env={"SLURM_ARRAY_TASK_ID": "0"}, capture_output=True, text=True)
     first, second, last = done.stdout.splitlines()
     assert first.endswith(
-        "</bin/echo><-m><deepconv.main><--config=configs/a.py><--workdir=runs/a b><--expect_devices=16>"
+        "</bin/echo><-m><deepconv.main><--config=configs/a.py><--workdir=runs/a b><--expect_devices=16><cuda>"
     )
-    assert "<--nodes=1><--ntasks=1></bin/echo><-m><experiments.responses><--run=x>" in second
+    assert "<--nodes=1><--ntasks=1></bin/echo><-m><experiments.responses><--run=x><cuda>" in second
     assert (last, done.returncode, done.stderr) == ("launch: exit code 0", 0, "")
 
 
