@@ -10,27 +10,25 @@ if __name__ == "__main__":
 
 import contextlib
 import dataclasses
-import hashlib
+import functools
 import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Column, Table
 
 from deepconv import cli, processes
-from deepconv.config import durations, recipes
+from deepconv.config import recipes
 from deepconv.config.mistakes import collecting, raise_all
-from deepconv.data.statistics import Statistics
 from deepconv.run import preemption
 from deepconv.run.directory import Evaluation, expanded, lock, read_eval, write_json
+from deepconv.start import Origin, Start
 from deepconv.weights import inputs
 
 if TYPE_CHECKING:
@@ -65,16 +63,6 @@ _VERIFY_DATA = flags.DEFINE_bool(
 )
 
 
-class Origin(TypedDict, total=False):
-    """The part of config.json that describes the weights a run starts from."""
-
-    init_from: str
-    init_layers: list[str]
-    init_bgr: bool
-    init_sha256: str  # if they come from a file
-    train: bool  # false if they are tested without training
-
-
 # After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this
 # long for them; then it exits with code 75, and Slurm queues it again.
 PATIENCE_SECONDS = 60
@@ -89,7 +77,7 @@ class Setup:
     task: "Task"
     workdir: Path
     record: dict[str, Any]  # the content of config.json
-    start: dict[str, Any]  # weights of layers; empty for a run that is resumed or starts at random
+    weights: dict[str, Any]  # to start from, by layer; empty for a run that is resumed or starts at random
     untrained: bool  # test the weights without training
 
 
@@ -119,7 +107,7 @@ def main(arguments: list[str]) -> int:
             if setup.untrained:
                 print(f"the net of {_INIT_FROM.value} is tested without training; --train trains it first", flush=True)
             code = 1  # from here on, failures are failures during work
-            _run(task, workdir, setup.start)
+            _run(task, workdir, setup.weights)
     except preemption.Preempted as signal:
         preemption.stop(str(signal), together=True)
     except (OSError, FloatingPointError) as error:
@@ -136,18 +124,21 @@ def _set_up(arguments: list[str]) -> Setup:
     from deepconv.evaluation import protocols
 
     mistakes: list[str] = []
-    config, name = cli.load_config(arguments, _INIT_FROM.value, _fields_of_source, _INIT_LAYERS.value)
+    start = Start(_INIT_FROM.value, _INIT_LAYERS.value, _LIBRARY.value or "", _INPUT.value)
+    fields_of_source = functools.partial(start.fields, workdir=_WORKDIR.value)
+    config, name = cli.load_config(arguments, start.init_from, fields_of_source, start.init_layers)
     workdir = expanded(_WORKDIR.value or Path("runs", name))
-    origin = _origin() if _INIT_FROM.value else Origin()
-    if _INIT_LAYERS.value and not origin:
+    origin = start.record() if start.init_from else Origin()
+    if start.init_layers and not origin:
         mistakes.append("--init_layers names layers to take from --init_from=RUN_DIR, which is missing")
     if not _EVALS.value:
         mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
-    untrained = _is_untrained(workdir, origin)
+    tests_given = not flags.FLAGS["evals"].using_default_value
+    untrained = start.is_untrained(workdir, _TRAIN.value, tests_given)
     if untrained:
         workdir = workdir if _WORKDIR.value else workdir.with_name(f"{workdir.name},train=False")
         origin["train"] = False
-    given = _statistics_of_source(workdir) if untrained else None
+    given = start.saved_statistics(workdir) if untrained else None
     if _EXPECT_DEVICES.value:
         with collecting(mistakes):
             distributed.check_devices(_EXPECT_DEVICES.value)
@@ -160,102 +151,10 @@ def _set_up(arguments: list[str]) -> Setup:
         task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
     data = {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
     record = json.loads(config.to_json()) | origin | data
-    return Setup(task, workdir, record, _weights(task, workdir) if origin else {}, untrained)
+    return Setup(task, workdir, record, start.weights(task, workdir) if origin else {}, untrained)
 
 
-def _weights(task: "Task", workdir: Path) -> dict[str, Any]:
-    """Reads the weights of --init_from; empty for a run that is resumed, which does not need them."""
-    from deepconv.run import checkpoint
-    from deepconv.weights import files
-
-    if processes.agree(lambda: bool(checkpoint.steps(workdir / "checkpoints"))):
-        return {}
-    source = expanded(_INIT_FROM.value)
-    _check_finished(source)
-    bgr = inputs.in_bgr(_LIBRARY.value or "", _INPUT.value)
-    weights = files.load_weights(source, task.model, task.config.data.image_size, _INIT_LAYERS.value, bgr)
-    if source.is_file() and not (_LIBRARY.value or _INPUT.value) and processes.primary():
-        print(inputs.warning(task.config, source), file=sys.stderr)
-    return weights
-
-
-def _fields_of_source(config: ConfigDict, name: str) -> dict[str, Any]:
-    """Returns the recipe's fields to change so that they match the weights of --init_from."""
-    library, images = _LIBRARY.value or "", _INPUT.value
-    if not _INIT_FROM.value:
-        if library or images:
-            raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
-        return {}
-    source = expanded(_INIT_FROM.value)
-    if not (source.exists() or library or images):  # a resumed run does not need its source
-        claimed = [_WORKDIR.value] if _WORKDIR.value else [f"runs/{name}", f"runs/{name},train=False"]
-        source = next((expanded(path) for path in claimed if Path(path, "config.json").exists()), source)
-    if not (source / "config.json").exists():
-        return inputs.file_fields(config, library, images)
-    if library or images:
-        raise ValueError(f"--library and --input describe files; {source} is a run, which records its images")
-    same_net = _INIT_LAYERS.value in ([], [inputs.ALL_BUT_HEAD])
-    fields = inputs.run_fields(config, recipes.read_run(source), same_net)
-    if fields:
-        changes = " ".join(f"--config.{field}={value}" for field, value in fields.items())
-        print(f"taken from {source}, unless a flag sets it: {changes}", flush=True)
-    return fields
-
-
-def _statistics_of_source(workdir: Path) -> Statistics | None:
-    """Returns the image statistics saved by an untrained run or its source; None if neither has them."""
-    from deepconv.data import statistics
-
-    for folder in (workdir, expanded(_INIT_FROM.value)):
-        if (file := folder / "statistics.npz").exists():
-            return statistics.load(file, "")
-    return None
-
-
-def _origin() -> Origin:
-    """Returns the record of the weights to start from; a digest identifies a file's content."""
-    origin = Origin(init_from=_INIT_FROM.value, init_layers=_INIT_LAYERS.value)
-    if inputs.in_bgr(_LIBRARY.value or "", _INPUT.value):
-        origin["init_bgr"] = True
-    file = expanded(_INIT_FROM.value)
-    if file.is_file():
-        with file.open("rb") as content:
-            origin["init_sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
-    return origin
-
-
-def _check_finished(source: Path) -> None:
-    """Raises ValueError if the run to start from is not finished."""
-    from deepconv.run import checkpoint
-
-    if not (source / "config.json").exists():
-        return
-    total = durations.total_steps(recipes.read_run(source))
-    if (saved := checkpoint.steps(source / "checkpoints")) and saved[-1] < total:
-        raise ValueError(
-            f"--init_from={source} is an unfinished run (step {saved[-1]} of {total}); finish it, or start "
-            f"from a file: python -m deepconv.weights export --run={shlex.quote(str(source))} --to=FILE.safetensors"
-        )
-
-
-def _is_untrained(workdir: Path, origin: Origin) -> bool:
-    """Returns whether to test the weights without training: with --notrain, or a full net from a file and --evals."""
-    if _TRAIN.value is False and not origin:
-        raise ValueError("--notrain needs --init_from=FILE, the net to test")
-    if _TRAIN.value is not None:
-        return not _TRAIN.value
-    if (
-        not origin
-        or _INIT_LAYERS.value
-        or expanded(_INIT_FROM.value).is_dir()
-        or flags.FLAGS["evals"].using_default_value
-    ):
-        return False
-    claimed = workdir / "config.json"  # a run begun from these weights may exist: then --evals are tests of that run
-    return not claimed.exists() or recipes.read_run(workdir).get("train") is False
-
-
-def _run(task: "Task", workdir: Path, start: dict[str, Any]) -> None:
+def _run(task: "Task", workdir: Path, weights: dict[str, Any]) -> None:
     from deepconv import resume, train
     from deepconv import task as task_lib
     from deepconv.evaluation import batch_stats, probabilities
@@ -264,7 +163,7 @@ def _run(task: "Task", workdir: Path, start: dict[str, Any]) -> None:
 
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
     if missing := processes.agree(lambda: [name for name, file in evals.items() if not file.exists()]):
-        state, computed = (train.train if task.total_steps else resume.leave_untrained)(task, workdir, start)
+        state, computed = (train.train if task.total_steps else resume.leave_untrained)(task, workdir, weights)
         net, data = task_lib.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "weights": {"config", "data", "distributed", "models", "ops", "optim", "run", "state"},
     "task": {"config", "data", "distributed", "evaluation", "models", "optim", "state"},
     "resume": {"data", "distributed", "ops", "processes", "run", "state", "task", "weights"},
+    "start": {"config", "data", "processes", "run", "task", "weights"},
     "train": {"config", "data", "distributed", "evaluation", "objective"}
     | {"ops", "optim", "processes", "resume", "run", "state", "task", "weights"},
     "cli": {"config", "ops", "processes", "run"},

@@ -1,0 +1,125 @@
+"""The weights that a run starts from: those of another run, or of a file."""
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ml_collections import ConfigDict
+
+from deepconv import processes
+from deepconv.config import durations, recipes
+from deepconv.data import statistics
+from deepconv.data.statistics import Statistics
+from deepconv.run.directory import expanded
+from deepconv.weights import inputs
+
+if TYPE_CHECKING:
+    from deepconv.task import Task
+
+
+class Origin(TypedDict, total=False):
+    """The part of config.json that describes the weights a run starts from."""
+
+    init_from: str
+    init_layers: list[str]
+    init_bgr: bool
+    init_sha256: str  # if they come from a file
+    train: bool  # false if they are tested without training
+
+
+@dataclass(frozen=True)
+class Start:
+    """The flags that describe the weights a run starts from; empty where they are not given."""
+
+    init_from: str
+    init_layers: Sequence[str]
+    library: str
+    images: str  # --input
+
+    def record(self) -> Origin:
+        """Returns the record of the weights; a digest identifies a file's content."""
+        origin = Origin(init_from=self.init_from, init_layers=[*self.init_layers])
+        if inputs.in_bgr(self.library, self.images):
+            origin["init_bgr"] = True
+        file = expanded(self.init_from)
+        if file.is_file():
+            with file.open("rb") as content:
+                origin["init_sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
+        return origin
+
+    def fields(self, config: ConfigDict, name: str, workdir: str) -> dict[str, Any]:
+        """Returns the recipe's fields to change so that they match the weights; `workdir` is "" for runs/<name>."""
+        if not self.init_from:
+            if self.library or self.images:
+                raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
+            return {}
+        source = expanded(self.init_from)
+        if not (source.exists() or self.library or self.images):  # a resumed run does not need its source
+            claimed = [workdir] if workdir else [f"runs/{name}", f"runs/{name},train=False"]
+            source = next((expanded(path) for path in claimed if Path(path, "config.json").exists()), source)
+        if not (source / "config.json").exists():
+            return inputs.file_fields(config, self.library, self.images)
+        if self.library or self.images:
+            raise ValueError(f"--library and --input describe files; {source} is a run, which records its images")
+        same_net = self.init_layers in ([], [inputs.ALL_BUT_HEAD])
+        fields = inputs.run_fields(config, recipes.read_run(source), same_net)
+        if fields:
+            changes = " ".join(f"--config.{field}={value}" for field, value in fields.items())
+            print(f"taken from {source}, unless a flag sets it: {changes}", flush=True)
+        return fields
+
+    def is_untrained(self, workdir: Path, train: bool | None, tests_given: bool) -> bool:
+        """Returns whether to test the weights without training: with --notrain, or a full net from a file and --evals.
+
+        `train` is the flag's value, None if it is not given. Raises ValueError for --notrain without weights.
+        """
+        if train is False and not self.init_from:
+            raise ValueError("--notrain needs --init_from=FILE, the net to test")
+        if train is not None:
+            return not train
+        if not (self.init_from and tests_given) or self.init_layers or expanded(self.init_from).is_dir():
+            return False
+        claimed = (
+            workdir / "config.json"
+        )  # a run begun from these weights may exist: then --evals are tests of that run
+        return not claimed.exists() or recipes.read_run(workdir).get("train") is False
+
+    def saved_statistics(self, workdir: Path) -> Statistics | None:
+        """Returns the image statistics saved by an untrained run or its source; None if neither has them."""
+        for folder in (workdir, expanded(self.init_from)):
+            if (file := folder / "statistics.npz").exists():
+                return statistics.load(file, "")
+        return None
+
+    def weights(self, task: "Task", workdir: Path) -> dict[str, Any]:
+        """Reads the weights by layer; empty for a run that is resumed, which does not need them."""
+        from deepconv.run import checkpoint
+        from deepconv.weights import files
+
+        if processes.agree(lambda: bool(checkpoint.steps(workdir / "checkpoints"))):
+            return {}
+        source = expanded(self.init_from)
+        _check_finished(source)
+        bgr = inputs.in_bgr(self.library, self.images)
+        weights = files.load_weights(source, task.model, task.config.data.image_size, self.init_layers, bgr)
+        if source.is_file() and not (self.library or self.images) and processes.primary():
+            print(inputs.warning(task.config, source), file=sys.stderr)
+        return weights
+
+
+def _check_finished(source: Path) -> None:
+    """Raises ValueError if the run to start from is not finished."""
+    from deepconv.run import checkpoint
+
+    if not (source / "config.json").exists():
+        return
+    total = durations.total_steps(recipes.read_run(source))
+    if (saved := checkpoint.steps(source / "checkpoints")) and saved[-1] < total:
+        raise ValueError(
+            f"--init_from={source} is an unfinished run (step {saved[-1]} of {total}); finish it, or start "
+            f"from a file: python -m deepconv.weights export --run={shlex.quote(str(source))} --to=FILE.safetensors"
+        )
