@@ -228,6 +228,20 @@ def test_checkpoint(shell, wanted_of_two, tally, tmp_path, failing):
         assert_same(tmp_path / "run", wanted_of_two)
 
 
+def test_damage(shell, wanted_of_two, tally, tmp_path):
+    """a damaged newest checkpoint: process 0 moves it away, and all go on from the one before to the same bits"""
+    for answer in run(shell, [*RUN, "--workdir=run"], tmp_path, inject=(at_step(25, send("SIGTERM")), "")):
+        answer.ends(75)
+    damaged = newest(tmp_path / "run")
+    files = [file for file in (tmp_path / f"run/checkpoints/{damaged}").rglob("*") if file.is_file()]
+    max(files, key=lambda file: file.stat().st_size).write_bytes(b"")
+    with tally.attempt("an empty file"):
+        first, second = (answer.ends(0) for answer in run(shell, [*RUN, "--workdir=run"], tmp_path))
+        assert first.err.count("IS DAMAGED") == 1 and "DAMAGED" not in second.err
+        assert (tmp_path / f"run/checkpoints.damaged/{damaged}").is_dir() and damaged > 20
+        assert_same(tmp_path / "run", wanted_of_two)
+
+
 def test_numbers(shell, tally, tmp_path):
     """another number of processes at the second start: the start says so, and the data keeps its order"""
     slow = [*RUN, "--config.optimizer.learning_rate=0.001"]
