@@ -206,7 +206,7 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
 OWN = {
     "main": "--workdir",
     "predict": "--protocol",
-    "benchmark": "--dense",
+    "benchmark": "--scale",
     "weights": "--from",
     "run.curves": "curves",
 }
@@ -464,6 +464,17 @@ def test_a_test_that_is_killed_goes_on(tmp_path):
 
 
 def test_benchmark_refuses_what_it_cannot_measure(tmp_path):
-    given = [(["--config=" + str(ROOT / "configs" / "resnet_cifar.py"), "--smoke", "--dense=32"], "no dense test")]
-    ((code, out, err, named),) = answers(tmp_path, "deepconv.benchmark", given)
-    assert code == 2 and named in err and len(err.splitlines()) == 1 and not out
+    given = [
+        (["dense", CIFAR, "--smoke", "--scale=32"], "no dense test"),
+        (["trainign", CIFAR, "--smoke"], "unknown measurement 'trainign'; did you mean training?"),
+        (["x"], "unknown measurement 'x'; choose one of training, input, dense"),
+        (["input", "dense", CIFAR, "--smoke"], "unknown argument 'dense'"),
+        (["input"], "--config is missing"),
+    ]
+    for code, out, err, named in answers(tmp_path, "deepconv.benchmark", given):
+        assert code == 2 and named in err and len(err.splitlines()) == 1 and not out, err
+
+
+def test_benchmark_measures_training_without_a_word(tmp_path):
+    ((code, out, err, _),) = answers(tmp_path, "deepconv.benchmark", [([QUICK, "--smoke", "--steps=10"], "")])
+    assert code == 0 and not err and "start to first step" in out and "peak memory" in out

@@ -1,19 +1,13 @@
-"""Measure a recipe's speed: python -m deepconv.benchmark --config=configs/resnet_cifar.py --data_dir=DIR
+"""Measure speed: python -m deepconv.benchmark [MEASUREMENT] --config=configs/resnet_cifar.py --data_dir=DIR
 
-There are four measurements: start to first step, the input pipeline alone, the step alone, and training with both.
+The first word is the measurement:
 
-    python -m deepconv.benchmark --input --config=configs/resnet50.py --data_dir=DIR
-
-compares the input pipeline with decoding and rescaling on one core and, if torch is installed, with torch's DataLoader
-and Pillow doing the same work; the three take turns.
-
-    python -m deepconv.benchmark --dense=256 --config=configs/resnet50.py --smoke --config.data.image_size=224
-
-compares central crops with dense tests of images of several shapes with that shorter side, by time per pixel.
-
-    python -m deepconv.benchmark --collectives --config=configs/alexnet_code.py --model_parallel=2 --smoke
-
-lists what the devices exchange in a training step, and the memory it takes, both read from the compiled program.
+    training     [if there is no word] start to first step, the input pipeline alone, the step alone, both together
+    input        the input pipeline, decoding and rescaling on one core and, if torch is installed, torch's DataLoader
+                 and Pillow doing the same work, in turns
+    dense        dense tests of images of several shapes whose shorter side is --scale, and central crops, by time per
+                 pixel
+    collectives  what the devices exchange in a training step, and the memory it takes, from the compiled program
 """
 
 import time
@@ -24,44 +18,91 @@ START = time.perf_counter()  # before the imports, which count as part of the st
 if __name__ == "__main__":
     preemption.install()
 
+import difflib
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
 from absl import flags
 
 from deepconv import cli
-from deepconv import task as task_lib
-from deepconv.benchmark.collectives import show_collectives
-from deepconv.benchmark.dense import show_dense
-from deepconv.benchmark.input import show_input
-from deepconv.benchmark.step import show_training
 
-_INPUT = flags.DEFINE_bool("input", False, "Measure only the input pipeline, compared with others.")
-_DENSE = flags.DEFINE_integer("dense", None, "Measure only dense tests at this scale, compared with central crops.")
-_COLLECTIVES = flags.DEFINE_bool("collectives", False, "Only list what the devices exchange in a compiled step.")
+if TYPE_CHECKING:
+    from deepconv.task import Task
+
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first five are not counted.", lower_bound=10)
+_SCALE = flags.DEFINE_integer("scale", 256, "Shorter side of the images of `dense`, in pixels.", lower_bound=1)
+
+Work = Callable[[], int]  # measures, prints, and returns the exit code
+
+
+def _training(arguments: list[str]) -> Work:
+    from deepconv.benchmark.step import show_training
+
+    return functools.partial(show_training, _task(arguments), _STEPS.value, START)
+
+
+def _input(arguments: list[str]) -> Work:
+    from deepconv.benchmark.input import show_input
+
+    return functools.partial(show_input, _task(arguments), _STEPS.value)
+
+
+def _dense(arguments: list[str]) -> Work:
+    from deepconv.benchmark.dense import show_dense
+
+    task = _task(arguments, evals=[f"dense_q{_SCALE.value}"])  # raises if the net has no dense test
+    return functools.partial(show_dense, task, _SCALE.value, _STEPS.value)
+
+
+def _collectives(arguments: list[str]) -> Work:
+    from deepconv.benchmark.collectives import show_collectives
+
+    return functools.partial(show_collectives, _task(arguments))
+
+
+# Each function checks the flags, without work on the devices, and raises ValueError or OSError.
+MEASUREMENTS: dict[str, Callable[[list[str]], Work]] = {
+    "training": _training,
+    "input": _input,
+    "dense": _dense,
+    "collectives": _collectives,
+}
+
+
+def _task(arguments: list[str], evals: Sequence[str] = ("center",)) -> "Task":
+    """Returns the task that the flags describe."""
+    from deepconv import task as task_lib
+
+    config, _ = cli.load_config(arguments)
+    return task_lib.prepare(
+        config,
+        cli.DATA_DIR.value,
+        cli.WORKERS.value,
+        evals,
+        model_parallel=cli.MODEL_PARALLEL.value,
+        accumulate=cli.ACCUMULATE.value,
+    )
+
+
+def _find(word: str) -> Callable[[list[str]], Work]:
+    """Returns the function of a measurement. Raises ValueError for an unknown word."""
+    if word not in MEASUREMENTS:
+        near = difflib.get_close_matches(word, MEASUREMENTS, n=1)
+        known = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(MEASUREMENTS)}"
+        raise ValueError(f"unknown measurement {word!r}; {known}")
+    return MEASUREMENTS[word]
 
 
 def main(arguments: list[str]) -> int:
     """Measures and prints speeds."""
+    program, *words = arguments
     try:
-        config, _ = cli.load_config(arguments)
-        evals = [f"dense_q{_DENSE.value}"] if _DENSE.value else ["center"]  # raises if the net has no dense test
-        task = task_lib.prepare(
-            config,
-            cli.DATA_DIR.value,
-            cli.WORKERS.value,
-            evals,
-            model_parallel=cli.MODEL_PARALLEL.value,
-            accumulate=cli.ACCUMULATE.value,
-        )
+        work = _find(words[0] if words else "training")([program, *words[1:]])
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     try:
-        if _COLLECTIVES.value:
-            return show_collectives(task)
-        if _INPUT.value:
-            return show_input(task, _STEPS.value)
-        return (
-            show_dense(task, _DENSE.value, _STEPS.value) if _DENSE.value else show_training(task, _STEPS.value, START)
-        )
+        return work()
     except OSError as error:  # such as an image that cannot be decoded
         return cli.refuse(str(error))
 
