@@ -473,8 +473,3 @@ def test_benchmark_refuses_what_it_cannot_measure(tmp_path):
     ]
     for code, out, err, named in answers(tmp_path, "deepconv.benchmark", given):
         assert code == 2 and named in err and len(err.splitlines()) == 1 and not out, err
-
-
-def test_benchmark_measures_training_without_a_word(tmp_path):
-    ((code, out, err, _),) = answers(tmp_path, "deepconv.benchmark", [([QUICK, "--smoke", "--steps=10"], "")])
-    assert code == 0 and not err and "start to first step" in out and "peak memory" in out

@@ -18,8 +18,10 @@ START = time.perf_counter()  # before the imports, which count as part of the st
 if __name__ == "__main__":
     preemption.install()
 
+import contextlib
 import difflib
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,12 +30,17 @@ from absl import flags
 from deepconv import cli
 
 if TYPE_CHECKING:
+    from deepconv.benchmark.record import Figures
     from deepconv.task import Task
 
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first five are not counted.", lower_bound=10)
 _SCALE = flags.DEFINE_integer("scale", 256, "Shorter side of the images of `dense`, in pixels.", lower_bound=1)
 
-Work = Callable[[], int]  # measures, prints, and returns the exit code
+_JSON = flags.DEFINE_string(
+    "json", "", "File for the figures with their command, versions and hardware; - prints them in place of tables."
+)
+
+Work = Callable[[], "Figures"]  # measures, prints, and returns the figures
 
 
 def _training(arguments: list[str]) -> Work:
@@ -96,15 +103,22 @@ def _find(word: str) -> Callable[[list[str]], Work]:
 
 def main(arguments: list[str]) -> int:
     """Measures and prints speeds."""
-    program, *words = arguments
+    from deepconv.benchmark import record
+
+    program, word, *rest = arguments if len(arguments) > 1 else [*arguments, "training"]
     try:
-        work = _find(words[0] if words else "training")([program, *words[1:]])
+        record.check(_JSON.value)
+        work = _find(word)([program, *rest])
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     try:
-        return work()
+        with contextlib.redirect_stdout(sys.stderr if _JSON.value == "-" else sys.stdout):
+            figures = work()
+        if _JSON.value:
+            record.write(_JSON.value, record.record(word, figures))
     except OSError as error:  # such as an image that cannot be decoded
         return cli.refuse(str(error))
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Communication between devices in a compiled training step."""
 
+import dataclasses
 import math
 import re
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from deepconv import resume, train
 from deepconv import task as task_lib
+from deepconv.benchmark.record import Figures
 
 INSTRUCTION = re.compile(
     r" = (?P<result>.*?) (?P<kind>all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)(?:-start)?\("
@@ -108,7 +110,7 @@ def compiled_step(task: task_lib.Task) -> jax.stages.Compiled:
     return step.lower(jax.eval_shape(resume.initial_state(task)), batch).compile()
 
 
-def show_collectives(task: task_lib.Task) -> int:
+def show_collectives(task: task_lib.Task) -> Figures:
     """Prints the collectives of a training step, and the memory it takes on each device."""
     compiled = compiled_step(task)
     table = Table("", "at", "collective", "axis", "arrays", "MB received")
@@ -121,9 +123,15 @@ def show_collectives(task: task_lib.Task) -> int:
     data, model = task.mesh.devices.shape
     print(f"batch of {task.config.batch_size}, {task.config.model.dtype}, {data} x {model} devices (data x model)")
     Console().print(table)
-    print(f"received by each device in a step: {sum(each.received for each in found) / 1e6:.1f} MB")
+    received = sum(each.received for each in found)
+    print(f"received by each device in a step: {received / 1e6:.1f} MB")
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     print(
         f"memory of each device: {arguments / 1e6:.1f} MB of state and batch, {temporary / 1e6:.1f} MB of temporaries"
     )
-    return 0
+    return {
+        "collectives": [dataclasses.asdict(each) for each in found],
+        "received_bytes": received,
+        "state_and_batch_bytes": arguments,
+        "temporary_bytes": temporary,
+    }

@@ -12,14 +12,15 @@ from rich.table import Table
 
 from deepconv import distributed, resume
 from deepconv import task as task_lib
+from deepconv.benchmark.record import Figures
 from deepconv.evaluation import protocols
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.dense import batch_capacity, bucket_shape, padded_batch
 
 
-def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
-    """Prints the median time per crop's worth of pixels, for central crops and for dense tests of several shapes."""
-    size, scale, rng = task.config.data.image_size, scale, np.random.default_rng(0)
+def show_dense(task: task_lib.Task, scale: int, steps: int) -> Figures:
+    """Measures and prints the median time per crop's pixels, for central crops and dense tests of several shapes."""
+    size, rng = task.config.data.image_size, np.random.default_rng(0)
     net = task_lib.net_for(task, resume.statistics_for(task, task.train_source.open()))
     state = resume.initial_state(task)()
     crops = evaluate.jit(net, protocols.Protocol("center", "center", None, posteriors=False, precise=False))
@@ -41,9 +42,9 @@ def show_dense(task: task_lib.Task, scale: int, steps: int) -> int:
         jax.block_until_ready(test())
         if turn:  # the first compiles
             seconds[name].append((time.perf_counter() - start) / crops_worth[name])
-    baseline = statistics.median(seconds["central crops"])
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
     table = Table("", "ms per crop's pixels", "relative to central crops")
-    for name, values in seconds.items():
-        table.add_row(name, f"{1000 * statistics.median(values):.1f}", f"{statistics.median(values) / baseline:.2f}")
+    for name, median in medians.items():
+        table.add_row(name, f"{1000 * median:.1f}", f"{median / medians['central crops']:.2f}")
     Console().print(table)
-    return 0
+    return {"seconds_per_crops_pixels": medians}

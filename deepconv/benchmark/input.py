@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deepconv import task as task_lib
+from deepconv.benchmark.record import Figures
 from deepconv.benchmark.timing import timed
 from deepconv.data import decode, pipeline
 from deepconv.data.decode import Geometry
@@ -45,8 +46,8 @@ class ByPillow:
         return np.array(image.crop((left, top, left + size, top + size))), record.label
 
 
-def show_input(task: task_lib.Task, steps: int) -> int:
-    """Prints the median speeds of the pipeline and of others, measured in turns."""
+def show_input(task: task_lib.Task, steps: int) -> Figures:
+    """Measures and prints the median speeds of the pipeline and of others, measured in turns."""
     data, geometry, batch_size = task.train_source.open(), task.geometry, task.config.batch_size
     examples, threads = task.train_source.examples, task.workers or pipeline.THREADS
     batches = host_batches(task, data)
@@ -82,8 +83,8 @@ def show_input(task: task_lib.Task, steps: int) -> int:
     env = environment()
     print(f"{task.train_source.name} {task.train_source.split}, batches of {batch_size}, {env['cpus']} CPU cores")
     table = Table("", "images/s", "deepconv's speed relative to it")
-    baseline = statistics.median(rates[deepconv])
-    for name, values in rates.items():
-        table.add_row(name, f"{statistics.median(values):,.0f}", f"{baseline / statistics.median(values):.2f}")
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    for name, median in medians.items():
+        table.add_row(name, f"{median:,.0f}", f"{medians[deepconv] / median:.2f}")
     Console().print(table)
-    return 0
+    return {"data": f"{task.train_source.name} {task.train_source.split}", "images_per_second": medians}

@@ -1,5 +1,6 @@
 """Speed of training, with and without input."""
 
+import resource
 import time
 
 import jax
@@ -7,19 +8,27 @@ import jax
 from deepconv import resume, train
 from deepconv import task as task_lib
 from deepconv.benchmark.input import host_batches
-from deepconv.benchmark.timing import show, timed
+from deepconv.benchmark.peaks import peak
+from deepconv.benchmark.record import Figures
+from deepconv.benchmark.timing import show, timed, typical
+from deepconv.ops import counting
+from deepconv.run.directory import environment
+
+PASSES = 3  # forward, and two products of the same size backward: for the inputs and for the weights
 
 
-def show_training(task: task_lib.Task, steps: int, start: float) -> int:
-    """Measures start to first step, the input pipeline alone, the step alone, and training with both.
+def show_training(task: task_lib.Task, steps: int, start: float) -> Figures:
+    """Measures and prints start to first step, the input pipeline alone, the step alone, and training with both.
 
     start is the value of time.perf_counter() when the process began.
     """
-    data = task.train_source.open()
-    step_fn = train.jit_step(task, resume.statistics_for(task, data))
-    state = resume.initial_state(task)()
-    loader = train.batches(task, data, 0)
-    state, metrics = step_fn(state, next(loader))
+    data, batch_size = task.train_source.open(), task.config.batch_size
+    state, loader = resume.initial_state(task)(), train.batches(task, data, 0)
+    batch = next(loader)
+    before = time.perf_counter()
+    step_fn = train.jit_step(task, resume.statistics_for(task, data)).lower(state, batch).compile()
+    compile_seconds = time.perf_counter() - before
+    state, metrics = step_fn(state, batch)
     jax.block_until_ready(metrics)
     to_first_step = time.perf_counter() - start
 
@@ -29,9 +38,10 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> int:
     waits, batch = [], next(loader)
 
     def step() -> None:
-        nonlocal state
+        nonlocal state, metrics
+        previous = metrics
         state, metrics = step_fn(state, batch)
-        jax.block_until_ready(metrics)
+        jax.block_until_ready(previous)  # as in training: at most two steps ahead of the device
 
     def wait_and_step() -> None:
         nonlocal batch
@@ -42,5 +52,62 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> int:
 
     step_times = timed(step, steps)
     loop_times = timed(wait_and_step, steps)
-    show(task.config.batch_size, to_first_step, input_times, step_times, loop_times, waits[5:])
-    return 0
+    images_per_second = batch_size / typical(step_times)
+    figures = {
+        "batch_size": batch_size,
+        "start_to_first_step_seconds": to_first_step,
+        "compile_seconds": compile_seconds,
+        "input_images_per_second": batch_size * len(input_times) / sum(input_times),
+        "step_images_per_second": images_per_second,
+        "training_images_per_second": batch_size / typical(loop_times),
+        "waiting_share": sum(waits[5:]) / sum(loop_times),
+        "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        **shares(task, step_fn, images_per_second),
+    }
+    _show(figures)
+    return figures
+
+
+def shares(task: task_lib.Task, step_fn: jax.stages.Compiled, images_per_second: float) -> Figures:
+    """Returns the step's floating-point operations and bytes in a second, and their shares of the devices' peaks.
+
+    Operations are counted as multiply-adds of the net, forward and twice backward, two operations each. Bytes are those
+    that XLA counts for the compiled program; they are left out where the devices' bandwidth is unknown.
+    """
+    size = task.config.data.image_size
+    most, devices = peak(task.config.model.dtype), task.mesh.size
+    flops = 2 * PASSES * counting.count_multiply_adds(task.model, (size, size, 3)) * images_per_second
+    together = 1 if jax.default_backend() == "cpu" else devices  # a CPU's devices share its cores
+    figures = {
+        "flops_per_second": flops,
+        "peak_flops_per_second": together * most.flops_per_second,
+        "peak_source": most.source,
+        "flops_share": flops / (together * most.flops_per_second),
+    }
+    if most.bytes_per_second:
+        moved = float((step_fn.cost_analysis() or {})["bytes accessed"])  # by each device, in a step
+        bytes_per_second = moved * images_per_second / task.config.batch_size
+        figures |= {
+            "bytes_per_second": devices * bytes_per_second,
+            "peak_bytes_per_second": devices * most.bytes_per_second,
+            "bytes_share": bytes_per_second / most.bytes_per_second,
+        }
+    return figures
+
+
+def _show(figures: Figures) -> None:
+    env = environment()
+    lines = [
+        ("start to first step", f"{figures['start_to_first_step_seconds']:.1f} s"),
+        ("compilation of the step", f"{figures['compile_seconds']:.1f} s"),
+        ("input pipeline alone", f"{figures['input_images_per_second']:,.0f} images/s"),
+        ("step alone", f"{figures['step_images_per_second']:,.4g} images/s"),
+        ("training", f"{figures['training_images_per_second']:,.4g} images/s"),
+        ("share of training spent waiting for data", f"{100 * figures['waiting_share']:.2f} %"),
+        ("step's multiply-adds, two operations each", f"{figures['flops_per_second'] / 1e9:,.4g} GFLOP/s"),
+        (f"share of {figures['peak_source']}", f"{100 * figures['flops_share']:.1f} %"),
+    ]
+    if "bytes_share" in figures:
+        lines.append(("share of memory bandwidth", f"{100 * figures['bytes_share']:.1f} %"))
+    lines.append(("peak memory of this process", f"{figures['peak_memory_bytes'] / 1e9:.2f} GB"))
+    show(f"{env['devices']} x {env['device_kind']}, {env['cpus']} CPU cores, jax {env['versions']['jax']}", lines)

@@ -1,15 +1,14 @@
 """Timing of calls, and a table of results."""
 
 import itertools
-import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from deepconv.run.directory import environment
+WINDOWS = 5
 
 
 def timed(function: Callable[[], object], times: int) -> list[float]:
@@ -21,17 +20,19 @@ def timed(function: Callable[[], object], times: int) -> list[float]:
     return [after - before for before, after in itertools.pairwise(marks)][5:]
 
 
-def show(
-    batch_size: int, first: float, inputs: list[float], steps: list[float], loops: list[float], waits: list[float]
-) -> None:
-    """Prints a description of the machine and a table of speeds."""
-    env = environment()
-    print(f"{env['devices']} x {env['device_kind']}, {env['cpus']} CPU cores, jax {env['versions']['jax']}")
+def typical(seconds: Sequence[float]) -> float:
+    """Returns the median over five windows of the mean seconds of a call.
+
+    A call that queues work may take longer or shorter than the work: only sums over several calls mean something.
+    """
+    bounds = [len(seconds) * window // WINDOWS for window in range(WINDOWS + 1)]
+    return statistics.median(statistics.mean(seconds[first:last]) for first, last in itertools.pairwise(bounds))
+
+
+def show(title: str, lines: Sequence[tuple[str, str]]) -> None:
+    """Prints a table of measurements."""
+    print(title)
     table = Table("measurement", "value")
-    table.add_row("start to first step", f"{first:.1f} s")
-    table.add_row("input pipeline alone, mean", f"{batch_size * len(inputs) / sum(inputs):,.0f} images/s")
-    table.add_row("step alone, median", f"{batch_size / statistics.median(steps):,.0f} images/s")
-    table.add_row("training, median", f"{batch_size / statistics.median(loops):,.0f} images/s")
-    table.add_row("share of training spent waiting for data", f"{100 * sum(waits) / sum(loops):.2f} %")
-    table.add_row("peak memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    for name, value in lines:
+        table.add_row(name, value)
     Console().print(table)

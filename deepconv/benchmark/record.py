@@ -1,0 +1,51 @@
+"""The record of a measurement: its figures, and the command, code, versions and hardware they come from."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepconv.run.directory import environment, expanded, write_json
+
+Figures = Mapping[str, Any]  # numbers, or trees of them; names end in their units
+
+
+def record(measurement: str, figures: Figures) -> dict[str, Any]:
+    """Returns the record of figures measured by this command."""
+    env = environment()
+    return {
+        "measurement": measurement,
+        "command": shlex.join(["python", "-m", "deepconv.benchmark", *sys.argv[1:]]),
+        "time": env["time"],
+        "commit": env["commit"],
+        "dirty": env["dirty"],
+        "versions": {"python": env["python"], **env["versions"]},
+        "hardware": {"device": env["device_kind"], "devices": env["devices"], "cpu": cpu(), "cpus": env["cpus"]},
+        "xla_flags": env["xla_flags"],
+        "forms": env.get("forms", {}),
+        "figures": figures,
+    }
+
+
+def cpu() -> str:
+    """Returns the name of this machine's CPU."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), os.uname().machine)
+
+
+def write(path: str, content: Mapping[str, Any]) -> None:
+    """Writes a record to a file, or prints it for the path "-". Raises OSError."""
+    if path == "-":
+        print(json.dumps(content, indent=2))
+    else:
+        write_json(expanded(path), content)
+
+
+def check(path: str) -> None:
+    """Raises ValueError if a record cannot be written to this path because its folder does not exist."""
+    folder = expanded(path).parent
+    if path and not folder.is_dir():
+        raise ValueError(f"--json={path}: there is no folder {folder}; create it, or choose another")
