@@ -1,15 +1,26 @@
 """Measurements of speed: their arithmetic, their records, and the nets of other libraries."""
 
+import contextlib
+import importlib.util
 import json
+import subprocess
+import sys
 import time
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
-from conftest import CONFIGS, answers, tiny_task
+from conftest import CONFIGS, ROOT, answers, tiny_task
 
-from deepconv.benchmark import peaks, step
+from deepconv import models, task
+from deepconv.benchmark import growth, peaks, step
+from deepconv.benchmark.peers import CLASSES, DTYPES, MODES, NETS, Job, compare, flax_nets
 from deepconv.benchmark.timing import typical
+from deepconv.config import recipes
+from deepconv.data import sources
 from deepconv.ops import counting
+from deepconv.state import shapes_of
 
 QUICK = f"--config={next(path for path in CONFIGS if path.stem == 'quickstart')}"
 
@@ -20,19 +31,19 @@ def test_typical_is_the_median_of_the_means_of_five_windows():
 
 
 def test_shares_are_of_the_data_sheet_or_of_a_product(monkeypatch):
-    task, rate = tiny_task(), 1000.0
+    made, rate = tiny_task(), 1000.0
 
     class Step:
         def cost_analysis(self):
             return {"bytes accessed": 3.2e6}
 
-    assert "bytes_share" not in (found := step.shares(task, Step(), rate))
+    assert "bytes_share" not in (found := step.shares(made, Step(), rate))
     assert 0 < found["flops_share"] == found["flops_per_second"] / found["peak_flops_per_second"]
     assert found["peak_source"].startswith("float32 product")
     kind = jax.devices()[0].device_kind
     monkeypatch.setitem(peaks.SHEETS, kind, peaks.DataSheet(7e12, 2e10, 1e9))
-    found = step.shares(task, Step(), rate)
-    madds = counting.count_multiply_adds(task.model, (16, 16, 3))
+    found = step.shares(made, Step(), rate)
+    madds = counting.count_multiply_adds(made.model, (16, 16, 3))
     # conv1; two convolutions of each of three stages, their first with fewer channels; fc
     assert madds == 9 * (256 * 16 * (3 + 2 * 16) + 64 * 32 * (16 + 32) + 16 * 64 * (32 + 64)) + 640
     assert found["flops_per_second"] == 6 * madds * rate and found["flops_share"] == 6 * madds * rate / 2e10
@@ -64,3 +75,176 @@ def test_a_product_counts_two_operations_for_each_multiply_add(monkeypatch):
     ticks = iter([0.0, 1.0, 2.0, 4.0, 5.0, 5.5, 6.0, 9.0, 9.0, 10.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     assert peaks.product(8, "float32") == 2 * 8**3  # a median of one second
+
+
+def net(name):
+    """deepconv's net, and the side of its images."""
+    size = Job("deepconv", name, "train", "float32").pixels
+    config = recipes.load(ROOT / "configs" / f"{name}.py", {"data.image_size": size}, smoke=True)
+    return models.create(config.model, CLASSES), size
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_plain_flax_net_does_the_same_work(name):
+    ours, size = net(name)
+    plain = flax_nets.net(name, "float32")
+    shapes = jax.eval_shape(lambda: plain.init(jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False))
+    assert counting.count_parameters(shapes["params"]) == counting.count_parameters(shapes_of(ours, size)["params"])
+    assert counting.count_multiply_adds(plain, (size, size, 3)) == counting.count_multiply_adds(ours, (size, size, 3))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_net_in_pytorch_does_the_same_work(name):
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[parity]'")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from deepconv.benchmark.peers import torch_nets
+
+    ours, size = net(name)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        theirs = torch_nets.net(name).eval()
+        theirs(torch.zeros(1, 3, size, size))
+    assert sum(p.numel() for p in theirs.parameters()) == counting.count_parameters(shapes_of(ours, size)["params"])
+    assert counter.get_total_flops() == 2 * counting.count_multiply_adds(ours, (size, size, 3))
+
+
+# Keras is imported by keras_nets alone, which chooses JAX first.
+@pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="needs Keras: pip install -e '.[parity]'")
+@pytest.mark.parametrize("name", ["alexnet", "resnet_cifar"])
+def test_the_net_in_keras_does_the_same_work(name):
+    from deepconv.benchmark.peers import keras_nets
+
+    ours, size = net(name)
+    theirs = keras_nets.net(name, size)
+    count = sum(np.prod(v.shape) for v in theirs.trainable_weights)
+    assert count == counting.count_parameters(shapes_of(ours, size)["params"])
+    stages = [(16, 32), (32, 16), (64, 8)] if name == "resnet_cifar" else [(96, 55), (256, 27), (384, 13), (256, 13)]
+    maps = {(layer.output.shape[-1], layer.output.shape[1]) for layer in theirs.layers if "conv2d" in layer.name}
+    assert maps == set(stages)
+
+
+class Fake:
+    """A worker that answers at once; a step of a library takes as many seconds as given."""
+
+    def __init__(self, job, seconds, parameters):
+        self.job, self.seconds, self.parameters, self.ran = job, seconds, parameters, []
+
+    def answer(self):
+        if self.seconds is None:
+            raise OSError("no compiler")
+        return {"parameters": self.parameters, "versions": {"jax": "1"}, "warm_up_seconds": 1.0}
+
+    def run(self, steps):
+        self.ran.append(steps)
+        slow = 1 + (len(self.ran) == 2)  # one round takes twice as long
+        return {"seconds": slow * self.seconds, "system_seconds": 0.0, "page_faults": 5.0}
+
+
+def test_libraries_take_turns_and_medians_count(monkeypatch, capsys):
+    seconds, parameters = {"deepconv": 0.25, "flax": 0.5, "compile": None}, {}
+    workers = []
+
+    @contextlib.contextmanager
+    def started(job):
+        workers.append(Fake(job, seconds[job.peer], parameters.get(job.peer, 7)))
+        yield workers[-1]
+
+    monkeypatch.setattr(compare, "started", started)
+    choice = compare.Choice(["alexnet"], ["train"], ["float32"], [*seconds], 3)
+    own, flax = compare.show_peers(choice)["speeds"]
+    assert "alexnet, train, float32: not compared: no compiler" in capsys.readouterr().out
+    assert (own["images_per_second"], own["speed_of_deepconv_relative_to_it"]) == (16 / 0.25, 1)
+    assert (flax["images_per_second"], flax["speed_of_deepconv_relative_to_it"]) == (16 / 0.5, 2)
+    assert (own["slowest_images_per_second"], flax["slowest_images_per_second"]) == (32, 16)
+    assert flax["page_faults"] == 5 and flax["versions"] == {"jax": "1"}
+    assert [worker.ran for worker in workers] == [[1, 4, 4, 4], [4, 4, 4], []]  # four steps take a second
+
+    parameters["flax"] = 8
+    with pytest.raises(OSError, match="alexnet differ: their parameters are 7 in deepconv, 8 in plain Flax"):
+        compare.show_peers(choice)
+    seconds["deepconv"] = None
+    with pytest.raises(OSError, match="no compiler"):
+        compare.show_peers(choice)
+
+
+def test_a_worker_serves_and_says_why_it_ends(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with compare.started(Job("flax", "resnet_cifar", "inference", "float32")) as worker:
+        assert worker.answer()["parameters"] == counting.count_parameters(shapes_of(*net("resnet_cifar"))["params"])
+        cost = worker.run(1)
+        assert 0 < cost["seconds"] and 0 < cost["user_seconds"] and cost["peak_memory_bytes"] > 1e8
+        worker.process.kill()
+        with pytest.raises(OSError, match="plain Flax ended with code -9"):
+            worker.run(1)
+    with compare.started(Job("flax", "resnet_cifar", "inference", "float99")) as worker:
+        with pytest.raises(OSError, match="plain Flax ended with code 1: .*float99"):
+            worker.answer()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_peers_run(mode, dtype, tmp_path):
+    command = [sys.executable, "-m", "deepconv.benchmark", "peers", "--nets=resnet_cifar", "--rounds=1"]
+    command += [f"--modes={mode}", f"--dtypes={dtype}", f"--json={tmp_path}/peers.json"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    record = json.loads((tmp_path / "peers.json").read_text())
+    lines = record["figures"]["speeds"]
+    assert {line["peer"] for line in lines} >= {"deepconv", "flax"} and record["hardware"]["device"] == "cpu"
+    assert all(line["images_per_second"] > 0 and line["peak_memory_bytes"] > 1e8 for line in lines)
+
+
+@pytest.mark.slow
+def test_growth_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for axis in growth.AXES:
+        figures = growth.measure(growth.AXES[axis][0], 10)
+        assert set(growth.SHOWN) <= set(figures), axis
+
+
+def test_growth_makes_data_and_changes_a_recipe(tmp_path):
+    changes = growth._make(tmp_path, growth.Data(records=50_000, side=224, classes=9))
+    changes |= {"data.train_scale": (224, 224), "model.bn_group": 0}  # given as text at the command line
+    config = recipes.load(ROOT / "configs" / "resnet18.py", changes, smoke=True)
+    made = task.prepare(config, str(tmp_path))
+    assert made.train_source.examples == 50_000 and len(made.train_source.classes) == 9
+    data = sources.find("packed", "train", str(tmp_path), 224).open()
+    assert data.images.shape == (50_000, 224, 224, 3) and data.labels[10] == 1 and not data.images[np.array([3])].any()
+    used = sum(file.stat().st_blocks * 512 for file in (tmp_path / "packed").iterdir())
+    assert used < 2**21  # of 7.5 GB
+
+
+def test_growth_measures_training_at_each_point(monkeypatch, capsys):
+    commands = []
+
+    def run(command, env, **options):
+        commands.append((command, env["XLA_FLAGS"]))
+        figures = dict.fromkeys(growth.SHOWN, 4e9)
+        return subprocess.CompletedProcess(command, 0, json.dumps({"figures": figures}), "")
+
+    monkeypatch.setattr(growth.subprocess, "run", run)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    found = growth.show_growth(["devices", "depth"], 10)
+    assert [point["devices"] for point in found["devices"]] == [1, 2, 4, 8]
+    assert [flags[-1] for _, flags in commands[:4]] == ["1", "2", "4", "8"]
+    assert "--config.model.depth=1202" in commands[-1][0] and "1,202" in capsys.readouterr().out
+    failed = subprocess.CompletedProcess([], 1, "", "first\ndeepconv: no memory\n")
+    monkeypatch.setattr(growth.subprocess, "run", lambda *args, **options: failed)
+    with pytest.raises(OSError, match="ended with code 1: deepconv: no memory"):
+        growth.measure(growth.AXES["depth"][0], 10)
+
+
+REFUSED = [
+    (["peers", "--nets=resnet_cifra"], "--nets=resnet_cifra is unknown; choose from alexnet, vgg16"),
+    (["peers", "--peers=flax"], "--peers=flax lacks deepconv"),
+    (["peers", "--modes="], "--modes is empty; choose from train, inference"),
+    (["peers", QUICK], "it takes no --config"),
+    (["peers", "growth"], "unknown argument 'growth'"),
+    (["growth", "--axes=width"], "--axes=width is unknown; choose from records, depth"),
+    (["peers"], "--config=alexnet does not exist"),  # without configs/
+]
+
+
+def test_peers_and_growth_refuse_mistakes(tmp_path):
+    for code, out, err, named in answers(tmp_path, "deepconv.benchmark", REFUSED):
+        assert code == 2 and named in err and len(err.splitlines()) == 1 and not out, err

@@ -8,6 +8,10 @@ The first word is the measurement:
     dense        dense tests of images of several shapes whose shorter side is --scale, and central crops, by time per
                  pixel
     collectives  what the devices exchange in a training step, and the memory it takes, from the compiled program
+    peers        training steps and tests of four nets in deepconv, plain Flax, PyTorch, torch.compile and Keras on JAX,
+                 on a CPU, in turns; takes --nets, --modes, --dtypes, --peers and --rounds in place of --config
+    growth       the cost of training as records, depth, classes, devices and the side of images grow, on a CPU; takes
+                 --axes in place of --config
 """
 
 import time
@@ -36,6 +40,12 @@ if TYPE_CHECKING:
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first five are not counted.", lower_bound=10)
 _SCALE = flags.DEFINE_integer("scale", 256, "Shorter side of the images of `dense`, in pixels.", lower_bound=1)
 
+_NETS = flags.DEFINE_list("nets", ["alexnet", "vgg16", "resnet50", "resnet_cifar"], "Recipes of `peers`, in ./configs.")
+_MODES = flags.DEFINE_list("modes", ["train", "inference"], "Work of `peers`: training steps, tests of 64 images.")
+_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of activations of `peers`.")
+_PEERS = flags.DEFINE_list("peers", ["deepconv", "flax", "torch", "compile", "keras"], "Libraries of `peers`.")
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each library of `peers`.", lower_bound=1)
+_AXES = flags.DEFINE_list("axes", ["records", "depth", "classes", "devices", "side"], "What grows in `growth`.")
 _JSON = flags.DEFINE_string(
     "json", "", "File for the figures with their command, versions and hardware; - prints them in place of tables."
 )
@@ -68,12 +78,31 @@ def _collectives(arguments: list[str]) -> Work:
     return functools.partial(show_collectives, _task(arguments))
 
 
+def _peers(arguments: list[str]) -> Work:
+    from deepconv.benchmark.peers import compare
+
+    _without_recipe(arguments)
+    choice = compare.Choice(_NETS.value, _MODES.value, _DTYPES.value, _PEERS.value, _ROUNDS.value)
+    compare.check(choice)
+    return functools.partial(compare.show_peers, choice)
+
+
+def _growth(arguments: list[str]) -> Work:
+    from deepconv.benchmark import growth
+
+    _without_recipe(arguments)
+    growth.check(_AXES.value)
+    return functools.partial(growth.show_growth, _AXES.value, _STEPS.value)
+
+
 # Each function checks the flags, without work on the devices, and raises ValueError or OSError.
 MEASUREMENTS: dict[str, Callable[[list[str]], Work]] = {
     "training": _training,
     "input": _input,
     "dense": _dense,
     "collectives": _collectives,
+    "peers": _peers,
+    "growth": _growth,
 }
 
 
@@ -90,6 +119,17 @@ def _task(arguments: list[str], evals: Sequence[str] = ("center",)) -> "Task":
         model_parallel=cli.MODEL_PARALLEL.value,
         accumulate=cli.ACCUMULATE.value,
     )
+
+
+def _without_recipe(arguments: list[str]) -> None:
+    """Prepares a measurement of CPUs that chooses its recipes. Raises ValueError for more words or a recipe."""
+    if len(arguments) > 1:
+        raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
+    if flags.FLAGS["config"].present:
+        raise ValueError("this measurement chooses its recipes; it takes no --config")
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # for the record; this process leaves a GPU alone
 
 
 def _find(word: str) -> Callable[[list[str]], Work]:

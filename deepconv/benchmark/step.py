@@ -22,9 +22,12 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> Figures:
 
     start is the value of time.perf_counter() when the process began.
     """
-    data, batch_size = task.train_source.open(), task.config.batch_size
-    state, loader = resume.initial_state(task)(), train.batches(task, data, 0)
+    state, batch_size = resume.initial_state(task)(), task.config.batch_size
+    before = time.perf_counter()
+    data = task.train_source.open()
+    loader = train.batches(task, data, 0)
     batch = next(loader)
+    first_batch_seconds = time.perf_counter() - before
     before = time.perf_counter()
     step_fn = train.jit_step(task, resume.statistics_for(task, data)).lower(state, batch).compile()
     compile_seconds = time.perf_counter() - before
@@ -56,6 +59,7 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> Figures:
     figures = {
         "batch_size": batch_size,
         "start_to_first_step_seconds": to_first_step,
+        "first_batch_seconds": first_batch_seconds,
         "compile_seconds": compile_seconds,
         "input_images_per_second": batch_size * len(input_times) / sum(input_times),
         "step_images_per_second": images_per_second,
@@ -99,6 +103,7 @@ def _show(figures: Figures) -> None:
     env = environment()
     lines = [
         ("start to first step", f"{figures['start_to_first_step_seconds']:.1f} s"),
+        ("data opened, first batch", f"{figures['first_batch_seconds']:.1f} s"),
         ("compilation of the step", f"{figures['compile_seconds']:.1f} s"),
         ("input pipeline alone", f"{figures['input_images_per_second']:,.0f} images/s"),
         ("step alone", f"{figures['step_images_per_second']:,.4g} images/s"),

@@ -1,0 +1,174 @@
+"""The comparison: a process for each library, which take turns."""
+
+import importlib.util
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from deepconv.benchmark.peers import DTYPES, MODES, NETS, Job
+from deepconv.benchmark.record import Figures
+from deepconv.config import recipes
+
+PEERS = {"deepconv": "", "flax": "", "torch": "torch", "compile": "torch", "keras": "keras"}  # name: module it needs
+TITLES = {
+    "deepconv": "deepconv",
+    "flax": "plain Flax",
+    "torch": "PyTorch",
+    "compile": "torch.compile",
+    "keras": "Keras on JAX",
+}
+ROUND_SECONDS = 1.0  # the least time of deepconv's steps in a round
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The nets, modes, types and libraries to compare, and how often each takes its turn."""
+
+    nets: Sequence[str]
+    modes: Sequence[str]
+    dtypes: Sequence[str]
+    peers: Sequence[str]
+    rounds: int
+
+
+def check(choice: Choice) -> None:
+    """Raises ValueError for an unknown name, a recipe that is not in ./configs, or a comparison without deepconv."""
+    known = {"nets": NETS, "modes": MODES, "dtypes": DTYPES, "peers": PEERS}
+    for flag, names in known.items():
+        given = getattr(choice, flag)
+        if unknown := [name for name in given if name not in names]:
+            raise ValueError(f"--{flag}={unknown[0]} is unknown; choose from {', '.join(names)}")
+        if not given:
+            raise ValueError(f"--{flag} is empty; choose from {', '.join(names)}")
+    if "deepconv" not in choice.peers:
+        raise ValueError(f"--peers={','.join(choice.peers)} lacks deepconv, with which the others are compared")
+    for net in choice.nets:
+        recipes.find(net)
+
+
+def show_peers(choice: Choice) -> Figures:
+    """Measures and prints the speed of each net in each library."""
+    peers = [peer for peer in choice.peers if _is_installed(peer)]
+    lines: list[dict[str, Any]] = []
+    for net, mode, dtype in itertools.product(choice.nets, choice.modes, choice.dtypes):
+        jobs = [Job(peer, net, mode, dtype) for peer in peers]
+        found = _compare(jobs, choice.rounds)
+        _print(jobs[0], found, choice.rounds)
+        lines += found
+    return {"rounds": choice.rounds, "speeds": lines}
+
+
+def _is_installed(peer: str) -> bool:
+    module = PEERS[peer]
+    if module and importlib.util.find_spec(module) is None:
+        print(f"{module} is not installed (pip install -e '.[parity]'), so {TITLES[peer]} is not compared")
+        return False
+    return True
+
+
+class Worker:
+    """A process that runs steps when asked."""
+
+    def __init__(self, job: Job, log: IO[bytes]) -> None:
+        self.job, self._log = job, log
+        command = [sys.executable, "-m", "deepconv.benchmark.peers.worker", json.dumps(asdict(job))]
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1)
+        # the second leaves the error itself as the last line of messages
+        environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_TRACEBACK_FILTERING": "off"}
+        self.process: subprocess.Popen[str] = subprocess.Popen(command, env=environment, **pipes)  # pyrefly: ignore
+
+    def answer(self) -> dict[str, Any]:
+        """Reads an answer. Raises OSError with the last line of the process's messages if it has ended."""
+        assert self.process.stdout
+        if line := self.process.stdout.readline():
+            return json.loads(line)
+        self._log.seek(0)
+        messages = self._log.read().decode(errors="replace").strip().splitlines() or ["no message"]
+        raise OSError(f"{TITLES[self.job.peer]} ended with code {self.process.wait()}: {messages[-1]}")
+
+    def run(self, steps: int) -> dict[str, Any]:
+        """Runs steps; returns the mean cost of one."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{steps}\n")
+        return self.answer()
+
+
+@contextmanager
+def started(job: Job) -> Iterator[Worker]:
+    """Starts a worker, and ends it at the end."""
+    with tempfile.TemporaryFile() as log:
+        worker = Worker(job, log)
+        with worker.process as process:
+            try:
+                yield worker
+            finally:
+                process.kill()
+
+
+def _compare(jobs: Sequence[Job], rounds: int) -> list[dict[str, Any]]:
+    """Runs the jobs in turns; returns a line for each. Raises OSError if deepconv fails or another net differs."""
+    with ExitStack() as stack:
+        ready: dict[Worker, dict[str, Any]] = {}
+        for job in jobs:  # one after the other, so that nothing disturbs compilation
+            worker = stack.enter_context(started(job))
+            try:
+                ready[worker] = worker.answer()
+            except OSError as error:
+                if job.peer == "deepconv":
+                    raise
+                print(f"{job.net}, {job.mode}, {job.dtype}: not compared: {error}")
+        if len({answer["parameters"] for answer in ready.values()}) > 1:
+            counts = ", ".join(f"{answer['parameters']} in {TITLES[w.job.peer]}" for w, answer in ready.items())
+            raise OSError(f"the nets called {jobs[0].net} differ: their parameters are {counts}")
+        own = next(worker for worker in ready if worker.job.peer == "deepconv")
+        steps = max(1, round(ROUND_SECONDS / own.run(1)["seconds"]))
+        costs: dict[Worker, list[dict[str, Any]]] = {worker: [] for worker in ready}
+        for _, (worker, found) in itertools.product(range(rounds), costs.items()):
+            found.append(worker.run(steps))
+    baseline = statistics.median(cost["seconds"] for cost in costs[own])
+    return [_line(worker.job, found, baseline, ready[worker]["versions"]) for worker, found in costs.items()]
+
+
+def _line(job: Job, costs: Sequence[dict[str, Any]], baseline: float, versions: dict[str, str]) -> dict[str, Any]:
+    """Returns the figures of a job: medians over rounds, and the speed relative to deepconv's."""
+    medians = {name: statistics.median(cost[name] for cost in costs) for name in costs[0]}
+    seconds = medians.pop("seconds")
+    return {
+        **asdict(job),
+        "batch": job.batch,
+        "pixels": job.pixels,
+        "images_per_second": job.batch / seconds,
+        "slowest_images_per_second": job.batch / max(cost["seconds"] for cost in costs),
+        "fastest_images_per_second": job.batch / min(cost["seconds"] for cost in costs),
+        "speed_of_deepconv_relative_to_it": seconds / baseline,
+        **medians,
+        "versions": versions,
+    }
+
+
+def _print(job: Job, lines: Sequence[dict[str, Any]], rounds: int) -> None:
+    title = f"{job.net}, {job.mode}, {job.dtype}, batch of {job.batch}, {job.pixels} pixels"
+    table = Table("", "images/s", "from", "to", "deepconv / it", "system ms", "page faults")
+    for line in lines:
+        table.add_row(
+            TITLES[line["peer"]],
+            f"{line['images_per_second']:.4g}",
+            f"{line['slowest_images_per_second']:.4g}",
+            f"{line['fastest_images_per_second']:.4g}",
+            f"{line['speed_of_deepconv_relative_to_it']:.2f}",
+            f"{1000 * line['system_seconds']:.0f}",
+            f"{line['page_faults']:.0f}",
+        )
+    print(f"{title}; medians of {rounds} rounds, and the speed of deepconv relative to each")
+    Console().print(table)
