@@ -22,7 +22,7 @@ from pathlib import Path
 
 from deepconv import cli
 from deepconv.run.directory import printable
-from experiments import commands, entries, records
+from experiments import commands, entries, records, speed
 from experiments.entry import Table
 
 COMMANDS = ("status", "show", "collect", "render", "smoke")
@@ -63,6 +63,7 @@ def _run(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
         return 2
     elif flags.command == "render":
         commands.render(entries.load(), entries.RESULTS, entries.HERE / "README.md")
+        speed.render()
     else:
         from experiments import smoke  # slow to import
 

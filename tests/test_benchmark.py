@@ -15,12 +15,13 @@ from conftest import CONFIGS, ROOT, answers, tiny_task
 
 from deepconv import models, task
 from deepconv.benchmark import growth, peaks, step
-from deepconv.benchmark.peers import CLASSES, DTYPES, MODES, NETS, Job, compare, flax_nets
+from deepconv.benchmark.peers import CLASSES, NETS, Job, compare, flax_nets
 from deepconv.benchmark.timing import typical
 from deepconv.config import recipes
 from deepconv.data import sources
 from deepconv.ops import counting
 from deepconv.state import shapes_of
+from experiments import pages, speed
 
 QUICK = f"--config={next(path for path in CONFIGS if path.stem == 'quickstart')}"
 
@@ -182,8 +183,7 @@ def test_a_worker_serves_and_says_why_it_ends(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("mode", "dtype"), [("train", "float32"), ("inference", "bfloat16")])
 def test_peers_run(mode, dtype, tmp_path):
     command = [sys.executable, "-m", "deepconv.benchmark", "peers", "--nets=resnet_cifar", "--rounds=1"]
     command += [f"--modes={mode}", f"--dtypes={dtype}", f"--json={tmp_path}/peers.json"]
@@ -248,3 +248,43 @@ REFUSED = [
 def test_peers_and_growth_refuse_mistakes(tmp_path):
     for code, out, err, named in answers(tmp_path, "deepconv.benchmark", REFUSED):
         assert code == 2 and named in err and len(err.splitlines()) == 1 and not out, err
+
+
+def test_the_pages_and_the_picture_are_what_render_writes():
+    records = speed.read()
+    for page, text in speed.pages(records).items():
+        assert page.read_text() == text, "python -m experiments render"
+    drawn = speed.stamp(records) if any(speed.points(records).values()) else None
+    assert pages.read_stamp(speed.PICTURE) == drawn, "python -m experiments render"
+
+
+def of_peers(when, rate, ratio, peer="torch"):
+    line = {"net": "vgg16", "mode": "train", "dtype": "float32", "peer": peer, "images_per_second": rate}
+    line |= {"speed_of_deepconv_relative_to_it": ratio, "versions": {"torch": "2"}}
+    machine, versions = {"cpus": 2, "cpu": "EPYC"}, {"python": "3.11", "numpy": "2"}
+    record = {"measurement": "peers", "time": when, "command": "python", "hardware": machine, "versions": versions}
+    return record | {"commit": "0123456789abcdef", "dirty": True, "figures": {"speeds": [line]}}
+
+
+def test_the_newest_figures_of_each_kind_are_shown(tmp_path):
+    for name, record in {"a": of_peers("2026-02-01", 1.234, 0.5), "b": of_peers("2026-01-01", 9.0, 9.0)}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    (tmp_path / "c.json").write_text(json.dumps(of_peers("2026-01-02", 1234.5, 1.0, "deepconv")))
+    records = speed.read(tmp_path)
+    assert speed.peers_table(records, "train", ("float32",)).splitlines()[2:] == [
+        "| VGG-16 | 1,234 | – | 1.23 (0.50) | – | – |"
+    ]
+    assert speed.peers_table(records, "inference", ("float32",)).count("\n") == 1
+    last = speed.sources_list(records).splitlines()[-1]
+    assert last == "- `python`: 2 cores of EPYC, python 3.11, torch 2; commit 0123456789 (dirty), 2026-02-01"
+
+
+def test_points_of_growth_are_merged():
+    def growing(when, **figures):
+        return {"measurement": "growth", "time": when, "figures": figures}
+
+    old = growing("1", depth=[{"depth": 56, "compile_seconds": 1}, {"depth": 20, "compile_seconds": 2}])
+    new = growing("2", depth=[{"depth": 56, "compile_seconds": 3}])
+    found = speed.points([old, new])
+    assert [(depth, point["compile_seconds"]) for depth, point in found["depth"].items()] == [(20, 2), (56, 3)]
+    assert set(found) == set(growth.AXES) == set(speed.AXES)

@@ -20,6 +20,7 @@ from deepconv.config import recipes
 from deepconv.models import alexnet, vgg
 from deepconv.run import checkpoint
 from experiments.entry import Run
+from experiments.marks import filled
 from experiments.scale import model, page
 from experiments.scale.__main__ import main
 from experiments.scale.model import Assumptions
@@ -37,7 +38,7 @@ COMPILED = {  # recipe, changes, all-reduces for each BatchNorm layer
 
 def test_the_page_has_the_tables_of_the_program():
     text = page.PAGE.read_text()
-    assert page.filled(text, page.tables(GIVEN, SPEEDS)) == text, "python -m experiments.scale --write"
+    assert filled(page.PAGE, page.tables(GIVEN, SPEEDS)) == text, "python -m experiments.scale --write"
 
 
 WORK = model.Work(256, 100, 1e-3, 10, 1000, 100, 5, 32, "jpeg", 50)
@@ -220,9 +221,10 @@ def test_mistakes_are_answered_in_a_line(arguments, answer, capsys):
     assert line.startswith(f"experiments: {answer}")
 
 
-def test_a_page_without_a_mark_is_refused():
-    text = page.PAGE.read_text()
-    found = {"steps": "| new |"}
-    assert "<!-- steps -->\n| new |\n<!-- end -->" in page.filled(text, found)
+def test_a_page_without_a_mark_is_refused(tmp_path):
+    text, copy, found = page.PAGE.read_text(), tmp_path / "scale.md", {"steps": "| new |"}
+    copy.write_text(text)
+    assert "<!-- steps -->\n| new |\n<!-- end -->" in filled(copy, found)
+    copy.write_text(text.replace("<!-- steps -->", ""))
     with pytest.raises(ValueError, match="scale.md has 0 marks <!-- steps -->; it needs one"):
-        page.filled(text.replace("<!-- steps -->", ""), found)
+        filled(copy, found)

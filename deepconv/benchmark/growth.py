@@ -46,7 +46,7 @@ CIFAR = {"batch_size": 128}
 AXES: dict[str, list[Point]] = {
     "records": [Point(count, "resnet_cifar", CIFAR, Data(count, 32)) for count in (1_000, 10_000, 100_000, 1_280_000)],
     "depth": [
-        Point(depth, "resnet_cifar", {"batch_size": 8, "model.depth": depth}) for depth in (20, 56, 110, 326, 1202)
+        Point(depth, "resnet_cifar", {"batch_size": 4, "model.depth": depth}) for depth in (20, 56, 110, 326, 1202)
     ],
     "classes": [
         Point(count, "alexnet", {"batch_size": 16}, Data(4 * count, 224, count))

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from deepconv import cli
+from experiments.marks import filled
 from experiments.scale import page
 from experiments.scale.model import Assumptions
 from experiments.scale.work import SPEEDS
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     found = page.tables(given, known)
     if write:
-        page.PAGE.write_text(page.filled(page.PAGE.read_text(), found))
+        page.PAGE.write_text(filled(page.PAGE, found))
         print(f"written: {page.PAGE}")
     else:
         print("\n\n".join(found.values()))

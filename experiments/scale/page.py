@@ -1,12 +1,12 @@
 """The tables of docs/scale.md."""
 
 import dataclasses
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from experiments import entries, entry
 from experiments.entry import Run
+from experiments.marks import markdown
 from experiments.scale import model
 from experiments.scale.model import Assumptions, Work
 from experiments.scale.work import SPEEDS, count
@@ -107,21 +107,3 @@ def hours_table(given: Assumptions, speeds: Mapping[str, float]) -> str:
 def short(value: float) -> str:
     """Formats a number with two or more digits."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def markdown(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Returns a table with its numbers aligned to the right."""
-    rows = [heading, ["---", *["---:"] * (len(heading) - 1)], *lines]
-    if heading[-1] == "source":
-        rows[1] = ["---", "---:", "---"]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def filled(page: str, found: Mapping[str, str]) -> str:
-    """Returns the page with the tables between its marks. Raises ValueError if a mark is missing."""
-    for name, table in found.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-        page, times = re.subn(pattern, lambda mark, table=table: f"{mark[1]}{table}\n{mark[2]}", page, flags=re.DOTALL)
-        if times != 1:
-            raise ValueError(f"{PAGE.name} has {times} marks <!-- {name} -->; it needs one")
-    return page
