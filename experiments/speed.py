@@ -37,7 +37,7 @@ GROWTH = {
     "side": [("step, images/s", "step_images_per_second", 1), ("peak memory, GB", "peak_memory_bytes", GIGA)],
 }
 AXES = {  # as the picture names them
-    "records": "records (ResNet-20)",
+    "records": "records of 32 pixels",
     "depth": "layers (CIFAR ResNets, batches of 4)",
     "classes": "classes (AlexNet, batches of 16)",
     "devices": "virtual devices on the same cores (ResNet-20)",
