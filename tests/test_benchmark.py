@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -232,6 +233,20 @@ def test_growth_measures_training_at_each_point(monkeypatch, capsys):
     monkeypatch.setattr(growth.subprocess, "run", lambda *args, **options: failed)
     with pytest.raises(OSError, match="ended with code 1: deepconv: no memory"):
         growth.measure(growth.AXES["depth"][0], 10)
+
+
+@pytest.mark.slow
+def test_growth_that_is_stopped_leaves_nothing(tmp_path):
+    command = [sys.executable, "-m", "deepconv.benchmark", "growth", "--axes=records"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (children := subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75 and "stopped by SIGTERM" in err and not [*tmp_path.iterdir()]
+    assert not any(os.path.exists(f"/proc/{child}") for child in children.split())
 
 
 REFUSED = [

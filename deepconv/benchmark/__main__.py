@@ -156,6 +156,8 @@ def main(arguments: list[str]) -> int:
             figures = work()
         if _JSON.value:
             record.write(_JSON.value, record.record(word, figures))
+    except preemption.Preempted as signal:
+        preemption.stop(str(signal))
     except OSError as error:  # such as an image that cannot be decoded
         return cli.refuse(str(error))
     return 0

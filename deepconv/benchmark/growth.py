@@ -20,6 +20,7 @@ from rich.table import Table
 
 from deepconv.benchmark.record import Figures
 from deepconv.config import recipes
+from deepconv.run import preemption
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def show_growth(axes: Sequence[str], steps: int) -> Figures:
 
 
 def measure(point: Point, steps: int) -> dict[str, Any]:
-    """Returns the figures of `training` at a point. Raises OSError if it fails."""
+    """Returns the figures of `training` at a point. Raises OSError if it fails, and Preempted on a signal to stop."""
     with tempfile.TemporaryDirectory(prefix="deepconv-growth-") as folder:
         command = [sys.executable, "-m", "deepconv.benchmark", "training", f"--config={point.recipe}", "--smoke"]
         command += [f"--steps={steps}", "--json=-", f"--data_dir={folder}"]
@@ -101,7 +102,10 @@ def measure(point: Point, steps: int) -> dict[str, Any]:
         command += [f"--config.{field}={value}" for field, value in changes.items()]
         flags = f"--xla_force_host_platform_device_count={point.devices} {os.environ.get('XLA_FLAGS', '')}"
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.strip()}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        preemption.unsaved(True)  # a signal ends the measurement and removes its data before this process ends
+        with preemption.waiting():
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        preemption.unsaved(False)
         if done.returncode:
             message = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise OSError(f"{' '.join(command)} ended with code {done.returncode}: {message}")
