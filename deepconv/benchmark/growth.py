@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from deepconv.benchmark.record import Figures
 from deepconv.config import recipes
@@ -80,16 +78,13 @@ def check(axes: Sequence[str]) -> None:
 
 def show_growth(axes: Sequence[str], steps: int) -> Figures:
     """Measures and prints the points of axes. Raises OSError if a measurement fails."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {axis: [] for axis in axes}
     for axis in axes:
-        found[axis] = []
-        table = Table(axis, *(heading for heading, _ in SHOWN.values()))
         for point in AXES[axis]:
             figures = measure(point, steps)
             found[axis].append({axis: point.value, **figures})
-            row = (f"{figures[name] / divisor:,.4g}" for name, (_, divisor) in SHOWN.items())
-            table.add_row(f"{point.value:,}", *row)
-        Console().print(table)
+            shown = (f"{heading} {figures[name] / divisor:,.4g}" for name, (heading, divisor) in SHOWN.items())
+            print(f"{axis} {point.value:,}: {'; '.join(shown)}", flush=True)
     return found
 
 
