@@ -17,7 +17,7 @@ from conftest import CONFIGS, ROOT, answers, tiny_task
 from deepconv import models, task
 from deepconv.benchmark import growth, peaks, step
 from deepconv.benchmark.peers import CLASSES, NETS, Job, compare, flax_nets
-from deepconv.benchmark.timing import typical
+from deepconv.benchmark.timing import short, typical
 from deepconv.config import recipes
 from deepconv.data import sources
 from deepconv.ops import counting
@@ -30,6 +30,10 @@ QUICK = f"--config={next(path for path in CONFIGS if path.stem == 'quickstart')}
 def test_typical_is_the_median_of_the_means_of_five_windows():
     assert typical([0, 2, 5, 5, 0, 100, 3, 3, 4, 0]) == 3  # means 1, 5, 50, 3, 2
     assert typical([1, 1, 1, 1, 1, 13]) == 1  # the last window has two calls
+
+
+def test_numbers_are_short():
+    assert [short(value) for value in (12345.6, 123.456, 0.0012345)] == ["12,346", "123.5", "0.001234"]
 
 
 def test_shares_are_of_the_data_sheet_or_of_a_product(monkeypatch):

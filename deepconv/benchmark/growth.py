@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from deepconv.benchmark.record import Figures
+from deepconv.benchmark.timing import short
 from deepconv.config import recipes
 from deepconv.run import preemption
 
@@ -83,7 +84,7 @@ def show_growth(axes: Sequence[str], steps: int) -> Figures:
         for point in AXES[axis]:
             figures = measure(point, steps)
             found[axis].append({axis: point.value, **figures})
-            shown = (f"{heading} {figures[name] / divisor:,.4g}" for name, (heading, divisor) in SHOWN.items())
+            shown = (f"{heading} {short(figures[name] / divisor)}" for name, (heading, divisor) in SHOWN.items())
             print(f"{axis} {point.value:,}: {'; '.join(shown)}", flush=True)
     return found
 

@@ -10,7 +10,7 @@ from deepconv import task as task_lib
 from deepconv.benchmark.input import host_batches
 from deepconv.benchmark.peaks import peak
 from deepconv.benchmark.record import Figures
-from deepconv.benchmark.timing import show, timed, typical
+from deepconv.benchmark.timing import short, show, timed, typical
 from deepconv.ops import counting
 from deepconv.run.directory import environment
 
@@ -105,11 +105,11 @@ def _show(figures: Figures) -> None:
         ("start to first step", f"{figures['start_to_first_step_seconds']:.1f} s"),
         ("data opened, first batch", f"{figures['first_batch_seconds']:.1f} s"),
         ("compilation of the step", f"{figures['compile_seconds']:.1f} s"),
-        ("input pipeline alone", f"{figures['input_images_per_second']:,.0f} images/s"),
-        ("step alone", f"{figures['step_images_per_second']:,.4g} images/s"),
-        ("training", f"{figures['training_images_per_second']:,.4g} images/s"),
+        ("input pipeline alone", f"{short(figures['input_images_per_second'])} images/s"),
+        ("step alone", f"{short(figures['step_images_per_second'])} images/s"),
+        ("training", f"{short(figures['training_images_per_second'])} images/s"),
         ("share of training spent waiting for data", f"{100 * figures['waiting_share']:.2f} %"),
-        ("step's multiply-adds, two operations each", f"{figures['flops_per_second'] / 1e9:,.4g} GFLOP/s"),
+        ("step's multiply-adds, two operations each", f"{short(figures['flops_per_second'] / 1e9)} GFLOP/s"),
         (f"share of {figures['peak_source']}", f"{100 * figures['flops_share']:.1f} %"),
     ]
     if "bytes_share" in figures:

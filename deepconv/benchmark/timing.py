@@ -29,6 +29,11 @@ def typical(seconds: Sequence[float]) -> float:
     return statistics.median(statistics.mean(seconds[first:last]) for first, last in itertools.pairwise(bounds))
 
 
+def short(value: float) -> str:
+    """Formats a number with four digits, or all of its integer part."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def show(title: str, lines: Sequence[tuple[str, str]]) -> None:
     """Prints a table of measurements."""
     print(title)

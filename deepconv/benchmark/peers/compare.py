@@ -18,6 +18,7 @@ from rich.table import Table
 
 from deepconv.benchmark.peers import DTYPES, MODES, NETS, Job
 from deepconv.benchmark.record import Figures
+from deepconv.benchmark.timing import short
 from deepconv.config import recipes
 
 PEERS = {"deepconv": "", "flax": "", "torch": "torch", "compile": "torch", "keras": "keras"}  # name: module it needs
@@ -163,9 +164,9 @@ def _print(job: Job, lines: Sequence[dict[str, Any]], rounds: int) -> None:
     for line in lines:
         table.add_row(
             TITLES[line["peer"]],
-            f"{line['images_per_second']:.4g}",
-            f"{line['slowest_images_per_second']:.4g}",
-            f"{line['fastest_images_per_second']:.4g}",
+            short(line["images_per_second"]),
+            short(line["slowest_images_per_second"]),
+            short(line["fastest_images_per_second"]),
             f"{line['speed_of_deepconv_relative_to_it']:.2f}",
             f"{1000 * line['system_seconds']:.0f}",
             f"{line['page_faults']:.0f}",
