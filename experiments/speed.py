@@ -113,7 +113,7 @@ def growth_table(records: Sequence[Record]) -> str:
         for value, figures in values.items():
             cells = (f"{heading} {_short(figures[name] / divisor)}" for heading, name, divisor in GROWTH[axis])
             lines.append([AXES[axis], f"{value:,}", *cells])
-    return markdown(["", "", "", ""], lines)
+    return markdown(["what grows", "", "", ""], lines)
 
 
 def sources_list(records: Sequence[Record]) -> str:
@@ -135,18 +135,18 @@ def sources_list(records: Sequence[Record]) -> str:
 
 
 def draw(records: Sequence[Record]) -> "Figure":
-    """Draws small plots, one of each figure of each axis."""
+    """Draws small plots: a column for each axis that has points, a row for each of its figures."""
     from matplotlib.figure import Figure  # slow to import
 
-    found = points(records)
-    figure = Figure(figsize=(3.6 * len(GROWTH), 5.6), layout="constrained")
-    for column, (axis, shown) in enumerate(GROWTH.items()):
-        for row, (heading, name, divisor) in enumerate(shown):
-            plot = figure.add_subplot(2, len(GROWTH), row * len(GROWTH) + column + 1)
-            values = [figures[name] / divisor for figures in found[axis].values()]
-            plot.plot([*found[axis]], values, marker="o")
+    found = {axis: values for axis, values in points(records).items() if values}
+    figure = Figure(figsize=(3.6 * len(found), 5.6), layout="constrained")
+    for column, (axis, values) in enumerate(found.items()):
+        for row, (heading, name, divisor) in enumerate(GROWTH[axis]):
+            plot = figure.add_subplot(2, len(found), row * len(found) + column + 1)
+            heights = [figures[name] / divisor for figures in values.values()]
+            plot.plot([*values], heights, marker="o")
             scale = "linear" if axis in ("devices", "side") else "log"
-            plot.set(title=heading, xscale=scale, ylim=(0, 1.15 * max(values, default=1)))
+            plot.set(title=heading, xscale=scale, ylim=(0, 1.15 * max(heights)))
             plot.title.set_fontsize(10)
             plot.grid(alpha=0.3)
             if row:

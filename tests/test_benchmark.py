@@ -69,7 +69,7 @@ def test_training_is_recorded(tmp_path):
     )
     assert (code, input_code, wrong) == (0, 0, 2) and named in out and line in err
     record = json.loads((tmp_path / "figures.json").read_text())
-    assert record["command"].endswith("--json=figures.json") and record["versions"]["jax"] == jax.__version__
+    assert record["command"].endswith("--smoke --steps=10") and record["versions"]["jax"] == jax.__version__
     figures = record["figures"]
     assert figures["batch_size"] == 16 and 0 <= figures["waiting_share"] < 1
     assert 0 < figures["compile_seconds"] < figures["start_to_first_step_seconds"]
