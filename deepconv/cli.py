@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from deepconv import processes
 from deepconv.config import recipes
+from deepconv.config.fields import check_fields
 from deepconv.ops import forms
 from deepconv.run import preemption
 from deepconv.run.directory import printable
@@ -128,7 +129,9 @@ def load_config(
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
     name = recipes.run_name(path, overrides, smoke, init_from, init_layers)
     overrides = change(recipes.load(path, overrides, smoke), name) | overrides
-    return recipes.load(path, overrides, smoke), name
+    config = recipes.load(path, overrides, smoke)
+    check_fields(config)
+    return config, name
 
 
 def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:

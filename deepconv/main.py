@@ -33,6 +33,7 @@ from deepconv.weights import inputs
 
 if TYPE_CHECKING:
     from deepconv.data.sources.source import Source
+    from deepconv.data.statistics import Statistics
     from deepconv.task import Task
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Directory of the run [runs/<recipe>,<changes>].")
@@ -83,13 +84,12 @@ class Setup:
 
 def main(arguments: list[str]) -> int:
     """Trains and tests the run that the flags describe, in its directory."""
-    # Imported here, since `--help` and mistakes in the config need not wait for JAX.
-    from deepconv import distributed
-
     try:
         if address := processes.address(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
             processes.join(address, cli.HEARTBEAT_SECONDS.value)
         setup = _set_up(arguments)
+        from deepconv import distributed  # imported here, as JAX is in _set_up
+
         task, workdir = setup.task, setup.workdir
         devices = distributed.describe_devices()
         settings = {"--evals": _EVALS.value} | distributed.settings(task.mesh, task.accumulate)
@@ -118,15 +118,19 @@ def main(arguments: list[str]) -> int:
 
 def _set_up(arguments: list[str]) -> Setup:
     """Resolves the flags. Raises ValueError and OSError, with a line for each mistake."""
+    mistakes: list[str] = []
+    start = Start(_INIT_FROM.value, _INIT_LAYERS.value, _LIBRARY.value or "", _INPUT.value)
+    fields_of_source = functools.partial(start.fields, workdir=_WORKDIR.value)
+    config, name = cli.load_config(arguments, start.init_from, fields_of_source, start.init_layers)
+    from deepconv.data import sources
+
+    sources.check_exists(config.data.name, cli.DATA_DIR.value)
+    # Imported here, since `--help` and mistakes in the config need not wait for JAX.
     from deepconv import distributed
     from deepconv import task as task_lib
     from deepconv.data.sources import checksums
     from deepconv.evaluation import protocols
 
-    mistakes: list[str] = []
-    start = Start(_INIT_FROM.value, _INIT_LAYERS.value, _LIBRARY.value or "", _INPUT.value)
-    fields_of_source = functools.partial(start.fields, workdir=_WORKDIR.value)
-    config, name = cli.load_config(arguments, start.init_from, fields_of_source, start.init_layers)
     workdir = expanded(_WORKDIR.value or Path("runs", name))
     origin = start.record() if start.init_from else Origin()
     if start.init_layers and not origin:

@@ -11,61 +11,24 @@ if __name__ == "__main__":
 
     preemption.install()  # before the imports, which take seconds
 
-import functools
-import hashlib
-import io
-import math
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from absl import flags
-from matplotlib.figure import Figure
-from PIL import ExifTags, Image
-from PIL.Image import Transpose as Turn
 
 from deepconv import cli
-from deepconv.data import decode, sources
-from deepconv.data.images import Encoded, Record
-from deepconv.evaluation import features, protocols
-from deepconv.evaluation import run as evaluate
-from deepconv.evaluation.net import Trained, load_run
-from deepconv.evaluation.table import new_table
-from deepconv.ops import repeat
+from deepconv.config import recipes
 from deepconv.run.directory import expanded, printable
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deepconv.data.sources.source import Source
+    from deepconv.evaluation.net import Trained
+
 FLAGS = flags.FLAGS
-TURNS = dict(enumerate((Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE), 2))  # by EXIF
-TURNS |= dict(enumerate((Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90), 6))
-
-
-@dataclass(frozen=True)
-class Files(Encoded):
-    """Photographs, turned upright, as records with label 0."""
-
-    paths: Sequence[str]
-
-    def read(self, indices: Iterable[int]) -> list[Record]:
-        return [Record(upright(self.paths[i]), 0, self.paths[i]) for i in indices]
-
-
-def upright(photo: str) -> bytes:
-    """Reads an image file; one taken with the camera held sideways (EXIF) is turned upright, as BMP.
-
-    EXIF that cannot be read is ignored.
-    """
-    data, turned = Path(photo).read_bytes(), io.BytesIO()
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", *decode.FORMATS)) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow's EXIF reader raises many kinds; the pixels may be undamaged
-        return data
-    if orientation not in TURNS:
-        return data
-    Image.fromarray(decode.decode(data)).transpose(TURNS[orientation]).save(turned, "BMP")
-    return turned.getvalue()
 
 
 def main(arguments: list[str]) -> int:
@@ -73,7 +36,14 @@ def main(arguments: list[str]) -> int:
     photos = arguments[1:]
     try:
         _check_flags(photos)
-        trained = load_run(expanded(FLAGS.run))
+        run = expanded(FLAGS.run)
+        recipes.read_run(run)  # raises for a wrong directory
+        # Imported here, since `--help` and mistakes need not wait for JAX.
+        from deepconv.evaluation import photographs
+        from deepconv.evaluation.net import load_run
+        from deepconv.ops import repeat
+
+        trained = load_run(run)
         layers = repeat.names(trained.state.params)
         if FLAGS.features and FLAGS.features not in layers:
             raise ValueError(f"--features={FLAGS.features} is not a layer of this net; it has {', '.join(layers)}")
@@ -81,12 +51,13 @@ def main(arguments: list[str]) -> int:
         if FLAGS.features:
             if readable != photos:
                 raise ValueError(f"no features were written: {len(photos) - len(readable)} files cannot be read")
-            write_features(trained, readable)
+            options = FLAGS.features, FLAGS.rectify, Path(FLAGS.out), FLAGS.run
+            photographs.write_features(trained, readable, _source(trained), *options)
         elif readable:
-            probs = predict(trained, readable, FLAGS.protocol)
+            probs = photographs.classify(trained, readable, FLAGS.protocol)
             show(readable, probs, trained.classes)
             if FLAGS.plot:
-                draw(readable, probs, trained.classes).savefig(FLAGS.plot)
+                photographs.draw(readable, probs, trained.classes).savefig(FLAGS.plot)
                 print(f"drawn to {FLAGS.plot}")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
@@ -108,7 +79,18 @@ def _check_flags(photos: Sequence[str]) -> None:
             raise ValueError(f"--{flag}={file}: its folder does not exist")
 
 
+def _source(trained: "Trained") -> "Source | None":
+    """Returns the split of the run's data set that --split names, if it names one. Raises ValueError, OSError."""
+    from deepconv.data import sources
+
+    data = trained.data
+    scale = tuple(data.train_scale) if "train_scale" in data else None
+    return sources.find(data.name, FLAGS.split, cli.DATA_DIR.value, data.image_size, scale) if FLAGS.split else None
+
+
 def _is_readable(photo: str) -> bool:
+    from deepconv.data import decode
+
     try:
         decode.decode(Path(photo).read_bytes())
     except OSError as error:
@@ -120,75 +102,13 @@ def _is_readable(photo: str) -> bool:
     return False
 
 
-def predict(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarray:
-    """Returns class probabilities, float32 [N, classes]. Raises ValueError for a protocol that the net cannot have."""
-    net = trained.net
-    parts = protocols.parts(protocol, trained.data, None, net.model, bool(trained.state.batch_stats))
-    if any(part.precise for part in parts):
-        raise ValueError(f"--protocol={protocol}: _precise_batch_stats is only for tests by deepconv.main")
-    total = np.zeros((len(photos), len(trained.classes)), np.float32)
-    for part in parts:
-        crops = len(photos) * max(1, part.views // 2)  # without their mirror images
-        small = replace(net, batch_size=min(net.batch_size, crops))  # no full batch for one photograph
-        table = new_table(*total.shape)
-        evaluate.probabilities(small, part, evaluate.jit(small, part), trained.state, Files(photos), table)
-        total += table["output"] / len(parts)
-    return total
-
-
-def show(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> None:
+def show(photos: Sequence[str], probs: "np.ndarray", classes: Sequence[str]) -> None:
     """Prints each photograph's five likeliest classes, with bars as in Krizhevsky et al. 2012, Fig. 4."""
     bar = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
     for photo, row in zip(photos, probs, strict=True):
         print(printable(photo))
-        for number in np.argsort(-row, kind="stable")[:5]:
+        for number in (-row).argsort(kind="stable")[:5]:
             print(f"  {row[number]:4.2f}  {bar * round(30 * row[number]):30}  {printable(classes[number])}")
-
-
-def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draws photographs with bars below them, four in a row."""
-    columns = min(4, len(photos))
-    rows = math.ceil(len(photos) / columns)
-    figure = Figure(figsize=(3 * columns, 4 * rows), layout="constrained")
-    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 2] * rows)
-    for place in axes.flat:
-        place.set_axis_off()
-    for i, (photo, row) in enumerate(zip(photos, probs, strict=True)):
-        above, below = axes[2 * (i // columns) :, i % columns][:2]
-        above.imshow(decode.decode(upright(photo)))
-        above.set_title(printable(Path(photo).name), fontsize=8, parse_math=False)
-        best = np.argsort(-row, kind="stable")[:5]
-        below.barh(range(len(best)), row[best], height=0.9, color="lightsteelblue")
-        for place, number in enumerate(best):
-            text = f"{printable(classes[number])}  {row[number]:.2f}"
-            below.text(0.02, place, text, va="center", fontsize=8, parse_math=False)
-        below.set(xlim=(0, 1), ylim=(4.5, -0.5))
-    return figure
-
-
-def write_features(trained: Trained, photos: Sequence[str]) -> None:
-    """Writes features of photographs, or of a split with its labels; continues where an earlier start stopped."""
-    data, out = trained.data, Path(FLAGS.out)
-    if FLAGS.split:
-        scale = tuple(data.train_scale) if "train_scale" in data else None
-        source = sources.find(data.name, FLAGS.split, cli.DATA_DIR.value, data.image_size, scale)
-        images, examples, size = source.open(), source.examples, source.size
-        content = [source.split, source.fingerprint]
-    else:
-        images, examples, size = Files(photos), len(photos), None
-        content = [(photo, Path(photo).stat().st_mtime_ns) for photo in photos]
-    (center,) = protocols.parts("center", data, size, trained.net.model, batch_norm=False)
-    content += [FLAGS.run, int(trained.state.step), FLAGS.features, FLAGS.rectify]
-    partial = out.with_name(f"{out.name}.{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}.partial")
-    net = replace(trained.net, batch_size=min(trained.net.batch_size, examples))
-    forward = functools.partial(features.output, net=net, layer=FLAGS.features, rectify=FLAGS.rectify)
-    table, shape = features.fill(net, trained.state, images, examples, center, forward, FLAGS.features, partial)
-    with out.open("wb") as file:
-        np.save(file, table["output"].reshape(examples, *shape))
-    if FLAGS.split:
-        np.save(out.with_name(f"{out.stem}.labels.npy"), table["label"])
-    partial.unlink()
-    print(f"{out} holds float32 {[examples, *shape]}")
 
 
 def define_flags() -> None:

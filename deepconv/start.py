@@ -12,12 +12,11 @@ from ml_collections import ConfigDict
 
 from deepconv import processes
 from deepconv.config import durations, recipes
-from deepconv.data import statistics
-from deepconv.data.statistics import Statistics
 from deepconv.run.directory import expanded
 from deepconv.weights import inputs
 
 if TYPE_CHECKING:
+    from deepconv.data.statistics import Statistics
     from deepconv.task import Task
 
 
@@ -88,8 +87,10 @@ class Start:
         )  # a run begun from these weights may exist: then --evals are tests of that run
         return not claimed.exists() or recipes.read_run(workdir).get("train") is False
 
-    def saved_statistics(self, workdir: Path) -> Statistics | None:
+    def saved_statistics(self, workdir: Path) -> "Statistics | None":
         """Returns the image statistics saved by an untrained run or its source; None if neither has them."""
+        from deepconv.data import statistics
+
         for folder in (workdir, expanded(self.init_from)):
             if (file := folder / "statistics.npz").exists():
                 return statistics.load(file, "")

@@ -13,25 +13,11 @@ if __name__ == "__main__":
 
     preemption.install()  # before the slow imports
 
-import functools
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
 from deepconv import cli
-from deepconv.data import augment, sources
-from deepconv.data.sources.source import Source
-from deepconv.evaluation import features, protocols
-from deepconv.evaluation.net import Net, Trained, load_run, variables
-from deepconv.models.layers import BatchNorm
-from deepconv.ops import repeat
-from deepconv.run.directory import environment, expanded, write_json
-from deepconv.state import TrainState
+from deepconv.config import recipes
+from deepconv.run.directory import expanded
 
 
 def main(arguments: list[str]) -> int:
@@ -40,54 +26,21 @@ def main(arguments: list[str]) -> int:
         if len(arguments) > 1 or not flags.FLAGS.run:
             raise ValueError("give --run=RUN_DIR, and no other arguments but --data_dir=DIR")
         run = expanded(flags.FLAGS.run)
+        recipes.read_run(run)  # raises for a wrong directory
+        # Imported here, since `--help` and mistakes need not wait for JAX.
+        from deepconv.data import sources
+        from deepconv.evaluation import responses
+        from deepconv.evaluation.net import load_run
+
         trained = load_run(run)
         data = trained.data
         if not trained.state.batch_stats or "train_scale" in data:
             raise ValueError(f"{run}: responses need a net with BatchNorm on images of one size, as in Fig. 7")
         source = sources.find(data.name, data.eval_split, cli.DATA_DIR.value, data.image_size)
-        write(trained, source, run / "responses.json")
+        responses.write(trained, source, run / "responses.json")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     return 0
-
-
-def write(trained: Trained, source: Source, file: Path) -> None:
-    """Writes the standard deviations of the responses to the images of a source."""
-    (center,) = protocols.parts("center", trained.data, source.size, trained.net.model, batch_norm=True)
-    forward = functools.partial(moments, net=trained.net)
-    table, _ = features.fill(trained.net, trained.state, source.open(), source.examples, center, forward, "responses")
-    mean, mean_square = np.moveaxis(table["output"].astype(np.float64).mean(0).reshape(-1, 2), 1, 0)
-    names = [*in_order(trained.state.batch_stats, lambda layer: layer["mean"][..., None])]
-    content = {"layers": names, "std": np.sqrt(mean_square - mean**2).tolist()}
-    content |= {"examples": source.examples, "step": int(trained.state.step)}
-    write_json(file, content | environment())
-    print(f"{file} holds the standard deviations of {len(names)} layers' responses to {source.examples} images")
-
-
-def moments(state: TrainState, batch: Mapping[str, jax.Array], net: Net) -> jax.Array:
-    """Returns the mean and mean square of each layer's responses to each image, float32 [B, layers, 2]."""
-    images = augment.normalize(batch["image"][:, 0], net.input)
-    _, found = net.model.apply(
-        variables(state),
-        images,
-        train=False,
-        capture_intermediates=lambda module, method: isinstance(module, BatchNorm) and method == "__call__",
-        mutable=["intermediates"],
-    )
-
-    def layer_moments(layer: Mapping[str, Any]) -> jax.Array:
-        x = layer["__call__"][0].astype(jnp.float32)
-        return jnp.stack([x.mean((-3, -2, -1)), jnp.square(x).mean((-3, -2, -1))], -1)
-
-    return jnp.stack([*in_order(found["intermediates"], layer_moments).values()], 1)
-
-
-def in_order(tree: Mapping[str, Any], function: Callable[[Any], jax.Array]) -> dict[str, jax.Array]:
-    """Applies a function to each BatchNorm's subtree in a net for CIFAR-10, from the first to the last."""
-    found, layers = {"conv1": function(tree["bn1"])}, repeat.by_block(dict(tree))
-    for layer in repeat.names(set(layers) - {"bn1", "conv1", "fc"}):
-        found |= {f"{layer}.conv{number}": function(layers[layer][f"bn{number}"]) for number in (1, 2)}
-    return found
 
 
 def define_flags() -> None:

@@ -203,6 +203,46 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
 
 
+SLOW_TO_IMPORT = ("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets", "matplotlib", "torch")
+
+
+def without(folder, *libraries):
+    """Variables for a fresh process, which ends if it imports one of these libraries."""
+    for name in libraries:
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} is imported')")
+    return {"PYTHONPATH": f"{folder}:{ROOT}"}
+
+
+EARLY = {
+    "deepconv.main": [([QUICK, "--config.batch_size=0"], "config.batch_size=0"), ([CIFAR, "--data_dir=x"], "not in x")],
+    "deepconv.predict": [(["--run=nowhere", "photo.jpg"], "nowhere is not the directory of a run")],
+    "deepconv.benchmark": [([QUICK, "--config.dept=3"], "no field 'dept'"), ([CIFAR, "--data_dir=x"], "not in x")],
+    "deepconv.weights": [
+        (["import", QUICK, "--from=nowhere", "--out=x"], "--from=nowhere does not exist"),
+        (["export", "--run=nowhere", "--to=x"], "nowhere is not the directory of a run"),
+    ],
+    "deepconv.data.prepare": [(["statistics", "nothing", "--data_dir=x"], "nothing is not in x")],
+    "deepconv.evaluation.ensemble": [(["nowhere.npy"], "nowhere.npy is missing")],
+    "deepconv.run.curves": [(["nowhere"], "nowhere is not the directory of a run")],
+    "experiments.responses": [(["--run=nowhere"], "nowhere is not the directory of a run")],
+    "experiments": [(["show", "nothing"], "nothing is not an entry")],
+    "experiments.scale": [(["--speed=a"], "--speed=a")],
+    "launch.local": [(["nothing"], "nothing is not an entry")],
+    "launch.slurm": [(["nothing", "--partition=x", "--dry_run"], "nothing is not an entry")],
+    "launch.k8s": [(["nothing", "--image=a:1", "--claim=b"], "nothing is not an entry")],
+    "launch.status": [(["nothing"], "nothing is not an entry")],
+}
+
+
+def test_wrong_paths_and_fields_are_refused_before_slow_imports(tmp_path, tmp_path_factory):
+    assert {*EARLY} == {*COMMANDS, *OTHERS}
+    light = without(tmp_path_factory.mktemp("light"), *SLOW_TO_IMPORT)
+    for module, mistakes in EARLY.items():
+        for arguments, named in mistakes:
+            answer = shell().run_fresh(arguments, tmp_path, module=module, **light)
+            assert answer.code == 2 and named in answer.err and len(answer.err.splitlines()) == 1, (module, answer)
+
+
 OWN = {
     "main": "--workdir",
     "predict": "--protocol",
@@ -222,13 +262,16 @@ def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("start", ["run_fresh", "run"])
-def test_help_names_every_flag_and_no_others(tmp_path, start):
+def test_help_names_every_flag_and_no_others(tmp_path, tmp_path_factory, start):
     modules = {f"deepconv.{name}": own for name, own in OWN.items()}
     modules |= {"experiments.responses": "--run", "launch.local": "--devices", "experiments": "collect"}
     modules |= {"launch.slurm": "--[no]dry_run", "launch.status": "--[no]json"}
     for module, own in modules.items():
         flag = "--help" if start == "run" else "-h"
-        answer = getattr(shell(), start)([flag], tmp_path, module=module).ends(0)
+        light = (
+            {} if start == "run" else without(tmp_path_factory.mktemp("light"), *SLOW_TO_IMPORT, "numpy", "cv2", "PIL")
+        )
+        answer = getattr(shell(), start)([flag], tmp_path, module=module, **light).ends(0)
         out = answer.out
         assert not answer.err and own in out and len(out.splitlines()) < 70, module
         if module != "experiments":

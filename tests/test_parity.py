@@ -12,14 +12,13 @@ from ml_collections import ConfigDict
 from deepconv import distributed, models, objective, optim, train
 from deepconv.config import durations
 from deepconv.data.statistics import Input
-from deepconv.evaluation import protocols
+from deepconv.evaluation import protocols, responses
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net
 from deepconv.models import alexnet as alexnet_module
 from deepconv.ops import repeat
 from deepconv.state import TrainState, held_shapes
 from deepconv.weights import convert
-from experiments import responses
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[parity]'")
 import torch_reference as reference  # noqa: E402

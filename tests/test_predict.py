@@ -14,13 +14,12 @@ from conftest import answers, shell, tiny_task
 from jax import lax
 from PIL import Image, ImageOps
 
-from deepconv import predict, train
+from deepconv import train
 from deepconv.data import decode, sources, statistics
-from deepconv.evaluation import ensemble
+from deepconv.evaluation import ensemble, photographs, responses
 from deepconv.evaluation.net import load_run
 from deepconv.run.directory import write_json
 from deepconv.weights import convert, files
-from experiments import responses
 
 PHOTOS = [(40, 40), (31, 50), (60, 20)]
 
@@ -86,7 +85,7 @@ def test_the_five_likeliest_classes_are_printed_and_drawn(run):
     folder, task, *_ = run
     expected = np.asarray(jax.nn.softmax(by_hand(run)))
     trained = load_run(folder / "run")
-    probs = predict.predict(trained, [str(folder / f"{i}.png") for i in range(3)], "center")
+    probs = photographs.classify(trained, [str(folder / f"{i}.png") for i in range(3)], "center")
     np.testing.assert_allclose(probs, expected, rtol=1e-4, atol=1e-5)
     code, out, err = call(folder, "--run=run", "0.png", "bad.jpg", "1.png", "2.png", "none.jpg", "--plot=top5.png")
     assert code == 1 and "bad.jpg cannot be decoded" in err and "none.jpg cannot be read: No such file" in err
@@ -105,10 +104,11 @@ def test_ten_crops_of_a_photograph_are_another_mean(run):
     trained = load_run(run[0] / "run")
     trained.data.test_scale = 20
     center, ten, both = (
-        predict.predict(trained, [str(run[0] / "1.png")], name) for name in ("center", "ten_crop", "multi_crop_q16_20")
+        photographs.classify(trained, [str(run[0] / "1.png")], name)
+        for name in ("center", "ten_crop", "multi_crop_q16_20")
     )
     assert ten.sum() == pytest.approx(1, abs=1e-5) and not np.allclose(ten, center, atol=1e-3)
-    parts = [predict.predict(trained, [str(run[0] / "1.png")], f"multi_crop_q{scale}") for scale in (16, 20)]
+    parts = [photographs.classify(trained, [str(run[0] / "1.png")], f"multi_crop_q{scale}") for scale in (16, 20)]
     np.testing.assert_allclose(both, np.mean(parts, 0), atol=1e-6)
 
 
@@ -184,7 +184,7 @@ def test_names_of_any_kind_are_printed_and_drawn(run):
         assert bar in out and r"c$x_{$\x1b\x0a.png" in out and "\x1b" not in out and len(out.splitlines()) == 13
     trained = load_run(folder / "odd")
     probs = np.eye(10, dtype=np.float32)[:4]
-    figure = predict.draw([str(folder / photo)] * 4, probs, trained.classes)
+    figure = photographs.draw([str(folder / photo)] * 4, probs, trained.classes)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert r"b\x1b[31m\x0a  1.00" in texts and "a$x_{$  1.00" in texts
 
@@ -208,14 +208,14 @@ def test_a_photograph_of_a_camera_held_sideways_is_turned(tmp_path):
     exif = Image.Exif()
     exif[274] = 6  # to be turned by 90 degrees clockwise
     image.save(tmp_path / "sideways.png", exif=exif)
-    (record,) = predict.Files([str(tmp_path / "sideways.png")]).read([0])
+    (record,) = photographs.Files([str(tmp_path / "sideways.png")]).read([0])
     assert (decode.decode(record.data) == np.rot90(np.asarray(image), -1)).all()
     for orientation in range(2, 9):
         exif[274] = orientation
         image.save(tmp_path / "turned.png", exif=exif)
         with Image.open(tmp_path / "turned.png") as turned:
             expected = np.asarray(ImageOps.exif_transpose(turned))
-        assert (decode.decode(predict.upright(tmp_path / "turned.png")) == expected).all()
+        assert (decode.decode(photographs.upright(tmp_path / "turned.png")) == expected).all()
     whole = (tmp_path / "turned.png").read_bytes()
     broken = io.BytesIO()
     image.save(broken, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
@@ -224,9 +224,9 @@ def test_a_photograph_of_a_camera_held_sideways_is_turned(tmp_path):
         ("not_a_tiff.jpg", broken.getvalue().replace(b"MM\0*", b"none")),
     ):
         (tmp_path / name).write_bytes(data)
-        assert predict.upright(tmp_path / name) == data and len(data) != len(whole)
+        assert photographs.upright(tmp_path / name) == data and len(data) != len(whole)
     image.save(tmp_path / "upright.png")
-    assert predict.upright(tmp_path / "upright.png") == (tmp_path / "upright.png").read_bytes()
+    assert photographs.upright(tmp_path / "upright.png") == (tmp_path / "upright.png").read_bytes()
 
 
 def test_imported_weights_of_imagenet_need_no_data(tmp_path):

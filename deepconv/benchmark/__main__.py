@@ -54,48 +54,52 @@ Work = Callable[[], "Figures"]  # measures, prints, and returns the figures
 
 
 def _training(arguments: list[str]) -> Work:
+    task = _task(arguments)
     from deepconv.benchmark.step import show_training
 
-    return functools.partial(show_training, _task(arguments), _STEPS.value, START)
+    return functools.partial(show_training, task, _STEPS.value, START)
 
 
 def _input(arguments: list[str]) -> Work:
+    task = _task(arguments)
     from deepconv.benchmark.input import show_input
 
-    return functools.partial(show_input, _task(arguments), _STEPS.value)
+    return functools.partial(show_input, task, _STEPS.value)
 
 
 def _dense(arguments: list[str]) -> Work:
+    task = _task(arguments, evals=[f"dense_q{_SCALE.value}"])  # raises if the net has no dense test
     from deepconv.benchmark.dense import show_dense
 
-    task = _task(arguments, evals=[f"dense_q{_SCALE.value}"])  # raises if the net has no dense test
     return functools.partial(show_dense, task, _SCALE.value, _STEPS.value)
 
 
 def _collectives(arguments: list[str]) -> Work:
+    task = _task(arguments)
     from deepconv.benchmark.collectives import show_collectives
 
-    return functools.partial(show_collectives, _task(arguments))
+    return functools.partial(show_collectives, task)
 
 
 def _peers(arguments: list[str]) -> Work:
+    _without_recipe(arguments)
     from deepconv.benchmark.peers import compare
 
-    _without_recipe(arguments)
     choice = compare.Choice(_NETS.value, _MODES.value, _DTYPES.value, _PEERS.value, _ROUNDS.value)
     compare.check(choice)
     return functools.partial(compare.show_peers, choice)
 
 
 def _growth(arguments: list[str]) -> Work:
+    _without_recipe(arguments)
     from deepconv.benchmark import growth
 
-    _without_recipe(arguments)
     growth.check(_AXES.value)
     return functools.partial(growth.show_growth, _AXES.value, _STEPS.value)
 
 
-# Each function checks the flags, without work on the devices, and raises ValueError or OSError.
+# Each function checks the flags, without work on the devices, and raises ValueError or OSError. It imports its module
+# after the check of the config, since mistakes there need not wait for JAX.
 MEASUREMENTS: dict[str, Callable[[list[str]], Work]] = {
     "training": _training,
     "input": _input,
@@ -108,9 +112,12 @@ MEASUREMENTS: dict[str, Callable[[list[str]], Work]] = {
 
 def _task(arguments: list[str], evals: Sequence[str] = ("center",)) -> "Task":
     """Returns the task that the flags describe."""
-    from deepconv import task as task_lib
+    from deepconv.data import sources
 
     config, _ = cli.load_config(arguments)
+    sources.check_exists(config.data.name, cli.DATA_DIR.value)
+    from deepconv import task as task_lib
+
     return task_lib.prepare(
         config,
         cli.DATA_DIR.value,

@@ -11,22 +11,27 @@ if __name__ == "__main__":
 
     preemption.install()  # before the imports, which take seconds
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from absl import flags
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from deepconv import cli
-from deepconv.evaluation import probabilities
 from deepconv.run.directory import Procedure, printable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def main(arguments: list[str]) -> int:
     """Averages saved probabilities and prints the errors."""
+    from deepconv.evaluation import probabilities  # imports NumPy, which --help need not wait for
+
     try:
         files = [_probabilities(Path(argument)) for argument in arguments[1:]]
         labels = common_labels(files)
@@ -74,8 +79,12 @@ def _probabilities(path: Path) -> Path:
     return path / found[0]
 
 
-def common_labels(files: Sequence[Path]) -> np.ndarray:
+def common_labels(files: Sequence[Path]) -> "np.ndarray":
     """Returns the labels saved beside all files. Raises ValueError if they differ, OSError if they are missing."""
+    import numpy as np
+
+    from deepconv.evaluation import probabilities
+
     if not files:
         raise ValueError("no files are given; name the probs.<protocol>.npy of some runs")
     for file in files:
@@ -95,7 +104,12 @@ def _numbers(texts: Sequence[str], count: int) -> list[float]:
         weights = [float(text) for text in texts] or [1.0] * count
     except ValueError:
         weights = []
-    if len(weights) != count or not np.isfinite(weights).all() or min(weights, default=1) < 0 or sum(weights) == 0:
+    if (
+        len(weights) != count
+        or not all(map(math.isfinite, weights))
+        or min(weights, default=1) < 0
+        or sum(weights) == 0
+    ):
         raise ValueError(
             f"--weights={','.join(texts)}: needs {count} numbers of 0 or more, one per file; not all may be 0"
         )

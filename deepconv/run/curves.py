@@ -7,8 +7,6 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from deepconv import cli
 from deepconv.run import log as runlog
 from deepconv.run.directory import printable
@@ -16,6 +14,8 @@ from deepconv.run.directory import printable
 
 def draw(workdir: Path) -> Path:
     """Draws training and test error over steps, from metrics.jsonl, as in the papers' figures; returns the file."""
+    from matplotlib.figure import Figure  # takes a second, which other commands need not wait for
+
     records = runlog.read_metrics(workdir)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()

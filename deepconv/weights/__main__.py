@@ -16,12 +16,11 @@ import sys
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
-from deepconv import distributed
-from deepconv.run import checkpoint
+from deepconv import cli
+from deepconv.config import recipes
 from deepconv.weights import inputs
-from deepconv.weights.convert import WeightsError
-from deepconv.weights.files import describe_mean, export_run, import_file
 
 
 def define_flags() -> None:
@@ -36,46 +35,61 @@ def define_flags() -> None:
 
 def main(arguments: list[str]) -> int:
     """Imports or exports weights."""
-    from deepconv import cli
-
     command, given = " ".join(arguments[1:]), flags.FLAGS
     needed = {"import": ("config", "from", "out"), "export": ("run", "to")}
     try:
         if command not in needed:
             raise ValueError(f"{command or 'nothing'!r} is not a command; give `import` or `export`, then flags")
-        distributed.check_devices()
         if missing := [f"--{name}" for name in needed[command] if not given[name].present]:
             raise ValueError(f"{command} needs {', '.join(missing)}")
         library, images = given.library or "", given.input or ""
-        if command == "import":
-            config, _ = cli.load_config(
-                arguments[:1], change=lambda config, name: inputs.file_fields(config, library, images)
-            )
-            source, out = Path(given.get_flag_value("from", "")), Path(given.out)
-            bgr = inputs.in_bgr(library, images)
-            try:
-                import_file(config, source, out, bgr)
-            except WeightsError as error:
-                raise WeightsError(f"{source}: {error}") from None
-            if not (library or images):
-                print(inputs.warning(config, source), file=sys.stderr)
-            print(f"{out} holds the weights; a run can start from them with --init_from={out}")
-        else:
-            run, target = Path(given.run), Path(given.to)
-            step, takes = export_run(run, target, library, images)
-            print(f"{target} holds the weights of {run} at step {step}")
-            if takes:
-                order = "BGR" if inputs.in_bgr(library, images) else "RGB"
-                std = ",".join(f"{value:g}" for value in takes.std.ravel())
-                print(f"its net takes {order} from 0 to 255 less {describe_mean(takes.mean)}, divided by {std}")
+        if command == "export":
+            return _export(Path(given.run), Path(given.to), library, images)
+        config, _ = cli.load_config(
+            arguments[:1], change=lambda config, name: inputs.file_fields(config, library, images)
+        )
+        return _import(config, Path(given.get_flag_value("from", "")), Path(given.out), library, images)
     except (ValueError, OSError) as error:
-        at_work = command == "import" and isinstance(error, checkpoint.CheckpointError)  # an export only reads
-        return cli.refuse(str(error), code=1 if at_work else 2)
+        return cli.refuse(str(error), code=2)
+
+
+def _import(config: ConfigDict, source: Path, out: Path, library: str, images: str) -> int:
+    if not source.exists():
+        raise FileNotFoundError(f"--from={source} does not exist")
+    # Imported here, since `--help` and mistakes need not wait for JAX.
+    from deepconv import distributed
+    from deepconv.run.checkpoint import CheckpointError
+    from deepconv.weights.convert import WeightsError
+    from deepconv.weights.files import import_file
+
+    distributed.check_devices()
+    try:
+        import_file(config, source, out, inputs.in_bgr(library, images))
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    except CheckpointError as error:
+        return cli.refuse(str(error))
+    if not (library or images):
+        print(inputs.warning(config, source), file=sys.stderr)
+    print(f"{out} holds the weights; a run can start from them with --init_from={out}")
+    return 0
+
+
+def _export(run: Path, target: Path, library: str, images: str) -> int:
+    recipes.read_run(run)  # raises for a wrong directory, before JAX is imported
+    from deepconv import distributed
+    from deepconv.weights.files import describe_mean, export_run
+
+    distributed.check_devices()
+    step, takes = export_run(run, target, library, images)
+    print(f"{target} holds the weights of {run} at step {step}")
+    if takes:
+        order = "BGR" if inputs.in_bgr(library, images) else "RGB"
+        std = ",".join(f"{value:g}" for value in takes.std.ravel())
+        print(f"its net takes {order} from 0 to 255 less {describe_mean(takes.mean)}, divided by {std}")
     return 0
 
 
 if __name__ == "__main__":
-    from deepconv import cli
-
     define_flags()
     cli.run(main)

@@ -7,8 +7,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from deepconv.data import statistics
-
 Fields = dict[str, Any]  # of a config, such as {"model.stride_on": "3x3"}
 
 ALL_BUT_HEAD = "all_but_head"  # --init_layers: every layer but the last
@@ -77,6 +75,8 @@ def parse_input(text: str) -> Images | None:
         return None
     if text in INPUTS:
         return INPUTS[text]
+    from deepconv.data import statistics  # imports NumPy, which --help need not wait for
+
     mean, _, std = text.partition("/")
     if statistics.numbers(mean) is None or (std and statistics.numbers(std) is None):
         raise ValueError(f"--input={text} is unknown; choose one of {CHOICES}")

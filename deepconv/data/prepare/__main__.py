@@ -22,11 +22,6 @@ if __name__ == "__main__":
 from absl import flags
 
 from deepconv import cli
-from deepconv.data.prepare.cifar10 import cifar10
-from deepconv.data.prepare.image_statistics import compute_statistics
-from deepconv.data.prepare.imagenet import imagenet2012
-from deepconv.data.prepare.pack import pack
-from deepconv.data.sources.source import data_root
 from deepconv.run.directory import expanded
 
 
@@ -48,6 +43,13 @@ def main(arguments: list[str]) -> int:
     """Runs one of the four commands."""
     given, command, names = flags.FLAGS, " ".join(arguments[1:2]), arguments[2:]
     replace = given.on_corrupt == "replace"
+    # Imported here, since `--help` need not wait for the readers of images.
+    from deepconv.data.prepare.cifar10 import cifar10
+    from deepconv.data.prepare.image_statistics import compute_statistics
+    from deepconv.data.prepare.imagenet import imagenet2012
+    from deepconv.data.prepare.pack import pack
+    from deepconv.data.sources.source import data_root
+
     try:
         data_dir = data_root(cli.DATA_DIR.value)
         if command in ("imagenet2012", "cifar10") and not names:

@@ -5,16 +5,19 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from deepconv.data import decode, pipeline, sources
-from deepconv.data.images import DataError, Images
+from deepconv.data import decode, sources
+from deepconv.data.images import Batch, DataError, Images
 from deepconv.data.prepare import tfds_writer
 from deepconv.data.sources.source import Source
 from deepconv.run import log as runlog
 from deepconv.run.directory import read_json
+
+if TYPE_CHECKING:
+    from deepconv.data import pipeline  # takes seconds
 
 BATCH = 100  # images between two updates of the progress
 
@@ -90,15 +93,17 @@ def squares(
     source: Source,
     data: Images,
     size: int,
-    report: pipeline.Report | None,
+    report: "pipeline.Report | None",
     first: int = 0,
-) -> Iterator[pipeline.Batch]:
+) -> Iterator[Batch]:
     """Yields batches of central squares of a source's images, uint8 [N, size, size, 3]."""
+    from deepconv.data import pipeline
+
     return pipeline.ordered_batches(data, source.examples, BATCH, decode.central_square(size), first, report)
 
 
 def _pack_jpeg(
-    folder: Path, target: Path, found: Mapping[str, Source], size: int, report: pipeline.Report | None
+    folder: Path, target: Path, found: Mapping[str, Source], size: int, report: "pipeline.Report | None"
 ) -> None:
     import tensorflow_datasets as tfds
 
@@ -116,7 +121,7 @@ def _pack_jpeg(
 
 
 def _pack_uint8(
-    folder: Path, target: Path, found: Mapping[str, Source], size: int, report: pipeline.Report | None
+    folder: Path, target: Path, found: Mapping[str, Source], size: int, report: "pipeline.Report | None"
 ) -> None:
     tfds_writer.need_space(folder, sum(source.examples for source in found.values()) * size * size * 3)
     for split, source in found.items():

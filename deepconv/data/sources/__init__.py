@@ -1,5 +1,7 @@
 """Sources by name. Finding one is cheap, and its images are opened later; DATA_DIR/NAME shows its kind."""
 
+from pathlib import Path
+
 from deepconv.data.sources.folders import find_folders
 from deepconv.data.sources.packed import find_packed
 from deepconv.data.sources.shapes import find_shapes
@@ -24,11 +26,21 @@ def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tu
         return find_tfds(builder_dir, name, split)
     if (folder / "train").is_dir():
         return find_folders(folder, name, split)
+    raise FileNotFoundError(_missing(name, folder))
+
+
+def check_exists(name: str, data_dir: str | None) -> None:
+    """Raises FileNotFoundError if a data set is certainly missing; only `find` examines its files."""
+    if name != "shapes" and not (folder := data_root(data_dir) / name).exists():
+        raise FileNotFoundError(_missing(name, folder))
+
+
+def _missing(name: str, folder: Path) -> str:
     remedy = "It must be a TFDS data set, a packed one or a folder with train/<class>/*.jpg; 'shapes' is built in"
     if name in PREPARED:
         command = f"python -m deepconv.data.prepare {name} --archives=DIR --data_dir={folder.parent}"
         remedy = f"To make it from the official archives: {command}"
-    raise FileNotFoundError(
+    return (
         f"{printable(f'{name} is not in {folder.parent} (nothing usable in {folder})')}. "
         "If it lies elsewhere, give --data_dir=DIR or set "
         f"TFDS_DATA_DIR. {remedy}"
