@@ -97,7 +97,7 @@ def scale_by_learning_rate(
         return LearningRateState(
             count=jnp.zeros((), jnp.int32),
             learning_rate=jnp.zeros(()),
-            train_error=jnp.full((), 100.0),
+            train_error=jnp.full((), 100.0, jnp.float32),
             warming_up=jnp.array(warm_up),
         )
 

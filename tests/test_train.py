@@ -89,6 +89,14 @@ def uninterrupted(tmp_path_factory):
     return state, runlog.read_metrics(directory)
 
 
+def test_the_step_is_compiled_once(tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(train, "jit_step", lambda *args, make=train.jit_step: steps.append(make(*args)) or steps[-1])
+    task = tiny_task(total_steps=3)
+    train.train(task, tmp_path / "run")
+    assert [step._cache_size() for step in steps] == [1]
+
+
 def test_golden_losses(uninterrupted):
     """If a change of the recipe, the data or the model means to change these, write down the new ones and say so."""
     state, records = uninterrupted
