@@ -7,12 +7,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from deepconv import processes
+from deepconv import compilation, processes
 from deepconv.ops import forms
 
 
 def check_devices(expected: int | None = None) -> None:
-    """Raises ValueError if JAX cannot use the devices that the environment selects, or has another number of them."""
+    """Raises ValueError if JAX cannot use the devices that the environment selects, or has another number of them.
+
+    From here on, a single process keeps the programs that it compiles.
+    """
     try:
         count = len(jax.devices())
     except (AssertionError, AttributeError, RuntimeError) as error:  # the first two for a plugin that is not installed
@@ -24,6 +27,8 @@ def check_devices(expected: int | None = None) -> None:
             f"--expect_devices={expected}, but JAX has {count} ({jax.devices()[0].device_kind}) in "
             f"{jax.process_count()} processes; check CUDA_VISIBLE_DEVICES, the driver, and what the scheduler gave"
         )
+    if not processes.several():  # some of several would find programs that others compile together
+        compilation.keep_programs()
 
 
 def make_mesh(model_parallel: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
