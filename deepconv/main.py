@@ -167,7 +167,10 @@ def _run(task: "Task", workdir: Path, weights: dict[str, Any]) -> None:
 
     evals = {name: workdir / f"eval.{name}.json" for name in _EVALS.value}
     if missing := processes.agree(lambda: [name for name, file in evals.items() if not file.exists()]):
-        state, computed = (train.train if task.total_steps else resume.leave_untrained)(task, workdir, weights)
+        if task.total_steps:
+            state, computed = train.train(task, workdir, weights, keep_test="center" in missing)
+        else:
+            state, computed = resume.leave_untrained(task, workdir, weights)
         net, data = task_lib.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}

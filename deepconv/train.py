@@ -149,12 +149,15 @@ class Window:
     clock: float = field(default_factory=time.perf_counter)  # seconds
 
 
-def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> tuple[TrainState, Statistics]:
+def train(
+    task: Task, workdir: Path, start: convert.Variables | None = None, keep_test: bool = False
+) -> tuple[TrainState, Statistics]:
     """Trains to the end, from the newest checkpoint or from step 0; returns the final state and the data's statistics.
 
-    `start` holds initial weights of some layers; other layers are random. Raises FloatingPointError if the loss is not
-    finite, Preempted (with the state saved) on a signal to stop, and DataError if an image cannot be read (with the
-    state saved, unless there are several processes).
+    `start` holds initial weights of some layers; other layers are random. With keep_test, the results of the last
+    test are written, since it is a test by the protocol "center". Raises FloatingPointError if the loss is not finite,
+    Preempted (with the state saved) on a signal to stop, and DataError if an image cannot be read (with the state
+    saved, unless there are several processes).
     """
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
@@ -168,7 +171,7 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
             for change in record_start(workdir, step, task.mesh.shape["model"], task.accumulate):
                 print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
         net, (center,) = net_for(task, computed), task.protocols["center"]
-        test_error = functools.partial(_test_error, task, net, center, evaluate.jit(net, center), eval_data)
+        test = functools.partial(_test, task, net, center, evaluate.jit(net, center), eval_data)
         evaluated = processes.agree(lambda: step in _tested_steps(workdir))
         step_fn = jit_step(task, computed)
         loader = batches(task, data, step, replacements(task, workdir))
@@ -178,7 +181,12 @@ def train(task: Task, workdir: Path, start: convert.Variables | None = None) -> 
                     tested = step == first_step and evaluated  # a resumed run may still owe this test
                     if _is_due(task, step) and not tested:
                         evaluation_start = time.perf_counter()
-                        _log(workdir, board, {**_place(task, step), "test_top1_error": test_error(state)})
+                        keep = keep_test and step == total
+                        table, shapes = test(state, workdir if keep else None)
+                        error = probabilities.top_k_error(table["output"], table["label"], 1)
+                        _log(workdir, board, {**_place(task, step), "test_top1_error": error})
+                        if keep and processes.primary():  # last: a later start does not log a test that is written
+                            evaluate.save(center, table, shapes, step, workdir)
                         window.clock += time.perf_counter() - evaluation_start
                     if step == total:
                         break
@@ -224,13 +232,19 @@ def _is_due(task: Task, step: int) -> bool:
     return step > 0 and (due or step == task.total_steps)
 
 
-def _test_error(
-    task: Task, net: Net, protocol: Protocol, predict: evaluate.Predict, data: Images, state: TrainState
-) -> float:
-    """Returns the percentage of test images whose label is not the likeliest class."""
-    table = new_table(task.eval_source.examples, len(task.eval_source.classes))
-    evaluate.probabilities(net, protocol, predict, state, data, table)
-    return probabilities.top_k_error(table["output"], table["label"], 1)
+def _test(
+    task: Task,
+    net: Net,
+    protocol: Protocol,
+    predict: evaluate.Predict,
+    data: Images,
+    state: TrainState,
+    workdir: Path | None,
+) -> tuple[np.ndarray, int]:
+    """Returns the table of a test, kept in the run's directory if one is given, and the number of compiled shapes."""
+    size = task.eval_source.examples, len(task.eval_source.classes)
+    table = evaluate.open_table(protocol, workdir, *size) if workdir else new_table(*size)
+    return table, evaluate.probabilities(net, protocol, predict, state, data, table)
 
 
 def _place(task: Task, step: int) -> runlog.Record:

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import shutil
@@ -167,6 +168,57 @@ def test_a_crash_in_the_last_evaluation_still_gets_the_last_test_error(tmp_path,
     assert "test_top1_error" not in runlog.read_metrics(tmp_path)[-1]
     train.train(tiny_task(), tmp_path)
     assert "test_top1_error" in runlog.read_metrics(tmp_path)[-1] and len(calls) == 3
+
+
+def test_the_last_test_is_kept_and_is_that_of_the_protocol(tmp_path, monkeypatch):
+    evaluate_all, calls = evaluate.probabilities, []
+    monkeypatch.setattr(evaluate, "probabilities", lambda *args: calls.append(args) or evaluate_all(*args))
+    task = tiny_task()
+    state, computed = train.train(task, tmp_path / "kept", keep_test=True)
+    train.train(task, tmp_path / "separate")
+    tests_of_training, net, (center,) = len(calls) // 2, task_lib.net_for(task, computed), task.protocols["center"]
+    for name in ("kept", "separate"):
+        size = dict(examples=task.eval_source.examples, classes=10)
+        evaluate.run(net, center, state, task.eval_source.open(), tmp_path / name, **size)
+    assert tests_of_training == 2 and len(calls) == 2 * tests_of_training + 1  # only the separate one is computed
+    kept, separate = (json.loads((tmp_path / name / "eval.center.json").read_text()) for name in ("kept", "separate"))
+    assert all(kept[key] == separate[key] for key in kept if key not in ("time", "seconds", "images_per_second"))
+    arrays = [
+        [np.load(tmp_path / name / file) for file in ("probs.center.npy", "labels.npy")]
+        for name in ("kept", "separate")
+    ]
+    assert all((a == b).all() for a, b in zip(*arrays, strict=True))
+    assert kept["top1_error"] == runlog.read_metrics(tmp_path / "kept")[-1]["test_top1_error"]
+    assert not [*tmp_path.glob("*/*.partial.npy")]
+
+
+@pytest.mark.parametrize("function", ["save", "probabilities"])
+def test_a_crash_in_the_last_test_loses_neither_the_log_nor_the_results(tmp_path, monkeypatch, function):
+    original, calls = getattr(evaluate, function), []
+
+    def crash(*args):
+        calls.append(args)
+        if len(calls) == (1 if function == "save" else 2):
+            raise MemoryError
+        return original(*args)
+
+    task = tiny_task()
+    monkeypatch.setattr(evaluate, function, crash)
+    with pytest.raises(MemoryError):
+        train.train(task, tmp_path, keep_test=True)
+    assert ("test_top1_error" in runlog.read_metrics(tmp_path)[-1]) == (function == "save")
+    state, computed = train.train(task, tmp_path, keep_test=True)
+    evaluate.run(
+        task_lib.net_for(task, computed),
+        task.protocols["center"][0],
+        state,
+        task.eval_source.open(),
+        tmp_path,
+        examples=task.eval_source.examples,
+        classes=10,
+    )
+    record = json.loads((tmp_path / "eval.center.json").read_text())
+    assert record["top1_error"] == runlog.read_metrics(tmp_path)[-1]["test_top1_error"]
 
 
 def test_steps_taken_again_are_tested_again(tmp_path, monkeypatch):

@@ -93,27 +93,40 @@ def run(
     classes: int,
 ) -> None:
     """Runs a test and writes its results; a stopped test is resumed, a finished one is kept."""
-    file = workdir / f"probs.{protocol.name}.partial.npy"
     if processes.agree(lambda: (workdir / f"eval.{protocol.name}.json").exists()):
         if processes.primary():
-            file.unlink(missing_ok=True)
+            _partial(protocol, workdir).unlink(missing_ok=True)
         return
-    table = new_table(examples, classes, file=file if processes.primary() else None)
-    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # after a crash, rows marked done may be incomplete
-    table["done"] = np.array(processes.agree(lambda: table["done"].tolist()))  # process 0 keeps the table
+    table = open_table(protocol, workdir, examples, classes)
     before = int(table["done"].sum())
     with runlog.progress(protocol.name, examples, before) as show:
         shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)
-    if not processes.primary():
-        return
+    if processes.primary():
+        print(f"{protocol.name}: {examples - before} images were tested; {shapes} shapes were compiled", flush=True)
+        save(protocol, table, shapes, int(state.step), workdir)
+
+
+def open_table(protocol: Protocol, workdir: Path, examples: int, classes: int) -> np.ndarray:
+    """Opens a test's table, with the rows that an earlier start has written; process 0 keeps it on disk."""
+    table = new_table(examples, classes, file=_partial(protocol, workdir) if processes.primary() else None)
+    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # after a crash, rows marked done may be incomplete
+    table["done"] = np.array(processes.agree(lambda: table["done"].tolist()))
+    return table
+
+
+def save(protocol: Protocol, table: np.ndarray, shapes: int, step: int, workdir: Path) -> None:
+    """Writes the results of a finished test, for which so many shapes were compiled, and removes its table."""
     seconds = float(table["seconds"].sum(dtype=np.float64))  # over all starts
-    print(f"{protocol.name}: {examples - before} images were tested; {shapes} shapes were compiled", flush=True)
     procedure = Procedure(
         scales=[protocol.scale],
         views=protocol.views,
         compiled_shapes=shapes,
         seconds=seconds,
-        images_per_second=examples / seconds,
+        images_per_second=len(table) / seconds,
     )
-    write(workdir, protocol.name, table["output"], table["label"], int(state.step), procedure)
-    file.unlink()
+    write(workdir, protocol.name, table["output"], table["label"], step, procedure)
+    _partial(protocol, workdir).unlink()
+
+
+def _partial(protocol: Protocol, workdir: Path) -> Path:
+    return workdir / f"probs.{protocol.name}.partial.npy"
