@@ -22,7 +22,7 @@ FULL = {
     "a checkpoint": at_step(9, FILL),
     "the checkpoint of a stop": at_step(14, f"{FILL}\n{send('SIGTERM')}"),
     "the last checkpoint": at_step(39, FILL),
-    "probabilities": at_call("evaluate.run", FILL),
+    "probabilities": at_call("evaluate.open_table", FILL),
     "the record of a test": at_call("evaluate.write", FILL),
     "curves": at_call("curves.draw", FILL),
 }

@@ -109,7 +109,7 @@ WHILE = {
     "while the data's mean is computed": at_call("resume.statistics_for", send("SIGTERM")),
     "in an evaluation during training": at_call("evaluate.probabilities", send("SIGTERM")),
     "before a save": at_call("checkpoint.save", send("SIGTERM"), call=2),
-    "in the test": at_call("evaluate.run", send("SIGTERM")),
+    "in the test": at_call("evaluate.open_table", send("SIGTERM")),
 }
 
 

@@ -19,7 +19,7 @@ WHILE = {
     "before a save": at_call("checkpoint.save", send("SIGTERM"), call=2),
     "while a save is written": at_call("checkpoint._write_sums", "time.sleep(0.5); " + send("SIGTERM"), call=2),
     "while the last save is waited for": at_call("checkpoint.close", send("SIGTERM")),
-    "in the test": at_call("evaluate.run", send("SIGTERM")),
+    "in the test": at_call("evaluate.open_table", send("SIGTERM")),
 }
 PRECISE = "--evals=center,center_precise_batch_stats"
 
