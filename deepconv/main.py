@@ -33,7 +33,6 @@ from deepconv.weights import inputs
 
 if TYPE_CHECKING:
     from deepconv.data.sources.source import Source
-    from deepconv.data.statistics import Statistics
     from deepconv.task import Task
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Directory of the run [runs/<recipe>,<changes>].")
