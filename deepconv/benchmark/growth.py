@@ -49,7 +49,7 @@ AXES: dict[str, list[Point]] = {
         Point(depth, "resnet_cifar", {"batch_size": 4, "model.depth": depth}) for depth in (20, 56, 110, 326, 1202)
     ],
     "classes": [
-        Point(count, "alexnet", {"batch_size": 16}, Data(4 * count, 224, count))
+        Point(count, "alexnet", {"batch_size": 16}, Data(max(1_000, count), 224, count))
         for count in (10, 100, 1_000, 10_000, 22_000)
     ],
     "devices": [Point(count, "resnet_cifar", CIFAR, devices=count) for count in (1, 2, 4, 8)],
