@@ -203,7 +203,7 @@ def test_blocks_one_after_the_other_by_definition():
 
 @pytest.mark.parametrize("text", ["resnet_cifar depth=20", "alexnet"])
 def test_all_forms_give_the_same_weights_scores_and_gradients(text):
-    """The plain form of every operation beside the forms that the platform has."""
+    """The plain form of every operation beside the forms that this platform has, and those of a GPU."""
     model, side = create(text, 10), 16 if "cifar" in text else 64
     images, labels = jax.random.normal(jax.random.key(1), (4, side, side, 3)), jnp.arange(4)
 
@@ -219,15 +219,18 @@ def test_all_forms_give_the_same_weights_scores_and_gradients(text):
         gradients, logits = jax.grad(loss, has_aux=True)(variables["params"])
         return repeat.by_block(variables), logits, repeat.by_block(gradients)
 
-    fast = jax.jit(lambda: everything())()
+    found = [jax.jit(lambda: everything())()]
+    with forms.for_platform("gpu"):
+        found.append(jax.jit(lambda: everything())())
     with forms.using(*(f"{operation}:plain" for operation in forms.FORMS)):
         plain = jax.jit(lambda: everything())()
-    assert jax.tree.structure(fast) == jax.tree.structure(plain)
-    for ours, expected in zip(jax.tree.leaves(fast[0]), jax.tree.leaves(plain[0]), strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-6)
-    np.testing.assert_allclose(fast[1], plain[1], rtol=1e-4, atol=1e-4)
-    for ours, expected in zip(jax.tree.leaves(fast[2]), jax.tree.leaves(plain[2]), strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-2, atol=2e-3 * float(jnp.abs(expected).max()))
+    for fast in found:
+        assert jax.tree.structure(fast) == jax.tree.structure(plain)
+        for ours, expected in zip(jax.tree.leaves(fast[0]), jax.tree.leaves(plain[0]), strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-6)
+        np.testing.assert_allclose(fast[1], plain[1], rtol=1e-4, atol=1e-4)
+        for ours, expected in zip(jax.tree.leaves(fast[2]), jax.tree.leaves(plain[2]), strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-2, atol=2e-3 * float(jnp.abs(expected).max()))
 
 
 def test_the_platform_and_a_choice_decide_the_forms(monkeypatch):

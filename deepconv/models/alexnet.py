@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from deepconv.models.layers import Conv, Dropout, FullyConnected, scores
+from deepconv.ops import rectifier
 from deepconv.ops.padding import CEIL, Padding
 from deepconv.ops.parts import draw
 from deepconv.ops.pooling import max_pool
@@ -59,7 +60,7 @@ VARIANTS = {"paper": PAPER, "code": CODE, "owt": OWT}
 HALF_FILTERS = (48, 128, 192, 192, 256)  # 3.2, footnote 2: the last convolution is not halved
 # section 6: "an extra sixth convolutional layer over the last pooling layer", which sees both towers
 CONV6 = Layer(256, 3, 1, 1, 1, 0.03, 1.0, ("act",))
-ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
+ACTIVATIONS = {"relu": rectifier.relu, "tanh": jnp.tanh}
 
 
 class AlexNet(nn.Module):

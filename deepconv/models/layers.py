@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from deepconv.ops.convolution import convolve, fully_connected
+from deepconv.ops.batch_norm import moments, scale_and_shift
+from deepconv.ops.convolution import add_bias, convolve, fully_connected
 from deepconv.ops.extent import current_extent, mask_padding, record_extent
 from deepconv.ops.padding import Padding
 from deepconv.ops.parts import draw
@@ -45,7 +46,7 @@ class Conv(nn.Module):
             x, convolve(x, kernel, self.stride, self.padding, self.groups), self.size, self.stride, self.padding
         )
         if self.bias_init is not None:
-            y += parameter(self, "bias", self.bias_init, (self.filters,)).astype(self.dtype)[None, None, None]
+            y = add_bias(y, parameter(self, "bias", self.bias_init, (self.filters,)))
         return y
 
 
@@ -65,7 +66,7 @@ class LocallyConnected(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (height, width, 3, 3, channels, self.filters))
         bias = self.param("bias", self.bias_init, (height, width, self.filters))
         kernel = kernel.reshape(height, width, 9 * channels, self.filters).astype(self.dtype)
-        return jnp.einsum("bhwp,hwpd->bhwd", jnp.concatenate(windows, -1), kernel) + bias.astype(self.dtype)[None]
+        return add_bias(jnp.einsum("bhwp,hwpd->bhwd", jnp.concatenate(windows, -1), kernel), bias)
 
 
 class FullyConnected(nn.Module):
@@ -85,9 +86,9 @@ class FullyConnected(nn.Module):
         # the map of a training image sets the kernel's size; later maps may be larger
         shape = (*x.shape[1:3], x.shape[-1] // self.groups, self.outputs)
         kernel = parameter(self, "kernel", self.kernel_init, shape)
-        bias = parameter(self, "bias", self.bias_init, (self.outputs,)).astype(self.dtype)
+        bias = parameter(self, "bias", self.bias_init, (self.outputs,))
         y = fully_connected(x.astype(self.dtype), kernel.astype(self.dtype), self.groups)
-        return record_extent(x, y, kernel.shape[0], 1, 0) + bias[None, None, None]
+        return add_bias(record_extent(x, y, kernel.shape[0], 1, 0), bias)
 
 
 class Dropout(nn.Module):
@@ -124,10 +125,8 @@ class BatchNorm(nn.Module):
         group = (self.group if train else 0) or x.shape[0]
         grouped = x.reshape(-1, group, *x.shape[1:])  # [G, B/G, H, W, C]
         if train:
-            wide = grouped.astype(jnp.float32)
-            mean = wide.mean((1, 2, 3), keepdims=True)  # [G, 1, 1, 1, C]
-            var = jnp.square(wide).mean((1, 2, 3), keepdims=True) - jnp.square(mean)
-            var = jnp.maximum(var, 0)  # rounding may give a negative value
+            mean, square = moments(grouped)  # [G, 1, 1, 1, C]
+            var = jnp.maximum(square - jnp.square(mean), 0)  # rounding may give a negative value
             # DIFFERS: a moving average; the authors' release holds averages over the training set, taken at the end
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean.mean((0, 1, 2, 3))
@@ -136,7 +135,7 @@ class BatchNorm(nn.Module):
             mean, var = (v.value[None, None, None, None] for v in (running_mean, running_var))
         factor = scale[None, None, None, None] * lax.rsqrt(var + self.epsilon)
         shift = bias[None, None, None, None] - mean * factor
-        return (grouped * factor + shift).astype(self.dtype).reshape(x.shape)
+        return scale_and_shift(grouped, factor, shift).astype(self.dtype).reshape(x.shape)
 
 
 def shortcut_a(x: jax.Array, filters: int, stride: int, both_sides: bool = False) -> jax.Array:

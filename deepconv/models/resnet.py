@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from deepconv.models.layers import BatchNorm, Conv, he_normal, scores, shortcut_a
+from deepconv.ops import rectifier
 from deepconv.ops.padding import CEIL
 from deepconv.ops.pooling import max_pool, mean_of_views
 from deepconv.ops.repeat import apply_blocks
@@ -36,8 +37,8 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.conv_bn(x, self.filters, 3, self.stride, "conv1", "bn1")
-        y = self.conv_bn(nn.relu(y), self.filters, 3, 1, "conv2", "bn2")
-        return nn.relu(self.add_shortcut(x, y))
+        y = self.conv_bn(rectifier.relu(y), self.filters, 3, 1, "conv2", "bn2")
+        return rectifier.relu(self.add_shortcut(x, y))
 
     def conv_bn(self, x: jax.Array, filters: int, size: int, stride: int, conv: str, bn: str) -> jax.Array:
         """Applies a convolution and batch normalisation with these names."""
@@ -60,9 +61,9 @@ class BottleneckBlock(BasicBlock):
     def __call__(self, x: jax.Array) -> jax.Array:
         strides = (self.stride, 1) if self.stride_on == "1x1" else (1, self.stride)
         y = self.conv_bn(x, self.filters, 1, strides[0], "conv1", "bn1")
-        y = self.conv_bn(nn.relu(y), self.filters, 3, strides[1], "conv2", "bn2")
-        y = self.conv_bn(nn.relu(y), 4 * self.filters, 1, 1, "conv3", "bn3")
-        return nn.relu(self.add_shortcut(x, y))
+        y = self.conv_bn(rectifier.relu(y), self.filters, 3, strides[1], "conv2", "bn2")
+        y = self.conv_bn(rectifier.relu(y), 4 * self.filters, 1, 1, "conv3", "bn3")
+        return rectifier.relu(self.add_shortcut(x, y))
 
 
 class ResNet(nn.Module):
@@ -98,7 +99,7 @@ class ResNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         dtype = jnp.dtype(self.dtype)
         x = Conv(FILTERS[0], 7, 2, padding=3, dtype=dtype, name="conv1")(x)
-        x = nn.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 112, 112, 64]
+        x = rectifier.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 112, 112, 64]
         x = max_pool(x, 3, 2, POOL1_PADDING[self.pool1])
         block, counts = (BasicBlock, BASIC) if self.depth in BASIC else (BottleneckBlock, BOTTLENECK)
         shortcut = self.shortcut if self.residual else "none"
@@ -130,7 +131,7 @@ class CifarResNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         dtype = jnp.dtype(self.dtype)
         x = Conv(CIFAR_FILTERS[0], dtype=dtype, name="conv1")(x)
-        x = nn.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 32, 32, 16]
+        x = rectifier.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 32, 32, 16]
         shortcut = self.shortcut if self.residual else "none"
         block = functools.partial(BasicBlock, shortcut=shortcut, bn_group=self.bn_group, dtype=dtype, train=train)
         for part, filters in enumerate(CIFAR_FILTERS, 2):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from deepconv.models.layers import Conv, Dropout, FullyConnected, scores
+from deepconv.ops import rectifier
 from deepconv.ops.pooling import max_pool
 from deepconv.ops.response_norm import channel_norm
 
@@ -58,9 +59,9 @@ class VGG(nn.Module):
                 else:
                     size, filters = map(int, text.split("-"))
                     conv = Conv(filters, size, padding=size // 2, **shared, name=f"conv{block}_{layer}")
-                    x = nn.relu(conv(x))
+                    x = rectifier.relu(conv(x))
             x = max_pool(x, 2, 2)
         for name in ("fc6", "fc7"):
-            x = nn.relu(FullyConnected(4096, **shared, name=name)(x))
+            x = rectifier.relu(FullyConnected(4096, **shared, name=name)(x))
             x = Dropout(self.dropout)(x, train)
         return scores(FullyConnected(self.classes, **shared, name="fc8")(x))

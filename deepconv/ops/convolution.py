@@ -16,7 +16,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, gro
     x, groups = towers.inputs(x, kernel, groups)
     size = kernel.shape[0]
     if groups > 1 and forms.form("groups") == "split":
-        # XLA's own grouped convolution has slow gradients: 7 to 11 times as long on a CPU, not specialised on GPUs
+        # XLA's own grouped convolution has slow gradients on a CPU: 7 to 11 times as long
         parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
         return jnp.concatenate([convolve(*part, stride, padding) for part in parts], -1)
     if groups == 1 and stride == 1 and padding == (size - 1) / 2:
@@ -32,6 +32,26 @@ def fully_connected(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
     parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
     products = [x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[-1]) for x, kernel in parts]
     return jnp.concatenate(products, -1)[:, None, None]
+
+
+@jax.custom_vjp
+def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """Adds a bias [D], or one per pixel [H, W, D], to y [B, H, W, D]. The gradient of the bias is summed in float32.
+
+    A GPU would sum JAX's own gradient in the precision of y. In bfloat16, that adds errors of about 0.6 %.
+    """
+    return y + jnp.expand_dims(bias, tuple(range(y.ndim - bias.ndim))).astype(y.dtype)
+
+
+def _bias_forward(y: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return add_bias(y, bias), bias
+
+
+def _bias_backward(bias: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return dy, dy.sum(range(dy.ndim - bias.ndim), dtype=jnp.float32).astype(bias.dtype)
+
+
+add_bias.defvjp(_bias_forward, _bias_backward)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, groups: int = 1) -> jax.Array:

@@ -1,6 +1,7 @@
 """Local response normalisation (Krizhevsky et al. 2012, 3.3)."""
 
 import functools
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -10,55 +11,64 @@ from deepconv.ops import forms
 from deepconv.ops.towers import devices, with_neighbours
 
 
+@dataclass(frozen=True)
+class _Norm:
+    axes: tuple[int, ...]
+    size: int  # of a window along each axis, odd
+    k: float
+    alpha: float
+
+
 def response_norm(x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float) -> jax.Array:
     """Returns x / (k + alpha * s)^0.75, s the sum of squares over windows of odd size along the axes; in float32.
 
     With axes=(-1,), it normalises over neighbouring channels (Krizhevsky et al. 2012, 3.3). Windows end at the border.
     """
-    normalize = _plain if forms.form("response_norm") == "plain" else _with_gradient_by_hand
-    return normalize(x, axes, size, k, alpha)
+    norm, form = _Norm(axes, size, k, alpha), forms.form("response_norm")
+    return _plain(x, norm) if form == "plain" else _with_gradient_by_hand(x, norm, form == "by_hand")
 
 
-def _plain(x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float) -> jax.Array:
+def _plain(x: jax.Array, norm: _Norm) -> jax.Array:
     wide = x.astype(jnp.float32)
-    return (wide / (k + alpha * _window_sum(wide * wide, axes, size)) ** 0.75).astype(x.dtype)
+    return (wide / (norm.k + norm.alpha * _window_sum(wide * wide, norm)) ** 0.75).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _with_gradient_by_hand(x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float) -> jax.Array:
-    return _forward(x, axes, size, k, alpha)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _with_gradient_by_hand(x: jax.Array, norm: _Norm, keeps_root: bool) -> jax.Array:
+    """Keeps the map for the gradient, and the root of the denominator, or else computes it again."""
+    return _forward(x, norm, keeps_root)[0]
 
 
-def _forward(
-    x: jax.Array, axes: tuple[int, ...], size: int, k: float, alpha: float
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    wide = x.astype(jnp.float32)
-    root = lax.rsqrt(k + alpha * _window_sum(wide * wide, axes, size))
-    return (wide * root * jnp.sqrt(root)).astype(x.dtype), (x, root)
+def _forward(x: jax.Array, norm: _Norm, keeps_root: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+    wide, root = x.astype(jnp.float32), _root(x, norm)
+    return (wide * root * jnp.sqrt(root)).astype(x.dtype), (x, root if keeps_root else None)
 
 
 def _backward(
-    axes: tuple[int, ...],
-    size: int,
-    k: float,
-    alpha: float,
-    saved: tuple[jax.Array, jax.Array],
-    dy: jax.Array,
+    norm: _Norm, keeps_root: bool, saved: tuple[jax.Array, jax.Array | None], dy: jax.Array
 ) -> tuple[jax.Array]:
-    (x, root), dtype = saved, dy.dtype
-    x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
+    x, root = saved
+    if root is None:
+        root = _root(lax.optimization_barrier(x), norm)  # without the barrier, XLA would keep that of the forward pass
+    wide, wide_dy = x.astype(jnp.float32), dy.astype(jnp.float32)
     factor = root * jnp.sqrt(root)  # (k + alpha s)^-0.75
-    shared = _window_sum(dy * x * factor * root * root, axes, size)
-    return ((dy * factor - 1.5 * alpha * x * shared).astype(dtype),)
+    terms = wide_dy * wide * factor * root * root
+    if not keeps_root:  # one more map is written and read: in the map's own precision, as all maps are
+        terms = lax.optimization_barrier(terms.astype(x.dtype)).astype(jnp.float32)
+    return ((wide_dy * factor - 1.5 * norm.alpha * wide * _window_sum(terms, norm)).astype(x.dtype),)
 
 
-def _window_sum(x: jax.Array, axes: tuple[int, ...], size: int) -> jax.Array:
-    for axis in axes:
+def _root(x: jax.Array, norm: _Norm) -> jax.Array:
+    return lax.rsqrt(norm.k + norm.alpha * _window_sum(jnp.square(x.astype(jnp.float32)), norm))
+
+
+def _window_sum(x: jax.Array, norm: _Norm) -> jax.Array:
+    for axis in norm.axes:
         side = x.shape[axis]
         widths = [(0, 0)] * x.ndim
-        widths[axis] = (size // 2, size // 2)
+        widths[axis] = (norm.size // 2, norm.size // 2)
         padded = jnp.pad(x, widths)
-        slices = (lax.slice_in_dim(padded, start, start + side, axis=axis) for start in range(size))
+        slices = (lax.slice_in_dim(padded, start, start + side, axis=axis) for start in range(norm.size))
         x = functools.reduce(jnp.add, slices)
     return x
 
