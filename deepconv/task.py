@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +55,14 @@ def prepare(
     given: Statistics | None = None,
     model_parallel: int = 1,
     accumulate: int = 1,
+    find: Callable[..., Source] = sources.find,
 ) -> Task:
     """Resolves and checks a config without reading images. Raises ValueError with a line for each mistake.
 
     evals are the names of test protocols. Untrained nets need a training set only for its mean and classes, and none if
     the mean is known, as numbers in the config or ImageNet's published one. Given statistics replace the training
-    set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts.
+    set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts. find(name, split,
+    data_dir=, image_size=, scale=) returns a data set.
     """
     mistakes: list[str] = []
     collect = functools.partial(collecting, mistakes)
@@ -72,7 +74,7 @@ def prepare(
     with collect():
         statistics.check(data)
     with collect():
-        train_source, eval_source = _find_sources(data, data_dir, evals, untrained)
+        train_source, eval_source = _find_sources(data, functools.partial(find, data_dir=data_dir), evals, untrained)
     raise_all(mistakes)
 
     steps = functools.partial(durations.steps, examples=train_source.examples, batch_size=config.batch_size)
@@ -175,11 +177,11 @@ def _wrong_division(
 
 
 def _find_sources(
-    data: ConfigDict, data_dir: str | None, evals: Sequence[str], untrained: bool
+    data: ConfigDict, find: Callable[..., Source], evals: Sequence[str], untrained: bool
 ) -> tuple[Source, Source]:
     """Returns the training set and the test set; the test set stands in for a training set that is not needed."""
     scale = pipeline.check_scale(data)
-    find = functools.partial(sources.find, data_dir=data_dir, image_size=data.image_size, scale=scale)
+    find = functools.partial(find, image_size=data.image_size, scale=scale)
     eval_source = find(data.name, data.eval_split)
     mean_known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
     tests_only = untrained and mean_known and not any(name.endswith("_precise_batch_stats") for name in evals)

@@ -8,6 +8,8 @@ The first word is the measurement:
     dense        dense tests of images of several shapes whose shorter side is --scale, and central crops, by time per
                  pixel
     collectives  what the devices exchange in a training step, and the memory it takes, from the compiled program
+    compiled     what a GPU, --target, has to do in a training step: kernels, bytes and memory; neither the GPU nor the
+                 data need be there; needs pip install -e '.[cuda]'
     peers        training steps and tests of four nets in deepconv, plain Flax, PyTorch, torch.compile and Keras on JAX,
                  on a CPU, in turns; takes --nets, --modes, --dtypes, --peers and --rounds in place of --config
     growth       the cost of training as records, depth, classes, devices and the side of images grow, on a CPU; takes
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from deepconv import cli
+from deepconv.run.directory import expanded
 
 if TYPE_CHECKING:
     from deepconv.benchmark.record import Figures
@@ -46,6 +49,8 @@ _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of activat
 _PEERS = flags.DEFINE_list("peers", ["deepconv", "flax", "torch", "compile", "keras"], "Libraries of `peers`.")
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each library of `peers`.", lower_bound=1)
 _AXES = flags.DEFINE_list("axes", ["records", "depth", "classes", "devices", "side"], "What grows in `growth`.")
+_TARGET = flags.DEFINE_enum("target", "h200", ["h100", "h200"], "The GPU for which `compiled` compiles.")
+_SNAPSHOT = flags.DEFINE_string("snapshot", "", "A JSON file to which `compiled` adds its figures.")
 _JSON = flags.DEFINE_string(
     "json", "", "File for the figures with their command, versions and hardware; - prints them in place of tables."
 )
@@ -81,6 +86,16 @@ def _collectives(arguments: list[str]) -> Work:
     return functools.partial(show_collectives, task)
 
 
+def _compiled(arguments: list[str]) -> Work:
+    config, run = cli.load_config(arguments)
+    from deepconv.benchmark import compiled
+
+    compiled.prepare()
+    snapshot = expanded(_SNAPSHOT.value) if _SNAPSHOT.value else None
+    options = cli.DATA_DIR.value, _TARGET.value, cli.ACCUMULATE.value
+    return functools.partial(compiled.show_compiled, config, *options, run=run, snapshot=snapshot)
+
+
 def _peers(arguments: list[str]) -> Work:
     _without_recipe(arguments)
     from deepconv.benchmark.peers import compare
@@ -105,6 +120,7 @@ MEASUREMENTS: dict[str, Callable[[list[str]], Work]] = {
     "input": _input,
     "dense": _dense,
     "collectives": _collectives,
+    "compiled": _compiled,
     "peers": _peers,
     "growth": _growth,
 }

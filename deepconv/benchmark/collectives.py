@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
-from deepconv import resume, train
+from deepconv import resume
 from deepconv import task as task_lib
+from deepconv.benchmark import compiled
 from deepconv.benchmark.record import Figures
 
 INSTRUCTION = re.compile(
@@ -100,21 +101,14 @@ def _axis(groups: np.ndarray, mesh: Mesh) -> str:
 
 def compiled_step(task: task_lib.Task) -> jax.stages.Compiled:
     """Compiles a task's training step."""
-    size = task.geometry.size if task.geometry else task.config.data.image_size
-    count = task.config.batch_size
-    batch = {
-        "image": jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),
-        "label": jax.ShapeDtypeStruct((count,), np.int32),
-    }
-    step = train.jit_step(task, resume.statistics_for(task, task.train_source.open()))
-    return step.lower(jax.eval_shape(resume.initial_state(task)), batch).compile()
+    return compiled.lower_step(task, resume.statistics_for(task, task.train_source.open())).compile()
 
 
 def show_collectives(task: task_lib.Task) -> Figures:
     """Prints the collectives of a training step, and the memory it takes on each device."""
-    compiled = compiled_step(task)
+    step = compiled_step(task)
     table = Table("", "at", "collective", "axis", "arrays", "MB received")
-    text, memory = compiled.as_text(), compiled.memory_analysis()
+    text, memory = step.as_text(), step.memory_analysis()
     if text is None or memory is None:
         raise OSError("JAX gives neither text nor memory of compiled programs on this platform; run it on a CPU or GPU")
     found = find(text, task.mesh)

@@ -1,6 +1,8 @@
 """Counts of a model's parameters and multiply-adds."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -14,30 +16,51 @@ def count_parameters(params: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
+@dataclass(frozen=True)
+class Product:
+    """A convolution or matrix product of one image's forward pass; bytes are of its arrays."""
+
+    multiply_adds: int  # including those with padding
+    input_bytes: int
+    kernel_bytes: int
+    output_bytes: int
+
+
 def count_multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """Counts multiply-adds of convolutions and fully connected layers for one image, including those with padding."""
+    return sum(product.multiply_adds for product in products(model, image_shape))
+
+
+def products(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Product]:
+    """Returns the convolutions and matrix products of the forward pass of one image, in order."""
 
     def forward(images: jax.Array) -> jax.Array:
         return model.init_with_output(jax.random.key(0), images, train=False)[0]
 
-    def count(jaxpr: Jaxpr) -> int:
-        total = 0
-        for equation in jaxpr.eqns:
-            kind, times = equation.primitive.name, equation.params.get("length", 1)  # of a scan
-            if kind == "conv_general_dilated":
-                kernel, numbers = _shape(equation.invars[1]), equation.params["dimension_numbers"]
-                total += math.prod(_shape(equation.outvars[0])) * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
-            elif kind == "dot_general":
-                left, (contracted, _) = _shape(equation.invars[0]), equation.params["dimension_numbers"][0]
-                total += math.prod(_shape(equation.outvars[0])) * math.prod(left[axis] for axis in contracted)
-            else:
-                parameters = jax.tree.leaves([*equation.params.values()], is_leaf=lambda x: isinstance(x, ClosedJaxpr))
-                total += times * sum(count(part.jaxpr) for part in parameters if isinstance(part, ClosedJaxpr))
-        return total
+    return list(_products(jax.make_jaxpr(forward)(jnp.zeros((1, *image_shape))).jaxpr))
 
-    return count(jax.make_jaxpr(forward)(jnp.zeros((1, *image_shape))).jaxpr)
+
+def _products(jaxpr: Jaxpr) -> Iterator[Product]:
+    for equation in jaxpr.eqns:
+        kind = equation.primitive.name
+        if kind in ("conv_general_dilated", "dot_general"):
+            (left, kernel), (out,) = equation.invars, equation.outvars
+            numbers, shape = equation.params["dimension_numbers"], _shape(kernel)
+            if kind == "dot_general":
+                each = math.prod(_shape(left)[axis] for axis in numbers[0][0])
+            else:
+                each = math.prod(shape) // shape[numbers.rhs_spec[0]]
+            yield Product(math.prod(_shape(out)) * each, _bytes(left), _bytes(kernel), _bytes(out))
+        else:
+            parameters = jax.tree.leaves([*equation.params.values()], is_leaf=lambda x: isinstance(x, ClosedJaxpr))
+            inner = [each for part in parameters if isinstance(part, ClosedJaxpr) for each in _products(part.jaxpr)]
+            yield from inner * equation.params.get("length", 1)  # of a scan
 
 
 def _shape(array: Any) -> tuple[int, ...]:
     """Returns the shape of an array in a jaxpr; JAX's types do not declare that it has one."""
     return array.aval.shape
+
+
+def _bytes(array: Any) -> int:
+    return math.prod(_shape(array)) * array.aval.dtype.itemsize
