@@ -56,6 +56,7 @@ _FORMS = flags.DEFINE_list(
 )
 # Settings of malloc.h: one arena, all blocks in it, and nothing given back to the system
 MALLOC = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
+ABOUT_GRAPHS = "deepconv: if this GPU cannot record convolutions in a CUDA graph, --forms=graphs:plain leaves them out"
 EXIT_CODES = """Exit codes of all commands:
   0   done
   1   failed during work
@@ -81,6 +82,8 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
             code = refuse(f"another process {processes.LOST_MESSAGE}", processes.LOST)
         else:  # a bug
             traceback.print_exc()
+            if any(word in str(error).lower() for word in ("graph", "command buffer", "capture")):
+                print(ABOUT_GRAPHS, file=sys.stderr)
             code = refuse(f"{type(error).__name__}: {error}") if processes.several() else 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -299,7 +299,7 @@ def test_version(tmp_path):
     assert finish(start(["--version"], tmp_path)) == (0, f"deepconv {metadata.version('deepconv')}\n", "")
 
 
-ARENAS = """
+MALLOC = """
 import ctypes, threading
 from deepconv import cli
 
@@ -313,6 +313,7 @@ def main(arguments):
         thread.start()
     for thread in threads:
         thread.join()
+    bytes(100_000_000)
     c = ctypes.CDLL(None)
     c.fopen.restype = ctypes.c_void_p
     file = ctypes.c_void_p(c.fopen(b"malloc.xml", b"w"))
@@ -324,11 +325,26 @@ cli.run(main)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
-def test_threads_share_two_arenas_of_memory(tmp_path):
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_info is glibc's")
+def test_threads_share_an_arena_of_memory_and_freed_memory_is_kept(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", ARENAS], cwd=tmp_path, env=environment, check=True)
-    assert 1 <= (tmp_path / "malloc.xml").read_text().count("<heap nr=") <= 2
+    subprocess.run([sys.executable, "-c", MALLOC], cwd=tmp_path, env=environment, check=True)
+    found = (tmp_path / "malloc.xml").read_text()
+    assert found.count("<heap nr=") == 1
+    assert int(re.search(r'<system type="current" size="(\d+)"', found)[1]) > 100_000_000
+
+
+def test_a_graph_that_a_gpu_cannot_record_is_answered(tmp_path):
+    program = (
+        "from deepconv import cli\n"
+        "def main(arguments):\n    raise RuntimeError('INTERNAL: Failed to end stream capture')\n"
+        "cli.run(main)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("deepconv: if this GPU cannot record")
+    assert "--forms=graphs:plain" in done.stderr
 
 
 # In place of absl, which commands import first: the main thread stays in C, as it does while XLA compiles
