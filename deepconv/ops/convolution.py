@@ -91,6 +91,9 @@ def _gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Arra
 
 def _gradients_as_convolutions(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     dx = _convolve(dy, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, _same(kernel))
+    if kernel.shape[:2] == (1, 1):  # a matrix product, which takes 0.7 to 1.0 times as long
+        over_pixels = ((0, 1, 2), (0, 1, 2)), ((), ())
+        return dx, lax.dot_general(x, dy, over_pixels)[None, None]
     # channels become the batch, images become the channels, and dy becomes the kernel
     dkernel = _convolve(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), 1, _same(kernel))  # [C, k, k, D]
     return dx, dkernel.transpose(1, 2, 0, 3)
