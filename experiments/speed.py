@@ -72,16 +72,20 @@ def speeds(records: Iterable[Record]) -> dict[tuple[str, str, str, str], Record]
 
 
 def peers_table(records: Sequence[Record], mode: str, dtypes: Sequence[str], ratios: bool = True) -> str:
-    """Returns images/s of each net in each library and, in brackets, deepconv's speed relative to it."""
+    """Returns images/s of each net in each measured library and, in brackets, deepconv's speed relative to it."""
     found, lines = speeds(records), []
+    measured = {peer for _, its_mode, dtype, peer in found if its_mode == mode and dtype in dtypes}
+    if not measured:
+        return "Not measured yet."
+    peers = [peer for peer in PEERS if peer in measured]
     for net, title in NETS.items():
         for dtype in dtypes:
-            cells = [found.get((net, mode, dtype, peer)) for peer in PEERS]
+            cells = [found.get((net, mode, dtype, peer)) for peer in peers]
             if any(cells):
                 kind = [dtype] if len(dtypes) > 1 else []
                 shown = (_cell(cell, ratios and bool(number)) for number, cell in enumerate(cells))
                 lines.append([title, *kind, *shown])
-    return markdown(["", *([""] if len(dtypes) > 1 else []), *PEERS.values()], lines)
+    return markdown(["", *([""] if len(dtypes) > 1 else []), *(PEERS[peer] for peer in peers)], lines)
 
 
 def _cell(line: Record | None, ratio: bool) -> str:

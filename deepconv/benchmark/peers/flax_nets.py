@@ -31,7 +31,7 @@ class AlexNet(nn.Module):
 
 def norm(x: jax.Array) -> jax.Array:
     """Normalises responses across five channels."""
-    total = lax.reduce_window(x * x, jnp.zeros((), x.dtype), lax.add, (1, 1, 1, 5), (1, 1, 1, 1), "SAME")
+    total = lax.reduce_window(x * x, np.zeros((), x.dtype), lax.add, (1, 1, 1, 5), (1, 1, 1, 1), "SAME")
     return x * jnp.power(2 + 1e-4 * total, -0.75)
 
 
