@@ -80,9 +80,12 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
     except Exception as error:
         if processes.lost_another(error):
             code = refuse(f"another process {processes.LOST_MESSAGE}", processes.LOST)
-        else:  # a bug
+        else:  # a bug, or a failure of JAX
             traceback.print_exc()
-            if any(word in str(error).lower() for word in ("graph", "command buffer", "capture")):
+            names_graph = any(
+                word in str(error).lower() for word in ("cuda graph", "gpu graph", "command buffer", "capture")
+            )
+            if names_graph and forms.platform() == "gpu":
                 print(ABOUT_GRAPHS, file=sys.stderr)
             code = refuse(f"{type(error).__name__}: {error}") if processes.several() else 1
     sys.stdout.flush()
@@ -104,9 +107,9 @@ def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 def _keep_freed_memory() -> None:
     """Makes glibc keep freed memory for the next step.
 
-    By default, it gives the memory of a step back, and the page faults of the next step cost up to a fifth of its time
-    on a CPU. It also has eight arenas per core, and the threads that orbax starts for each checkpoint would keep 0.3 MB
-    more in them each time.
+    By default, it gives the memory of a step back, and the page faults of the next step cost a quarter of its time on a
+    CPU. It would do so from every arena but the first, hence the limit to one. It also has eight arenas per core, in
+    which the threads that orbax starts for each checkpoint would keep 0.3 MB more each time.
     """
     with contextlib.suppress(AttributeError):  # not glibc
         mallopt = ctypes.CDLL(None).mallopt

@@ -27,7 +27,8 @@ def keep_programs() -> None:
     if config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
         return
     try:
-        programs = private_folder()
+        programs = private_folder(_processor())
+        remove_oldest(programs.parent, LIMIT_BYTES)
     except (OSError, RuntimeError) as error:
         print(
             f"deepconv: compiled programs are not kept, and each start compiles again: {error}. "
@@ -35,13 +36,12 @@ def keep_programs() -> None:
             file=sys.stderr,
         )
         return
-    remove_oldest(programs, LIMIT_BYTES)
-    jax.config.update("jax_compilation_cache_dir", str(programs / _processor()))
+    jax.config.update("jax_compilation_cache_dir", str(programs))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_SECONDS)
 
 
-def private_folder() -> Path:
-    """Makes and returns deepconv/xla in the user's cache folder. Raises OSError if others can write to it.
+def private_folder(name: str) -> Path:
+    """Makes and returns deepconv/xla/<name> in the user's cache folder. Raises OSError if others can write to it.
 
     JAX executes what it finds there. Raises RuntimeError if the home directory is unknown.
     """
@@ -50,14 +50,14 @@ def private_folder() -> Path:
     base.mkdir(mode=0o700, exist_ok=True)
     if base.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
         raise PermissionError(f"everyone can write to {base}")
-    for folder in (base / "deepconv", base / "deepconv" / "xla"):
+    for folder in (base / "deepconv", base / "deepconv" / "xla", base / "deepconv" / "xla" / name):
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.stat()
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError(f"{folder} belongs to another user, or others can write to it")
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} cannot be written")
-    return base / "deepconv" / "xla"
+    return base / "deepconv" / "xla" / name
 
 
 def remove_oldest(folder: Path, limit_bytes: int) -> None:

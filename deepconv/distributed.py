@@ -112,10 +112,11 @@ def compiler_options() -> dict[str, str]:
     convolutions of 32 and 64 channels. YNNPACK is kept for reductions. jax 0.12 needs no options.
 
     On a GPU, a CUDA graph starts many kernels at once. XLA leaves convolutions out, since not every one can be recorded
-    (openxla/xla, pull request 34572); --forms=graphs:plain does so, too.
+    (openxla/xla, pull request 34572); --forms=graphs:plain does so, too. XLA_FLAGS takes precedence.
     """
     if forms.platform() == "cpu" and jax.__version_info__ < (0, 11):
         return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
-    if forms.platform() == "gpu" and forms.form("graphs") == "convolutions":
+    chosen = "xla_gpu_enable_command_buffer" in os.environ.get("XLA_FLAGS", "")
+    if forms.platform() == "gpu" and forms.form("graphs") == "convolutions" and not chosen:
         return {"xla_gpu_enable_command_buffer": GRAPHS}
     return {}

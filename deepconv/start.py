@@ -82,9 +82,8 @@ class Start:
             return not train
         if not (self.init_from and tests_given) or self.init_layers or expanded(self.init_from).is_dir():
             return False
-        claimed = (
-            workdir / "config.json"
-        )  # a run begun from these weights may exist: then --evals are tests of that run
+        # a run begun from these weights may exist: then --evals are tests of that run
+        claimed = workdir / "config.json"
         return not claimed.exists() or recipes.read_run(workdir).get("train") is False
 
     def saved_statistics(self, workdir: Path) -> "Statistics | None":

@@ -154,8 +154,8 @@ def train(
 ) -> tuple[TrainState, Statistics]:
     """Trains to the end, from the newest checkpoint or from step 0; returns the final state and the data's statistics.
 
-    `start` holds initial weights of some layers; other layers are random. With keep_test, the results of the last
-    test are written, since it is a test by the protocol "center". Raises FloatingPointError if the loss is not finite,
+    `start` holds initial weights of some layers; other layers are random. With keep_test, the last test also writes the
+    results of the protocol `center`. Raises FloatingPointError if the loss is not finite,
     Preempted (with the state saved) on a signal to stop, and DataError if an image cannot be read (with the state
     saved, unless there are several processes).
     """
@@ -181,7 +181,8 @@ def train(
                     tested = step == first_step and evaluated  # a resumed run may still owe this test
                     if _is_due(task, step) and not tested:
                         evaluation_start = time.perf_counter()
-                        keep = keep_test and step == total
+                        if keep := keep_test and step == total:
+                            checkpoint.wait(manager)  # first, since a run with a finished test is not trained again
                         table, shapes = test(state, workdir if keep else None)
                         error = probabilities.top_k_error(table["output"], table["label"], 1)
                         _log(workdir, board, {**_place(task, step), "test_top1_error": error})

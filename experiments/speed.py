@@ -26,7 +26,6 @@ PEERS = {
     "compile": "torch.compile",
     "keras": "Keras on JAX",
 }
-WORK = {"train": "training", "inference": "tests"}
 GIGA = 1e9
 # (heading, figure of the benchmark's `training`, divisor), two of each axis
 GROWTH = {
@@ -111,13 +110,16 @@ def points(records: Iterable[Record]) -> dict[str, dict[int, Record]]:
 
 
 def growth_table(records: Sequence[Record]) -> str:
-    """Returns a line for each point of each axis."""
+    """Returns the picture, and a line for each point of each axis."""
     lines = []
     for axis, values in points(records).items():
         for value, figures in values.items():
             cells = (f"{heading} {_short(figures[name] / divisor)}" for heading, name, divisor in GROWTH[axis])
             lines.append([AXES[axis], f"{value:,}", *cells])
-    return markdown(["what grows", "", "", ""], lines)
+    if not lines:
+        return "Not measured yet."
+    picture = f"![Speed, compilation and memory as work grows](speed/{PICTURE.name})"
+    return f"{picture}\n\n{markdown(['what grows', '', '', ''], lines)}"
 
 
 def sources_list(records: Sequence[Record]) -> str:

@@ -336,7 +336,7 @@ def test_threads_share_an_arena_of_memory_and_freed_memory_is_kept(tmp_path):
 
 def test_a_graph_that_a_gpu_cannot_record_is_answered(tmp_path):
     program = (
-        "from deepconv import cli\n"
+        "from deepconv import cli\nfrom deepconv.ops import forms\nforms.platform = lambda: 'gpu'\n"
         "def main(arguments):\n    raise RuntimeError('INTERNAL: Failed to end stream capture')\n"
         "cli.run(main)"
     )

@@ -16,6 +16,7 @@ The first word is the measurement:
                  --axes in place of --config
 """
 
+import os
 import time
 
 from deepconv.run import preemption
@@ -23,6 +24,7 @@ from deepconv.run import preemption
 START = time.perf_counter()  # before the imports, which count as part of the start
 if __name__ == "__main__":
     preemption.install()
+    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # before JAX is imported: compilation is measured
 
 import contextlib
 import difflib

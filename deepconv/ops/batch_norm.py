@@ -1,5 +1,6 @@
 """The sums over a map that batch normalisation and its gradient need."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -42,7 +43,7 @@ def _add(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> tuple[jax.Array, ...
 
 @jax.custom_vjp
 def _moments_together(x: jax.Array) -> Sums:
-    wide, count = x.astype(jnp.float32), x[0, ..., 0].size
+    wide, count = x.astype(jnp.float32), math.prod(x.shape[1:4])
     total, squares = _sums([wide, jnp.square(wide)])
     return total / count, squares / count
 
@@ -52,7 +53,7 @@ def _moments_forward(x: jax.Array) -> tuple[Sums, jax.Array]:
 
 
 def _moments_backward(x: jax.Array, gradients: Sums) -> tuple[jax.Array]:
-    of_mean, of_square = (gradient / x[0, ..., 0].size for gradient in gradients)
+    of_mean, of_square = (gradient / math.prod(x.shape[1:4]) for gradient in gradients)
     return ((of_mean + 2 * of_square * x.astype(jnp.float32)).astype(x.dtype),)
 
 
@@ -64,11 +65,11 @@ def _scale_and_shift(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.A
     return _plain(x, factor, shift)
 
 
-def _scale_forward(x: jax.Array, factor: jax.Array, shift: jax.Array) -> tuple[jax.Array, Sums]:
+def _scale_forward(x: jax.Array, factor: jax.Array, shift: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _scale_and_shift(x, factor, shift), (x, factor)
 
 
-def _scale_backward(saved: Sums, dy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _scale_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     (x, factor), wide = saved, dy.astype(jnp.float32)
     of_factor, of_shift = _sums([wide * x.astype(jnp.float32), wide])
     return (wide * factor).astype(x.dtype), of_factor, of_shift

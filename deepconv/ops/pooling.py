@@ -12,7 +12,10 @@ from deepconv.ops.padding import CEIL, Padding, pads, windows
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: Padding = CEIL) -> jax.Array:
-    """Returns the largest value of each window of x [B, H, W, C]; several equal largest values share the gradient."""
+    """Returns the largest value of each window of x [B, H, W, C].
+
+    The form decides whether several equal largest values share the gradient or the first of them gets all of it.
+    """
     y = mask_padding(x, -jnp.inf)
     y = jnp.pad(y, ((0, 0), *pads(x, size, stride, padding), (0, 0)), constant_values=-jnp.inf)
     y = _FORMS[forms.form("max_pool")](y, size, stride)

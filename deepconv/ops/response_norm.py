@@ -35,7 +35,7 @@ def _plain(x: jax.Array, norm: _Norm) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _with_gradient_by_hand(x: jax.Array, norm: _Norm, keeps_root: bool) -> jax.Array:
-    """Keeps the map for the gradient, and the root of the denominator, or else computes it again."""
+    """Saves x for the gradient and, with keeps_root, (k + alpha s)^-0.5, which it otherwise computes again."""
     return _forward(x, norm, keeps_root)[0]
 
 

@@ -68,3 +68,13 @@ def test_vanishes(shell, wanted, tally, tmp_path, what):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         shell.run(arguments, tmp_path).ends(0)
         assert_same(tmp_path / "run", wanted)
+
+
+def test_last_checkpoint(shell, wanted, tally, tmp_path):
+    """The last checkpoint alone cannot be written: the run does not count as finished"""
+    fail = at_call("checkpoint._write_sums", "raise OSError(28, 'No space left on device')", call=4)
+    with tally.attempt("the save at step 40"):
+        shell.run([*RUN, "--workdir=run"], tmp_path, inject=fail).ends(1).says("No space left on device")
+        assert not (tmp_path / "run" / "eval.center.json").exists()
+        shell.run([*RUN, "--workdir=run"], tmp_path).ends(0)
+        assert_same(tmp_path / "run", wanted)

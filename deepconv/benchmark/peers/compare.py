@@ -118,7 +118,7 @@ def started(job: Job) -> Iterator[Worker]:
 
 
 def _compare(jobs: Sequence[Job], rounds: int) -> list[dict[str, Any]]:
-    """Runs the jobs in turns; returns a line for each. Raises OSError if deepconv fails or another net differs."""
+    """Runs the jobs in turns; returns a line for each. Raises OSError if a net differs, or fails after its start."""
     with ExitStack() as stack:
         ready: dict[Worker, dict[str, Any]] = {}
         for job in jobs:  # one after the other, so that nothing disturbs compilation
