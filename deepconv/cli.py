@@ -54,8 +54,11 @@ _SMOKE = flags.DEFINE_bool(
 _FORMS = flags.DEFINE_list(
     "forms", [], "Forms of operations, such as blocks:plain, to compare speeds; see deepconv/ops/forms.py."
 )
-# Settings of malloc.h: one arena, all blocks in it, and nothing given back to the system
-MALLOC = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
+MALLOC = (  # options of malloc.h, and their values
+    (-8, 1),  # M_ARENA_MAX: one arena
+    (-4, 0),  # M_MMAP_MAX: large blocks lie in it, too
+    (-1, -1),  # M_TRIM_THRESHOLD: it never shrinks
+)
 ABOUT_GRAPHS = "deepconv: if this GPU cannot record convolutions in a CUDA graph, --forms=graphs:plain leaves them out"
 EXIT_CODES = """Exit codes of all commands:
   0   done
@@ -82,15 +85,18 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
             code = refuse(f"another process {processes.LOST_MESSAGE}", processes.LOST)
         else:  # a bug, or a failure of JAX
             traceback.print_exc()
-            names_graph = any(
-                word in str(error).lower() for word in ("cuda graph", "gpu graph", "command buffer", "capture")
-            )
-            if names_graph and forms.platform() == "gpu":
+            if _is_of_graphs(error):
                 print(ABOUT_GRAPHS, file=sys.stderr)
             code = refuse(f"{type(error).__name__}: {error}") if processes.several() else 1
     sys.stdout.flush()
     sys.stderr.flush()
     preemption.leave(code, together=code == 0)
+
+
+def _is_of_graphs(error: Exception) -> bool:
+    """Returns whether an error is that of a GPU that cannot record a CUDA graph, as far as its words say."""
+    words = "cuda graph", "gpu graph", "command buffer", "stream capture"
+    return any(word in str(error).lower() for word in words) and forms.platform() == "gpu"
 
 
 def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -113,8 +119,8 @@ def _keep_freed_memory() -> None:
     """
     with contextlib.suppress(AttributeError):  # not glibc
         mallopt = ctypes.CDLL(None).mallopt
-        for number, value in MALLOC.values():
-            mallopt(number, value)
+        for option, value in MALLOC:
+            mallopt(option, value)
 
 
 def load_config(

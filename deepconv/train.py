@@ -154,10 +154,9 @@ def train(
 ) -> tuple[TrainState, Statistics]:
     """Trains to the end, from the newest checkpoint or from step 0; returns the final state and the data's statistics.
 
-    `start` holds initial weights of some layers; other layers are random. With keep_test, the last test also writes the
-    results of the protocol `center`. Raises FloatingPointError if the loss is not finite,
-    Preempted (with the state saved) on a signal to stop, and DataError if an image cannot be read (with the state
-    saved, unless there are several processes).
+    `start` holds initial weights of some layers. With keep_test, the last test also writes the results of the protocol
+    `center`. Raises FloatingPointError if the loss is not finite, Preempted (with the state saved) on a signal to stop,
+    and DataError if an image cannot be read (with the state saved, unless there are several processes).
     """
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
@@ -168,10 +167,9 @@ def train(
         step = first_step = int(state.step)
         window = Window([*unlogged], timed_from=step)
         if step < total:
-            for change in record_start(workdir, step, task.mesh.shape["model"], task.accumulate):
-                print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
+            _tell_changes(record_start(workdir, step, task.mesh.shape["model"], task.accumulate))
         net, (center,) = net_for(task, computed), task.protocols["center"]
-        test = functools.partial(_test, task, net, center, evaluate.jit(net, center), eval_data)
+        test = functools.partial(_test, task, workdir, net, center, evaluate.jit(net, center), eval_data)
         evaluated = processes.agree(lambda: step in _tested_steps(workdir))
         step_fn = jit_step(task, computed)
         loader = batches(task, data, step, replacements(task, workdir))
@@ -183,11 +181,7 @@ def train(
                         evaluation_start = time.perf_counter()
                         if keep := keep_test and step == total:
                             checkpoint.wait(manager)  # first, since a run with a finished test is not trained again
-                        table, shapes = test(state, workdir if keep else None)
-                        error = probabilities.top_k_error(table["output"], table["label"], 1)
-                        _log(workdir, board, {**_place(task, step), "test_top1_error": error})
-                        if keep and processes.primary():  # last: a later start does not log a test that is written
-                            evaluate.save(center, table, shapes, step, workdir)
+                        test(state, board, keep)
                         window.clock += time.perf_counter() - evaluation_start
                     if step == total:
                         break
@@ -210,15 +204,17 @@ def train(
                     show(step, text, log)
                     if step % config.checkpoint_every_steps == 0 or step == total:
                         _save(manager, state, window)
-        except preemption.Preempted:
-            _save(manager, state, window)
-            raise
-        except DataError:
-            if not processes.several():  # saving needs all of them
+        except (preemption.Preempted, DataError) as error:
+            if isinstance(error, preemption.Preempted) or not processes.several():  # saving needs all of them
                 _save(manager, state, window)
             raise
     preemption.check()  # last, since a failed save matters more than the signal
     return state, computed
+
+
+def _tell_changes(changes: Sequence[str]) -> None:
+    for change in changes:
+        print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
 
 
 def _tested_steps(workdir: Path) -> set[float]:
@@ -235,17 +231,23 @@ def _is_due(task: Task, step: int) -> bool:
 
 def _test(
     task: Task,
+    workdir: Path,
     net: Net,
     protocol: Protocol,
     predict: evaluate.Predict,
     data: Images,
     state: TrainState,
-    workdir: Path | None,
-) -> tuple[np.ndarray, int]:
-    """Returns the table of a test, kept in the run's directory if one is given, and the number of compiled shapes."""
-    size = task.eval_source.examples, len(task.eval_source.classes)
-    table = evaluate.open_table(protocol, workdir, *size) if workdir else new_table(*size)
-    return table, evaluate.probabilities(net, protocol, predict, state, data, table)
+    board: Callable[[runlog.Record], None],
+    keep: bool,
+) -> None:
+    """Tests the net and logs its error; with `keep`, also writes the results of the test."""
+    size, step = (task.eval_source.examples, len(task.eval_source.classes)), int(state.step)
+    table = evaluate.open_table(protocol, workdir, *size) if keep else new_table(*size)
+    shapes = evaluate.probabilities(net, protocol, predict, state, data, table)
+    error = probabilities.top_k_error(table["output"], table["label"], 1)
+    _log(workdir, board, {**_place(task, step), "test_top1_error": error})
+    if keep and processes.primary():  # last: a later start does not log a test that is written
+        evaluate.save(protocol, table, shapes, step, workdir)
 
 
 def _place(task: Task, step: int) -> runlog.Record:

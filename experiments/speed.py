@@ -1,7 +1,8 @@
-"""The tables and the picture of docs/speed.md and README.md, from the records of measurements in docs/speed/.
+"""The tables and the picture of docs/speed.md and README.md.
 
-The records are written by `python -m deepconv.benchmark ... --json=docs/speed/NAME.json`, and rendered by
-`python -m experiments render`. Of two records with the same point, the newer counts.
+They come from tests/compiled.json and from the records of measurements in docs/speed/, which
+`python -m deepconv.benchmark ... --json=docs/speed/NAME.json` writes. `python -m experiments render` renders them. Of
+two records with the same point, the newer counts.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepconv.benchmark.peers.compare import TITLES as PEERS
 from experiments.marks import filled, markdown
 
 if TYPE_CHECKING:
@@ -18,14 +20,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "speed"
 PICTURE = RECORDS / "growth.png"
+SNAPSHOT = ROOT / "tests" / "compiled.json"
 NETS = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet50": "ResNet-50", "resnet_cifar": "ResNet-20"}
-PEERS = {
-    "deepconv": "deepconv",
-    "flax": "plain Flax",
-    "torch": "PyTorch",
-    "compile": "torch.compile",
-    "keras": "Keras on JAX",
-}
 GIGA = 1e9
 # (heading, figure of the benchmark's `training`, divisor), two of each axis
 GROWTH = {
@@ -57,6 +53,7 @@ def pages(records: Sequence[Record]) -> dict[Path, str]:
     tables = {
         "training": peers_table(records, "train", ("float32", "bfloat16")),
         "tests": peers_table(records, "inference", ("float32", "bfloat16")),
+        "compiled": compiled_table(json.loads(SNAPSHOT.read_text())),
         "growth": growth_table(records),
         "sources": sources,
     }
@@ -97,6 +94,17 @@ def _cell(line: Record | None, ratio: bool) -> str:
 def _short(value: float) -> str:
     """Formats a number with three digits or all of its integer part."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def compiled_table(runs: Mapping[str, Record]) -> str:
+    """Returns a line for each run whose step was compiled for a GPU."""
+    lines = []
+    for run, record in runs.items():
+        found = record["figures"]
+        numbers = f"{found['kernels']:,}", str(found["launches"]), f"{found['mb_per_image']:.1f}"
+        lines.append([f"`{run}`", *numbers, f"{found['times_least_bytes']:.2f}", f"{found['temporary_gb']:.2f}"])
+    heading = ["run", "kernels", "launches", "MB/image", "relative to the least", "temporary GB"]
+    return markdown(heading, lines)
 
 
 def points(records: Iterable[Record]) -> dict[str, dict[int, Record]]:

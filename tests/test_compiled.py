@@ -100,12 +100,6 @@ def test_compiling_for_a_gpu_needs_the_plugin(monkeypatch):
         compiled.prepare()
 
 
-def test_the_page_shows_the_snapshot():
-    page = (ROOT / "docs" / "speed.md").read_text()
-    for run, record in RUNS.items():
-        assert compiled.row(run, record["figures"]) in page, run
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_no_step_for_a_gpu_grows_by_3_percent(run, tmp_path):

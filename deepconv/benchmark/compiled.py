@@ -24,6 +24,7 @@ from rich.table import Table
 from deepconv import distributed, resume, state, train
 from deepconv import task as task_lib
 from deepconv.benchmark import hlo
+from deepconv.benchmark.record import Figures
 from deepconv.data import sources, statistics
 from deepconv.data.sources.source import Source
 from deepconv.data.statistics import Statistics
@@ -45,7 +46,6 @@ device_description_str: "{name}"
 """
 # Classes, training images and their size, for data sets that need not be there; none is read
 KNOWN_DATA = {"cifar10": (10, 50_000, (32, 32)), "imagenet2012": (1000, 1_281_167, None)}
-Figures = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,12 +156,6 @@ def add_to_snapshot(path: Path, run: str, target: str, found: Figures) -> None:
     versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax")}
     snapshot[run] = {"target": target, "versions": versions, "figures": found}
     path.write_text(json.dumps(dict(sorted(snapshot.items())), indent=2) + "\n")
-
-
-def row(run: str, found: Figures) -> str:
-    """Returns a run's row of the table in docs/speed.md."""
-    sizes = f"{found['mb_per_image']:.1f} | {found['times_least_bytes']:.2f} | {found['temporary_gb']:.2f}"
-    return f"| `{run}` | {found['kernels']:,} | {found['launches']} | {sizes} |"
 
 
 def show_compiled(
