@@ -29,11 +29,10 @@ def small_task(recipe, accumulate=1, model_parallel=1, **options):
     return task_lib.prepare(config, None, model_parallel=model_parallel, accumulate=accumulate)
 
 
-def two_steps(task, batch):
+def two_steps(task, state, batch):
     size = task.config.data.image_size
     pixels = dataclasses.replace(STATISTICS, pixel_mean=np.full((size, size, 3), 120, np.float32))
-    step, state = train.jit_step(task, pixels), resume.initial_state(task)()
-    batch, found = distributed.put_batch(batch, task.mesh), []
+    step, batch, found = train.jit_step(task, pixels), distributed.put_batch(batch, task.mesh), []
     for _ in range(2):
         state, metrics = step(state, batch)
         found.append({name: float(value) for name, value in metrics.items()})
@@ -42,10 +41,11 @@ def two_steps(task, batch):
 
 @pytest.mark.parametrize(
     ("recipe", "model_parallel"),
-    [("alexnet_code", 1), ("alexnet_code", 2), ("vgg11", 1), ("resnet_cifar", 1)],
+    [("alexnet_code", 2), ("vgg11", 1), ("resnet_cifar", 1)],
 )
 def test_parts_give_the_step_of_the_whole_batch(recipe, model_parallel, monkeypatch):
     """With crops, colours and dropout, on two devices; the whole batch is computed without towers apart."""
+    monkeypatch.setitem(vgg.CONFIGURATIONS, "A", ("3-8", "3-16 3-16"))
     for module in (alexnet, vgg):
         narrow(monkeypatch, module)
     tasks = small_task(recipe), small_task(recipe, accumulate=2, model_parallel=model_parallel)
@@ -54,10 +54,10 @@ def test_parts_give_the_step_of_the_whole_batch(recipe, model_parallel, monkeypa
         "image": rng.integers(0, 256, (16, size, size, 3), np.uint8),
         "label": rng.integers(0, 10, 16).astype(np.int32),
     }
-    (whole, metrics), (in_parts, metrics_in_parts) = (two_steps(task, batch) for task in tasks)
+    before = jax.device_get(resume.initial_state(tasks[0])())
+    (whole, metrics), (in_parts, metrics_in_parts) = (two_steps(task, before, batch) for task in tasks)
     for one, other in zip(metrics, metrics_in_parts, strict=True):
         assert other == pytest.approx(one, rel=2e-6)
-    before = jax.device_get(resume.initial_state(tasks[0])())
     for (path, a), b, start in zip(
         jax.tree.leaves_with_path(whole), jax.tree.leaves(in_parts), jax.tree.leaves(before), strict=True
     ):

@@ -238,13 +238,12 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(archives, t
 # CIFAR-10
 
 
-def cifar_batch(number):
+def cifar_images(indices):
     """Images that tell their index by their red, rows by green and columns by blue."""
-    indices = np.arange(10_000) + 10_000 * number
-    images = np.empty((10_000, 32, 32, 3), np.uint8)
+    images = np.empty((len(indices), 32, 32, 3), np.uint8)
     images[..., 0] = (indices % 251)[:, None, None]
     images[..., 1], images[..., 2] = 8 * np.arange(32)[:, None], 8 * np.arange(32)
-    return images, (indices % 10).astype(np.uint8)
+    return images
 
 
 def write_cifar(folder, kind):
@@ -252,7 +251,8 @@ def write_cifar(folder, kind):
     path = folder / f"cifar-10-{kind}.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for i in range(6):
-            images, labels = cifar_batch(i)
+            indices = np.arange(10_000) + 10_000 * i
+            images, labels = cifar_images(indices), (indices % 10).astype(np.uint8)
             name = f"cifar-10-batches/data_batch_{i + 1}" if i < 5 else "cifar-10-batches/test_batch"
             rows = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(10_000, 3072)
             if kind == "binary":
@@ -270,7 +270,7 @@ def test_cifar10_from_the_authors_archive(tmp_path):
         assert len(found) == (50_000 if split == "train" else 10_000)
         for example in (found[i] for i in range(0, len(found), 197)):
             index = offset + int(example["id"].decode().split("_")[1])
-            assert (example["image"] == cifar_batch(index // 10_000)[0][index % 10_000]).all()
+            assert (example["image"] == cifar_images(np.array([index]))[0]).all()
             assert example["label"] == index % 10
     assert tfds.builder("cifar10", data_dir=tmp_path).info.features["label"].names == list(CIFAR10_CLASSES)
 

@@ -36,6 +36,7 @@ COMPILED = {  # recipe, changes, all-reduces for each BatchNorm layer
 }
 
 
+@pytest.mark.slow
 def test_the_page_has_the_tables_of_the_program():
     text = page.PAGE.read_text()
     assert filled(page.PAGE, page.tables(GIVEN, SPEEDS)) == text, "python -m experiments.scale --write"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import ROOT, STATISTICS, shell
+from conftest import ROOT, STATISTICS, narrow, shell
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -15,6 +15,7 @@ from deepconv import distributed, models, resume
 from deepconv import state as state_lib
 from deepconv.config import recipes
 from deepconv.data import statistics
+from deepconv.models import alexnet, vgg
 from deepconv.run import checkpoint
 from deepconv.state import TrainState
 from deepconv.weights import convert, files, inputs
@@ -47,7 +48,9 @@ NETS = {
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_there_and_back_is_bit_exact(name):
+def test_there_and_back_is_bit_exact(name, monkeypatch):
+    for module in (alexnet, vgg):
+        narrow(monkeypatch, module)
     model, image_size = NETS[name]
     tensors = random_tensors(model, image_size)
     variables = convert.from_torch(tensors, model, image_size)
@@ -133,8 +136,9 @@ def test_where_the_numbers_go():
     assert params["fc"]["kernel"][60, 3] == tensors["fc.weight"][3, 60]
 
 
-def test_timms_names_of_vgg_and_counts_of_batches():
-    model, _ = create("vgg", configuration="A"), 64
+def test_timms_names_of_vgg_and_counts_of_batches(monkeypatch):
+    narrow(monkeypatch, vgg)
+    model = create("vgg", configuration="A")
     tensors = random_tensors(model, 64)
     renamed = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
     timm = {}
@@ -142,7 +146,7 @@ def test_timms_names_of_vgg_and_counts_of_batches():
         module, leaf = name.rsplit(".", 1)
         side = {"classifier.0": 2, "classifier.3": 1}.get(module)
         if leaf == "weight" and side:
-            tensor = tensor.reshape(4096, -1, side, side)
+            tensor = tensor.reshape(64, -1, side, side)
         timm[f"{renamed.get(module, module)}.{leaf}"] = tensor
     a, b = convert.from_torch(tensors, model, 64), convert.from_torch(timm, model, 64)
     assert all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
@@ -239,8 +243,9 @@ VGG_B = create("vgg", configuration="B")
 FROM_A = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"]
 
 
-def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path):
+def test_a_deeper_vgg_starts_from_net_a_as_the_paper_says(tmp_path, monkeypatch):
     """3.1: "the first four convolutional layers and the last three fully-connected layers" of net A."""
+    narrow(monkeypatch, vgg)
     tensors = random_tensors(create("vgg", configuration="A"), 32)
     config = recipes.load(ROOT / "configs" / "vgg11.py", {"data.image_size": 32})
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
@@ -395,7 +400,8 @@ def test_the_library_of_an_export_has_to_have_the_net(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_an_equal_net_gives_all_its_layers(tmp_path):
+def test_an_equal_net_gives_all_its_layers(tmp_path, monkeypatch):
+    narrow(monkeypatch, vgg)
     tensors = random_tensors(VGG_B, 32)
     safetensors.numpy.save_file(tensors, tmp_path / "b.safetensors")
     back = convert.to_torch(files.load_weights(tmp_path / "b.safetensors", VGG_B, 32, []), VGG_B)
