@@ -48,8 +48,21 @@ def tiny_task(workers=0, **overrides):
     return task_lib.prepare(recipes.load(ROOT / "configs" / "resnet_cifar.py", changes, smoke=True), None, workers)
 
 
-def narrow(patch, module, most=64):
-    """Fully connected layers of a module's nets get at most so many outputs: 4096 only take time in most tests."""
+WIDTH = 64  # of fully connected layers, in place of 4096, which only take time in most tests
+NARROW = f"""
+import functools
+from deepconv.models import alexnet, vgg
+
+def narrow(whole, outputs, *args, **options):
+    return whole(min(outputs, {WIDTH}), *args, **options)
+
+for module in (alexnet, vgg):
+    module.FullyConnected = functools.partial(narrow, module.FullyConnected)
+"""  # to inject into a command
+
+
+def narrow(patch, module, most=WIDTH):
+    """Fully connected layers of a module's nets get at most so many outputs."""
     whole = module.FullyConnected
     patch.setattr(module, "FullyConnected", lambda outputs, *args, **kw: whole(min(outputs, most), *args, **kw))
 

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import ROOT, answers
+from conftest import NARROW, ROOT, WIDTH, answers
 from PIL import Image
 
 from deepconv.data import decode
@@ -29,19 +29,7 @@ NETS = {
 }
 
 
-WIDTH = 64  # of torchvision's fully connected layers, in place of 4096, whose files are of half a GB; timm's are whole
-NARROW = f"""
-import functools
-from deepconv.models import alexnet, vgg
-
-def narrow(whole, outputs, *args, **options):
-    return whole(min(outputs, {WIDTH}), *args, **options)
-
-for module in (alexnet, vgg):
-    module.FullyConnected = functools.partial(narrow, module.FullyConnected)
-"""
-
-
+# torchvision's nets are narrow: whole ones have files of half a GB; timm's are whole
 def slim(net):
     """A VGG or AlexNet of torchvision with narrow layers."""
     places = [place for place, module in enumerate(net.classifier) if isinstance(module, torch.nn.Linear)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import FLAGS, ROOT
 from PIL import Image
 
 from faults.harness import QUICK, RUN, SEED, Shell, Tally, copy, outcome
@@ -55,7 +55,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """Runs commands."""
-    shell = Shell(tmp_path_factory.mktemp("shell"))
+    shell = Shell(tmp_path_factory.mktemp("shell"), FLAGS)
     yield shell
     shell.close()
 

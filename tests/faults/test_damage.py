@@ -13,9 +13,9 @@ from deepconv import resume
 from deepconv import task as task_lib
 from deepconv.config import recipes
 from deepconv.run import checkpoint
-from faults.harness import CHANGES, QUICK, RECIPE, RUN, assert_same, at_step, copy, outcome, send
+from faults.harness import CHANGES, QUICK, RECIPE, RUN, assert_same, at_step, copy, outcome, send, tries
 
-FLIPS = 100
+FLIPS = tries(100)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from deepconv.run import checkpoint
-from faults.harness import RUN, assert_same, newest, outcome, reached
+from faults.harness import RUN, assert_same, newest, outcome, reached, tries
 
 LONG = [*RUN, "--config.total_steps=200", "--config.optimizer.drop_at_steps=100,150"]
 LONG += ["--config.checkpoint_every_steps=2", "--config.eval_every_steps=50"]
@@ -21,7 +21,7 @@ def wanted_of_long(shell, tmp_path_factory):
     return outcome(folder / "run")
 
 
-@pytest.mark.parametrize("run", range(6))
+@pytest.mark.parametrize("run", range(tries(6)))
 def test_random_moments(shell, wanted_of_long, tally, tmp_path, run):
     """SIGKILL at 5 random moments of a run of 200 steps that saves every 2"""
     tally.rng.seed(f"{tally.rng.random()} {run}")

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from deepconv import state as state_lib
 from deepconv import task as task_lib
 from deepconv.config import recipes
-from faults.harness import SEED
+from faults.harness import SEED, tries
 
-MUTATIONS, COMMANDS = 200, 24
+MUTATIONS, COMMANDS = tries(200), tries(24)
 REMOVED = "REMOVED"
 NUMBERS = [-1, 0, 1, 2, 7, 10**9, 2**31, 2**63 - 1, 2**63, 10**30, -(10**30), 0.5, 1e-300, 1e308, -1e308]
 NUMBERS += [math.nan, math.inf, -math.inf, True, False]
@@ -84,7 +84,7 @@ def hang(number, frame):
 
 @pytest.mark.parametrize("recipe", CONFIGS, ids=lambda path: path.stem)
 def test_recipe(quick_shapes, tally, tmp_path, recipe):
-    """200 random mutations of every shipped recipe: a field is removed, or of another type or size"""
+    """Random mutations of every shipped recipe: a field is removed, or of another type or size"""
     rng = random.Random(f"{SEED} {recipe.stem}")
     names = fields(recipes.load(recipe))
     shutil.copytree(recipe.parent, tmp_path / "configs")  # a recipe may import those beside it
@@ -109,7 +109,7 @@ def test_recipe(quick_shapes, tally, tmp_path, recipe):
 
 @pytest.mark.parametrize("name", ["quickstart", "resnet_cifar"])
 def test_command(shell, tally, tmp_path, name):
-    """24 random mutations of quickstart and resnet_cifar by the command: it runs, or is refused with exit code 2"""
+    """Random mutations of quickstart and resnet_cifar by the command: it runs, or is refused with exit code 2"""
     shutil.copytree(CONFIGS[0].parent, tmp_path / "configs")
     names, rng = fields(recipes.load(tmp_path / "configs" / f"{name}.py")), random.Random(f"{SEED} {name} command")
     for number in range(COMMANDS):

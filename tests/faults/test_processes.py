@@ -5,11 +5,11 @@ import socket
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import FLAGS, NARROW, ROOT
 
 from faults.harness import RUN, assert_same, at_call, at_step, has_line, newest, outcome, reached, send
 
-TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+TWO_DEVICES = {"XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {FLAGS}"}
 RECIPES = {
     "resnet_cifar": RUN,
     "alexnet_code": [f"--config={ROOT}/configs/alexnet_code.py", "--smoke"],
@@ -53,10 +53,12 @@ def wanted_of_two(shell, tmp_path_factory):
 def test_bits(shell, tally, tmp_path, recipe):
     """training and tests of {recipe}: the bits of one process with two devices, with and without loader processes"""
     arguments = [*RECIPES[recipe], f"--evals=center,{EVALS[recipe]}"]
-    shell.run([*arguments, "--workdir=one"], tmp_path, **TWO_DEVICES).ends(0)
+    shell.run([*arguments, "--workdir=one"], tmp_path, inject=NARROW, **TWO_DEVICES).ends(0)
     for workers in (0, 2):
         with tally.attempt(f"{workers} loader processes"):
-            run_to_the_end(shell, [*arguments, f"--workdir={workers}", f"--workers={workers}"], tmp_path)
+            in_two = [*arguments, f"--workdir={workers}", f"--workers={workers}"]
+            for answer in run(shell, in_two, tmp_path, inject=(NARROW, NARROW)):
+                answer.ends(0)
             assert_same(tmp_path / f"{workers}", outcome(tmp_path / "one"))
 
 

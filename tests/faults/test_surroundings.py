@@ -54,7 +54,7 @@ def test_home(shell, wanted, tally, tmp_path, home):
         assert_same(tmp_path / "run", wanted)
 
 
-FOLDERS = ["a folder with spaces", "Ünïcødé ☃", "quotes'\"$HOME`", "new\nline", "-dash", "x" * 200]
+FOLDERS = ["-a folder with spaces, Ünïcødé ☃, quotes'\"$HOME` and a new\nline", "x" * 200]
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=range(len(FOLDERS)))
