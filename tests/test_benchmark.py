@@ -58,6 +58,7 @@ def test_shares_are_of_the_data_sheet_or_of_a_product(monkeypatch):
     assert found["bytes_share"] == pytest.approx(3.2e6 * rate / 16 / 1e9)
 
 
+@pytest.mark.slow
 def test_training_is_recorded(tmp_path):
     given = [
         ([QUICK, "--smoke", "--steps=10", "--json=figures.json"], "start to first step"),
@@ -176,6 +177,7 @@ def test_libraries_take_turns_and_medians_count(monkeypatch, capsys):
         compare.show_peers(choice)
 
 
+@pytest.mark.slow
 def test_a_worker_serves_and_says_why_it_ends(monkeypatch):
     monkeypatch.chdir(ROOT)
     with compare.started(Job("flax", "resnet_cifar", "inference", "float32")) as worker:

@@ -438,6 +438,7 @@ def test_a_disk_that_is_full_is_told_and_the_older_checkpoint_goes_on(tmp_path):
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_a_machine_without_git_and_a_damaged_checkpoint(tmp_path):
     arguments = [QUICK, "--smoke", "--workdir=run"]
     code, _, err = finish(start(arguments, tmp_path, PATH=str(tmp_path)))
@@ -467,6 +468,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     assert code == 2 and "file/run" in err and len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     quick = [QUICK, "--smoke"]
     code, _, err = command(tmp_path, [*quick, "--workdir=run"])

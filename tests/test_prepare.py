@@ -263,6 +263,7 @@ def write_cifar(folder, kind):
     return {path.name: hashlib.md5(path.read_bytes()).hexdigest()}
 
 
+@pytest.mark.slow
 def test_cifar10_from_the_authors_archive(tmp_path):
     cifar10(tmp_path, tmp_path, write_cifar(tmp_path, "binary"))
     for split, offset in (("train", 0), ("test", 50_000)):
