@@ -1,4 +1,4 @@
-"""AlexNet on ImageNet, the net of the text of Krizhevsky et al. 2012: Tables 1 and 2.
+"""AlexNet on ImageNet as in the text of Krizhevsky et al. 2012: Tables 1 and 2.
 
     python -m deepconv.main --config=configs/alexnet.py
 

@@ -6,8 +6,9 @@ The paper's test error in percent: 11. The authors trained on the first 40,000 i
 about 150, and at a tenth and a hundredth of the rate for 10 each. Here these are two runs:
     ... --config.data.train_split='train[:40000]' --config.total_epochs=350 --config.optimizer.drop_at_epochs='()'
     ... --config.total_epochs=170 --config.optimizer.drop_at_epochs=150,160 --init_from=RUN_OF_THE_FIRST
-DIFFERS: the second run starts with an empty momentum buffer. Unchanged, the recipe trains as long, but always on
-all images. Related: alexnet_cifar_13pct.py differs in more than normalisation; --config.model.lrn=False isolates it.
+DIFFERS: the second run starts with an empty momentum buffer. Without these flags, the recipe trains for as long, but
+always on all images. Related: alexnet_cifar_13pct.py differs in more than normalisation; --config.model.lrn=False
+isolates it.
 """
 
 from alexnet_cifar import get_config as alexnet_cifar

@@ -13,5 +13,5 @@ def get_config() -> ConfigDict:
     """Returns the recipe of vgg16.py."""
     config = vgg16()
     config.model.configuration = "A-LRN"
-    config.model.initialization = "normal"  # as net A
+    config.model.initialization = "normal"  # as in net A
     return config

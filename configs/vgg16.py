@@ -4,10 +4,10 @@
     python -m deepconv.main --config=configs/vgg16.py --config.model.initialization=normal --init_from=RUN_OF_VGG11
         --init_layers=conv1_1,conv2_1,conv3_1,conv3_2,fc6,fc7,fc8
 
-The first command uses Glorot & Bengio's initialisation, which the authors found later to work as well. The second does
-as the paper: it takes the first four convolutions and the last three layers from a trained net A; the rest is random.
-The four are matched by name: matched by position, the shapes of A's convolutions and of a deeper net's differ.
-To go on at S=384: --init_from=RUN_OF_VGG16 --config.optimizer.learning_rate=1e-3, with the flags for S below
+The first command uses Glorot & Bengio's initialisation, which the authors found later to work as well. The second
+follows the paper: it takes the first four convolutions and the last three layers from a trained net A; the rest is
+random. The four are matched by name: matched by position, the shapes of A's convolutions and of a deeper net's differ.
+To continue at S=384: --init_from=RUN_OF_VGG16 --config.optimizer.learning_rate=1e-3, with the flags for S below
 
 Related: vgg11 (A), vgg11_lrn (A-LRN), vgg13 (B), vgg16_1x1 (C), vgg19 (E), vgg13_5x5 (the shallow net of section 4).
 The paper's errors in percent, top-1 and top-5, on the validation set:

@@ -14,9 +14,9 @@ COMMANDS = {
     "deepconv.run.curves": "draw a run's curves again",
     "experiments": "show or run the papers' tables and figures",
     "experiments.scale": "estimate hours and cost of every table on many GPUs",
-    "launch.local": "do the missing runs of tables, or the runs of a grid, on this machine",
-    "launch.slurm": "submit them to a cluster with Slurm",
-    "launch.k8s": "print them as jobs for Kubernetes",
+    "launch.local": "train the missing runs of tables, or the runs of a grid, on this machine",
+    "launch.slurm": "submit such runs to a cluster with Slurm",
+    "launch.k8s": "print such runs as jobs for Kubernetes",
     "launch.status": "show the state of each run",
 }
 

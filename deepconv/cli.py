@@ -85,24 +85,24 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
             code = refuse(f"another process {processes.LOST_MESSAGE}", processes.LOST)
         else:  # a bug, or a failure of JAX
             traceback.print_exc()
-            if _is_of_graphs(error):
+            if _is_graph_error(error):
                 print(ABOUT_GRAPHS, file=sys.stderr)
             code = refuse(f"{type(error).__name__}: {error}") if processes.several() else 1
     sys.stdout.flush()
     sys.stderr.flush()
-    preemption.leave(code, together=code == 0)
+    preemption.leave(code, collective=code == 0)
 
 
-def _is_of_graphs(error: Exception) -> bool:
-    """Returns whether an error is that of a GPU that cannot record a CUDA graph, as far as its words say."""
+def _is_graph_error(error: Exception) -> bool:
+    """Returns whether an error's words suggest that the GPU cannot record a CUDA graph."""
     words = "cuda graph", "gpu graph", "command buffer", "stream capture"
     return any(word in str(error).lower() for word in words) and forms.platform() == "gpu"
 
 
 def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Prints an exception that Python cannot raise, except two that are reported elsewhere in one line.
+    """Prints an exception that Python cannot raise, except two kinds that are reported elsewhere in one line.
 
-    These are errors of tensorstore's threads after a failed save, and a signal that comes while Grain frees memory,
+    They are errors of tensorstore's threads after a failed save, and a signal that comes while Grain frees memory,
     which `preemption.check` finds before the next step.
     """
     closed_loop = str(unraisable.exc_value) == "Event loop is closed"
@@ -114,8 +114,8 @@ def _keep_freed_memory() -> None:
     """Makes glibc keep freed memory for the next step.
 
     By default, it gives the memory of a step back, and the page faults of the next step cost a quarter of its time on a
-    CPU. It would do so from every arena but the first, hence the limit to one. It also has eight arenas per core, in
-    which the threads that orbax starts for each checkpoint would keep 0.3 MB more each time.
+    CPU. Arenas other than the first would still give memory back, hence the limit to one. By default, there are eight
+    arenas per core, in which the threads that orbax starts for each checkpoint would keep 0.3 MB more each time.
     """
     with contextlib.suppress(AttributeError):  # not glibc
         mallopt = ctypes.CDLL(None).mallopt
@@ -212,7 +212,7 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
 def refuse(message: str, code: int = 1) -> int:
     """Prints an error, with "deepconv:" before each line that is not indented; returns the exit code.
 
-    Of several processes, the first that fails prints its error.
+    With several processes, only the first that fails prints its error.
     """
     lines = [printable(line) for line in message.splitlines()]
     for line in lines if processes.ends_first(code, "\n".join(lines)) else ():

@@ -1,4 +1,4 @@
-"""The user's cache of compiled programs, by which a command that is repeated starts sooner."""
+"""The user's cache of compiled programs, with which a repeated command starts sooner."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ SHORTEST_SECONDS = 0.1  # programs that compile sooner are not kept
 def keep_programs() -> None:
     """Lets JAX keep the programs that it compiles in the user's cache folder, for one process.
 
-    A folder that JAX is given, as by JAX_COMPILATION_CACHE_DIR, takes precedence; JAX_ENABLE_COMPILATION_CACHE=false
+    A folder set for JAX, as by JAX_COMPILATION_CACHE_DIR, takes precedence; JAX_ENABLE_COMPILATION_CACHE=false
     turns the cache off. If no private folder can be made, programs are not kept, and a line says why.
     """
     config: Any = jax.config  # its options are attributes, of which its type does not know
@@ -41,7 +41,7 @@ def keep_programs() -> None:
 
 
 def private_folder(name: str) -> Path:
-    """Makes and returns deepconv/xla/<name> in the user's cache folder. Raises OSError if others can write to it.
+    """Makes and returns deepconv/xla/<name> in the user's cache folder. Raises OSError if other users can write to it.
 
     JAX executes what it finds there. Raises RuntimeError if the home directory is unknown.
     """
@@ -61,7 +61,7 @@ def private_folder(name: str) -> Path:
 
 
 def remove_oldest(folder: Path, limit_bytes: int) -> None:
-    """Removes the files that were not used for longest until the others take no more than this."""
+    """Removes the least recently used files until the rest take at most limit_bytes."""
     files = []
     for file in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # another process has removed it

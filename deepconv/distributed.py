@@ -12,22 +12,22 @@ from deepconv.ops import forms
 
 
 def check_devices(expected: int | None = None) -> None:
-    """Raises ValueError if JAX cannot use the devices that the environment selects, or has another number of them.
+    """Raises ValueError if JAX cannot use the devices that the environment selects, or does not have `expected` ones.
 
     From here on, a single process keeps the programs that it compiles.
     """
     try:
         count = len(jax.devices())
-    except (AssertionError, AttributeError, RuntimeError) as error:  # the first two for a plugin that is not installed
+    except (AssertionError, AttributeError, RuntimeError) as error:  # the first two if a plugin is not installed
         selected = os.environ.get("JAX_PLATFORMS", "")
         reason = " ".join(str(error).split()) or "its plugin is not installed, or finds no device"
         raise ValueError(f"JAX cannot use JAX_PLATFORMS={selected}: {reason}; unset it, or choose cpu") from None
     if expected and count != expected:
         raise ValueError(
             f"--expect_devices={expected}, but JAX has {count} ({jax.devices()[0].device_kind}) in "
-            f"{jax.process_count()} processes; check CUDA_VISIBLE_DEVICES, the driver, and what the scheduler gave"
+            f"{jax.process_count()} processes; check CUDA_VISIBLE_DEVICES, the driver, and the scheduler's allocation"
         )
-    if not processes.several():  # some of several would find programs that others compile together
+    if not processes.several():  # some of several would load programs that the rest compile jointly
         compilation.keep_programs()
 
 
@@ -80,7 +80,7 @@ def put_whole_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, ja
 
 
 def settings(mesh: Mesh, accumulate: int) -> dict[str, object]:
-    """Returns what must be the same in all processes of a run, apart from its config."""
+    """Returns the settings, apart from the config, that must be the same in all processes of a run."""
     return {
         "--model_parallel": mesh.shape["model"],
         "--accumulate": accumulate,
@@ -101,7 +101,7 @@ def describe_devices() -> list[str]:
     return [f"process {number} on {line}" for number, line in enumerate(lines)]
 
 
-# Of XLA's operations on a GPU; the last three are not in its default
+# XLA's kinds of operations in CUDA graphs; its default lacks the last three
 GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONVOLUTION,DYNAMIC_SLICE_FUSION,WHILE"
 
 
@@ -112,7 +112,7 @@ def compiler_options() -> dict[str, str]:
     convolutions of 32 and 64 channels. YNNPACK is kept for reductions. jax 0.12 needs no options.
 
     On a GPU, a CUDA graph starts many kernels at once. XLA leaves convolutions out, since not every one can be recorded
-    (openxla/xla, pull request 34572); --forms=graphs:plain does so, too. XLA_FLAGS takes precedence.
+    (openxla/xla, pull request 34572); --forms=graphs:plain leaves them out, too. XLA_FLAGS takes precedence.
     """
     if forms.platform() == "cpu" and jax.__version_info__ < (0, 11):
         return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}

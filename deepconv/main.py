@@ -51,12 +51,12 @@ _EVALS = flags.DEFINE_list(
 )
 _TRAIN = flags.DEFINE_bool("train", None, "Train before testing [yes, except with a safetensors file and --evals].")
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "Host and port of process 0, for a run of several processes; Slurm's srun needs none of these."
+    "coordinator", "", "Host and port of process 0, for a run of several processes; Slurm's srun needs no such flag."
 )
 _PROCESSES = flags.DEFINE_integer("processes", 0, "Number of processes of this run.", lower_bound=0)
 _PROCESS = flags.DEFINE_integer("process", None, "Number of this process, from 0.", lower_bound=0)
 _EXPECT_DEVICES = flags.DEFINE_integer(
-    "expect_devices", None, "Number of devices of all processes; another number is an error.", lower_bound=1
+    "expect_devices", None, "Number of devices that the run must have, over all processes.", lower_bound=1
 )
 _VERIFY_DATA = flags.DEFINE_bool(
     "verify_data", False, "Check every photograph read from a folder against the sum written by `prepare statistics`."
@@ -72,12 +72,12 @@ SUMMARY = "protocol", "step", "views"
 
 @dataclass(frozen=True)
 class Setup:
-    """A run before its work: all that its flags describe, checked."""
+    """A checked run before its work, as its flags describe it."""
 
     task: "Task"
     workdir: Path
     record: dict[str, Any]  # the content of config.json
-    weights: dict[str, Any]  # to start from, by layer; empty for a run that is resumed or starts at random
+    weights: dict[str, Any]  # to start from, by layer; empty for a resumed run and for random weights
     untrained: bool  # test the weights without training
 
 
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
             code = 1  # from here on, failures are failures during work
             _run(task, workdir, setup.weights)
     except preemption.Preempted as signal:
-        preemption.stop(str(signal), together=True)
+        preemption.stop(str(signal), collective=True)
     except (OSError, FloatingPointError) as error:
         in_use = in_slurm and isinstance(error, BlockingIOError)
         return cli.refuse(str(error), preemption.EXIT_CODE if in_use else code)

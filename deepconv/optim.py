@@ -73,7 +73,7 @@ def add_decayed_weights(config: ConfigDict) -> optax.GradientTransformation:
 def scale_by_learning_rate(
     config: ConfigDict, in_steps: InSteps, warm_up: bool
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiplies by minus the learning rate; with warm_up, by a small one until the training error has come down.
+    """Multiplies by minus the learning rate; with warm_up, by a small rate until the training error has come down.
 
     config.bias may set rate and drops of all biases, config.layers those of a layer's weights.
 

@@ -1,8 +1,8 @@
-"""The processes of a run: how they find each other, agree, and end together. Imports no JAX before it is needed.
+"""Coordination of the processes of a run: connection, agreement and end. JAX is imported only when it is needed.
 
 Processes talk through the key-value store of JAX's coordinator, which is in process 0. That process writes the run's
-files, except the other processes' parts of checkpoints. A process that fails tells the others, which end at once, even
-if they wait for it in a collective.
+files, except the other processes' parts of checkpoints. If a process fails, it sends a message to the other processes,
+which end at once, even if they wait in a collective.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-LOST = 134  # exit code after the loss of another process; as of SIGABRT, by which JAX ends others if process 0 is lost
+LOST = 134  # exit code after the loss of another process; SIGABRT's, as JAX aborts processes that lose process 0
 LOST_MESSAGE = "of this run was lost; run the same command again to continue"
 LONG_MS = 3_600_000  # for calls that are repeated until they succeed
 FAREWELL_MS = 3_000  # for other processes to end after a failure
-TOGETHER_MS = 60_000  # for other processes to end after their work
+FINISH_MS = 60_000  # for other processes to end after their work
 LAST_STEPS_SECONDS = 1  # from a process's last message to its end
 PEER_ERRORS = ("Gloo", "NCCL", "UNAVAILABLE", "oordination", "onnection", "eartbeat")  # in JAX's messages
 
@@ -38,7 +38,7 @@ class Address:
 
 
 class Group:
-    """This process and the others, once all are connected."""
+    """The connected processes of a run, seen from this one."""
 
     def __init__(self, client: Any, address: Address) -> None:
         self.process, self.processes = address.process, address.processes
@@ -133,7 +133,7 @@ class Group:
             self._stop_at = 1 + max(int(self.get(f"checks/{process}")) for process in range(self.processes))
 
     def ends_first(self, code: int, message: str) -> bool:
-        """Tells the others that this process ends, and why; returns whether it is the first, whose message is shown."""
+        """Announces that this process ends, and why; returns whether it is the first, whose message is shown."""
         try:
             return self.set_first("end", json.dumps([self.process, code, message]))
         except RuntimeError:  # process 0 is lost
@@ -146,27 +146,27 @@ class Group:
         if self.process == 0:
             reason = message.replace("\n", "; ")
             print(f"deepconv: process {process} has ended (exit code {code}): {reason}", file=sys.stderr, flush=True)
-        os._exit(self.leave(code, together=False))
+        os._exit(self.leave(code, collective=False))
 
-    def leave(self, code: int, together: bool) -> int:
+    def leave(self, code: int, collective: bool) -> int:
         """Waits until this process can end, and returns its exit code.
 
-        That is the code of the process that ended first, except if all end together. Process 0 ends last, since JAX
-        aborts processes whose coordinator is gone.
+        That is the code of the process that ended first, unless all call this after their work (`collective`). Process
+        0 ends last, since JAX aborts processes whose coordinator is gone.
         """
         self._leaving = True
         with contextlib.suppress(RuntimeError):  # process 0 is lost, or another process does not leave
-            if not together:
+            if not collective:
                 code = json.loads(self._client.blocking_key_value_get("deepconv/end", FAREWELL_MS))[1]
             if self.process:
-                if together:
+                if collective:
                     self.get("done")
                 self.set_first(f"left/{self.process}", "")
                 return code
-            if together:
+            if collective:
                 self.set_first("done", "")
             for process in range(1, self.processes):
-                patience_ms = TOGETHER_MS if together else FAREWELL_MS
+                patience_ms = FINISH_MS if collective else FAREWELL_MS
                 self._client.blocking_key_value_get(f"deepconv/left/{process}", patience_ms)
             time.sleep(LAST_STEPS_SECONDS)
         return code
@@ -230,7 +230,7 @@ def primary() -> bool:
 
 
 def agree(value: Callable[[], Value]) -> Value:
-    """Returns what a function returns in process 0, the only one that calls it; the value is one that JSON keeps."""
+    """Returns the value of a function that only process 0 calls. The value must survive JSON."""
     return _group.agree(value) if _group else value()
 
 
@@ -240,7 +240,7 @@ def collect(value: str) -> list[str]:
 
 
 def check_same(settings: Mapping[str, Any]) -> None:
-    """Raises ValueError if a setting, which JSON must keep, is not the same in all processes."""
+    """Raises ValueError if a setting is not the same in all processes. The settings must survive JSON."""
     first, *others = (json.loads(text) for text in collect(json.dumps(settings)))
     for number, other in enumerate(others, 1):
         for name in first.keys() | other.keys():
@@ -252,7 +252,7 @@ def check_same(settings: Mapping[str, Any]) -> None:
 
 
 def send(subject: str, text: str) -> None:
-    """Sends a text to process 0, which is not this one."""
+    """Sends a text from another process to process 0."""
     if _group:
         _group.send(subject, text)
 
@@ -273,9 +273,9 @@ def ends_first(code: int, message: str) -> bool:
     return _group.ends_first(code, message) if _group else True
 
 
-def leave(code: int, together: bool) -> NoReturn:
-    """Ends this process; of several that do not end together, with the code of the one that ended first."""
-    os._exit(_group.leave(code, together) if _group else code)
+def leave(code: int, collective: bool) -> NoReturn:
+    """Ends this process; unless `collective`, with the code of the process that ended first."""
+    os._exit(_group.leave(code, collective) if _group else code)
 
 
 def lost_another(error: Exception) -> bool:
@@ -285,5 +285,5 @@ def lost_another(error: Exception) -> bool:
     while link and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
-    # JAX raises several types; an OSError is of a disk, even if its connection timed out
+    # JAX raises several types; an OSError comes from a disk, even if it says that a connection timed out
     return any(word in str(link) for link in chain if not isinstance(link, OSError) for word in PEER_ERRORS)

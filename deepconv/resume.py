@@ -1,4 +1,4 @@
-"""The state from which a run goes on: its newest checkpoint or, without one, step 0."""
+"""The state from which a run continues: its newest checkpoint or, without one, step 0."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ def save_statistics(computed: Statistics, workdir: Path) -> None:
 def begin(
     task: Task, manager: ocp.CheckpointManager, start: convert.Variables | None
 ) -> tuple[TrainState, Sequence[checkpoint.StepMetrics]]:
-    """Returns state and unlogged steps of the newest checkpoint, or else of step 0 with the weights of `start`."""
+    """Returns state and unlogged steps of the newest checkpoint; without one, step 0 with the weights of `start`."""
     init = initial_state(task)
     restored = checkpoint.restore(manager, _with_sharding(jax.eval_shape(init), task.mesh))
     if restored is not None:

@@ -72,7 +72,8 @@ class Start:
         return fields
 
     def is_untrained(self, workdir: Path, train: bool | None, tests_given: bool) -> bool:
-        """Returns whether to test the weights without training: with --notrain, or a full net from a file and --evals.
+        """Returns whether to test the weights without training: with --notrain, or with a full net from a file and
+        --evals.
 
         `train` is the flag's value, None if it is not given. Raises ValueError for --notrain without weights.
         """

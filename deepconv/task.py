@@ -59,10 +59,10 @@ def prepare(
 ) -> Task:
     """Resolves and checks a config without reading images. Raises ValueError with a line for each mistake.
 
-    evals are the names of test protocols. Untrained nets need a training set only for its mean and classes, and none if
-    the mean is known, as numbers in the config or ImageNet's published one. Given statistics replace the training
-    set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts. find(name, split,
-    data_dir=, image_size=, scale=) returns a data set.
+    evals are the names of test protocols. Untrained nets need a training set only for its mean and classes, and no
+    training set if the mean is known: numbers in the config, or ImageNet's published mean. Given statistics replace the
+    training set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts. find(name,
+    split, data_dir=, image_size=, scale=) returns a data set.
     """
     mistakes: list[str] = []
     collect = functools.partial(collecting, mistakes)

@@ -49,7 +49,8 @@ def train_step(
     mesh: Mesh,
     accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of SGD; a pure function. The randomness of step t is fold_in(key, t).
+    """Returns the state after a step of SGD, and the step's metrics. A pure function: step t draws from fold_in(key,
+    t).
 
     The batch is computed in `accumulate` parts, one after the other.
     """
@@ -167,7 +168,7 @@ def train(
         step = first_step = int(state.step)
         window = Window([*unlogged], timed_from=step)
         if step < total:
-            _tell_changes(record_start(workdir, step, task.mesh.shape["model"], task.accumulate))
+            _print_changes(record_start(workdir, step, task.mesh.shape["model"], task.accumulate))
         net, (center,) = net_for(task, computed), task.protocols["center"]
         test = functools.partial(_test, task, workdir, net, center, evaluate.jit(net, center), eval_data)
         evaluated = processes.agree(lambda: step in _tested_steps(workdir))
@@ -176,7 +177,7 @@ def train(
         try:
             with runlog.progress("train", total, step) as show, runlog.tensorboard(workdir) as board:
                 while True:
-                    tested = step == first_step and evaluated  # a resumed run may still owe this test
+                    tested = step == first_step and evaluated  # a resumed run may lack this test
                     if _is_due(task, step) and not tested:
                         evaluation_start = time.perf_counter()
                         if keep := keep_test and step == total:
@@ -198,7 +199,7 @@ def train(
                         window.clock, window.timed_from = time.perf_counter(), step
                     text = None
                     if log := step % config.log_every_steps == 0 or step == total:
-                        record = _place(task, step) | _summary(window, step, config.batch_size)
+                        record = _position(task, step) | _summary(window, step, config.batch_size)
                         _log(workdir, board, record)
                         text, window = _line(record), Window([], timed_from=step)
                     show(step, text, log)
@@ -208,11 +209,11 @@ def train(
             if isinstance(error, preemption.Preempted) or not processes.several():  # saving needs all of them
                 _save(manager, state, window)
             raise
-    preemption.check()  # last, since a failed save matters more than the signal
+    preemption.check()  # last: a failed save matters more than the signal
     return state, computed
 
 
-def _tell_changes(changes: Sequence[str]) -> None:
+def _print_changes(changes: Sequence[str]) -> None:
     for change in changes:
         print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
 
@@ -245,12 +246,12 @@ def _test(
     table = evaluate.open_table(protocol, workdir, *size) if keep else new_table(*size)
     shapes = evaluate.probabilities(net, protocol, predict, state, data, table)
     error = probabilities.top_k_error(table["output"], table["label"], 1)
-    _log(workdir, board, {**_place(task, step), "test_top1_error": error})
-    if keep and processes.primary():  # last: a later start does not log a test that is written
+    _log(workdir, board, {**_position(task, step), "test_top1_error": error})
+    if keep and processes.primary():  # last, since a later start does not log a test that has results
         evaluate.save(protocol, table, shapes, step, workdir)
 
 
-def _place(task: Task, step: int) -> runlog.Record:
+def _position(task: Task, step: int) -> runlog.Record:
     return {"step": step, "epoch": step / (task.train_source.examples / task.config.batch_size)}
 
 

@@ -10,7 +10,7 @@ from experiments.entry import DATA, Row, Run, Table, flag_value, flatten
 from experiments.measurements import Config, Measurement, Results, Trained
 from experiments.records import evaluation, provenance, started, tested, warn
 
-# Fields in which a run may depart from the paper's and still be shown beside it: length, seed, batch, data, starting
+# Fields in which a run may depart from the paper's and still appear in its row: length, seed, batch, data, starting
 # weights, precision. A run that differs in any other field is another experiment.
 MAY_DEPART = ("total_steps", "total_epochs", "seed", "batch_size", "init_from", "init_layers", "train")
 MAY_DEPART += (
@@ -219,7 +219,7 @@ def departures(run: Run, trained: Trained, expected: Expected) -> list[str] | No
 
 
 def _source_departures(run: Run, source: Trained | None, expected: Expected) -> list[str]:
-    """Returns how the weights a run started from differ from those it should have started from."""
+    """Returns the departures of the weights that a run started from."""
     if not (source and run.init_from):
         return [f"init_from={source['directory'] if source else None}"] if source or run.init_from else []
     name = source["directory"]

@@ -1,4 +1,4 @@
-"""Plots of figures: the paper's digitised curves and ours together."""
+"""Plots of figures: the paper's digitised curves and ours."""
 
 import csv
 import itertools

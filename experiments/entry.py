@@ -106,8 +106,8 @@ class Row:
     tests: Sequence[str] = ("center",)  # one for all runs, or one for each
     combine: str = "mean"  # "mean" or "best" of the runs' numbers, "ratio" of two, or "ensemble": mean probabilities
     baseline: Run | None = None  # its numbers are subtracted
-    quoted: str = ""  # why there is no number of ours in this row
-    needs: str = ""  # what is not built yet or not public
+    quoted: str = ""  # the reason why the row is only quoted
+    needs: str = ""  # the missing part: not built yet, or not public
     note: str = ""
 
     def pairs(self) -> list[tuple[Run, str]]:

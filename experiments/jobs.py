@@ -12,7 +12,7 @@ from experiments.measurements import Results
 
 Command = Sequence[str]  # the module and its arguments, after `python -m`
 MAIN = "deepconv.main"
-CRASHED = (134, 137, 138, 143)  # exit codes of SIGABRT, as after the loss of another process, SIGKILL, SIGUSR1, SIGTERM
+CRASHED = (134, 137, 138, 143)  # of SIGABRT (also after the loss of another process), SIGKILL, SIGUSR1, SIGTERM
 EMPTY: Mapping[str, Iterable[str]] = {}
 
 
@@ -49,7 +49,7 @@ def for_runs(
 ) -> dict[str, Job]:
     """Returns {run's name: job} for runs with tests, and the runs they start from.
 
-    `runs` is the folder of all runs; `flags` are added to every command; extra: {run's name: commands after the run's}.
+    `runs` is the folder of all runs; `flags` are added to every command; extra: {run's name: further commands}.
     """
     todo = {}
     for name, (run, tests) in entry.jobs(pairs).items():

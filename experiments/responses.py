@@ -2,10 +2,10 @@
 
     python -m experiments.responses --run=RUN_DIR --data_dir=DIR
 
-writes responses.json to the run's directory: {"layers": [...], "std": [...]} for the convolutions of a net for
-CIFAR-10 in order. A response is the output of a convolution after BatchNorm, before the rectifier or the sum. The paper
-does not name the images; here they are the recipe's test split. The deviation is over images, places and channels, with
-BatchNorm as in tests.
+The command writes responses.json to the run's directory: {"layers": [...], "std": [...]} for the convolutions of a net
+for CIFAR-10 in order. A response is the output of a convolution after BatchNorm, before the rectifier or the sum. The
+paper does not name the images; here they are the recipe's test split. Deviations are over images, places and channels,
+with BatchNorm as in tests.
 """
 
 if __name__ == "__main__":

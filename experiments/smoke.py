@@ -1,4 +1,4 @@
-"""The smoke test: every run of an entry in small, from training to the page."""
+"""The smoke test: every run of an entry, shrunk, from training to the page."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ SIZES = {"vgg": 32, "resnet": 32, "resnet_cifar": 16, "alexnet_cifar": 16}  # im
 
 
 def run(chosen: Mapping[str, Table], folder: Path) -> int:
-    """Trains and tests every run of the entries in small, writes the page to `folder`, and returns an exit code."""
+    """Trains and tests every run of the entries, shrunk, writes the page to `folder`, and returns an exit code."""
     small = {name: shrunk(table) for name, table in chosen.items()}
     no_results = {name: {"counted": {row.label: {} for row in table.rows}} for name, table in small.items()}
     todo = jobs.missing(small, no_results, str(folder / "runs"))
@@ -68,7 +68,7 @@ def run_command(command: Sequence[str], log: Path) -> None:
 
 
 def shrunk(table: Table) -> Table:
-    """Returns the entry with runs of seconds and test scales that fit the small images."""
+    """Returns the entry with runs that take seconds and test scales that fit the small images."""
 
     def shrunk_run(run: Run) -> Run:
         config = run.load()

@@ -1,8 +1,8 @@
 """The tables and the picture of docs/speed.md and README.md.
 
-They come from tests/compiled.json and from the records of measurements in docs/speed/, which
-`python -m deepconv.benchmark ... --json=docs/speed/NAME.json` writes. `python -m experiments render` renders them. Of
-two records with the same point, the newer counts.
+They come from tests/compiled.json and from the records of measurements in docs/speed/, which `python -m
+deepconv.benchmark ... --json=docs/speed/NAME.json` writes. `python -m experiments render` renders them. If two records
+have the same point, the newer one counts.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ PICTURE = RECORDS / "growth.png"
 SNAPSHOT = ROOT / "tests" / "compiled.json"
 NETS = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet50": "ResNet-50", "resnet_cifar": "ResNet-20"}
 GIGA = 1e9
-# (heading, figure of the benchmark's `training`, divisor), two of each axis
+# two figures for each axis: (heading, name in the benchmark's `training`, divisor)
 GROWTH = {
     "records": [("input, images/s", "input_images_per_second", 1), ("first batch, s", "first_batch_seconds", 1)],
     "depth": [("compilation, s", "compile_seconds", 1), ("peak memory, GB", "peak_memory_bytes", GIGA)],
@@ -70,7 +70,7 @@ def speeds(records: Iterable[Record]) -> dict[tuple[str, str, str, str], Record]
 def peers_table(records: Sequence[Record], mode: str, dtypes: Sequence[str], ratios: bool = True) -> str:
     """Returns images/s of each net in each measured library and, in brackets, deepconv's speed relative to it."""
     found, lines = speeds(records), []
-    measured = {peer for _, its_mode, dtype, peer in found if its_mode == mode and dtype in dtypes}
+    measured = {peer for _, measured_mode, dtype, peer in found if measured_mode == mode and dtype in dtypes}
     if not measured:
         return "Not measured yet."
     peers = [peer for peer in PEERS if peer in measured]
@@ -103,7 +103,7 @@ def compiled_table(runs: Mapping[str, Record]) -> str:
         found = record["figures"]
         numbers = f"{found['kernels']:,}", str(found["launches"]), f"{found['mb_per_image']:.1f}"
         lines.append([f"`{run}`", *numbers, f"{found['times_least_bytes']:.2f}", f"{found['temporary_gb']:.2f}"])
-    heading = ["run", "kernels", "launches", "MB/image", "relative to the least", "temporary GB"]
+    heading = ["run", "kernels", "launches", "MB/image", "relative to the minimum", "temporary GB"]
     return markdown(heading, lines)
 
 
@@ -127,7 +127,7 @@ def growth_table(records: Sequence[Record]) -> str:
     if not lines:
         return "Not measured yet."
     picture = f"![Speed, compilation and memory as work grows](speed/{PICTURE.name})"
-    return f"{picture}\n\n{markdown(['what grows', '', '', ''], lines)}"
+    return f"{picture}\n\n{markdown(['varied quantity', 'value', '', ''], lines)}"
 
 
 def sources_list(records: Sequence[Record]) -> str:

@@ -1,1 +1,1 @@
-"""Launchers: ways to run the missing runs of tables and grids, on this machine or in Slurm, and to see their state."""
+"""Launchers: start the missing runs of tables and grids here, in Slurm or in Kubernetes, and show their state."""

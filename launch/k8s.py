@@ -3,13 +3,14 @@
     python -m launch.k8s resnet/table6 --image=IMAGE --claim=CLAIM >runs.json
     kubectl apply -f runs.json
 
-One JobSet per run, one pod per node, one process per pod. The cluster needs JobSet 0.9 or newer
+There is one JobSet per run, one pod per node, and one process per pod. The cluster needs JobSet 0.9 or newer
 (https://jobset.sigs.k8s.io). The image's working directory is a checkout of deepconv, and its `python` has deepconv
 installed. The claim, a PersistentVolumeClaim, is mounted at /deepconv and keeps the runs in /deepconv/runs; for several
 nodes, its access mode must be ReadWriteMany.
 
 A run that starts from the weights of another cannot wait for it by itself, since JobSets do not depend on each other.
-Its label `deepconv-stage` is one higher: apply stage 1, wait until it is complete, apply stage 2, and so on.
+Its label `deepconv-stage` is one higher than that run's: apply stage 1, wait until it is complete, apply stage 2, and
+so on.
 
     kubectl apply -f runs.json -l deepconv-stage=1
     kubectl wait jobset -l deepconv-stage=1 --for=condition=Completed --timeout=-1s
@@ -133,7 +134,7 @@ def short_name(name: str) -> str:
 
 
 def place(short: str, options: Options) -> list[str]:
-    """Returns the flags that tell a process its place in its run, and the GPUs of all; Kubernetes fills in $(...)."""
+    """Returns the flags for a process's place in its run and for the run's GPUs; Kubernetes fills in $(...)."""
     devices = options.nodes * options.gpus_per_node
     expected = [f"--expect_devices={devices}"] if devices else []
     if options.nodes == 1:
@@ -187,7 +188,7 @@ def define_flags() -> None:
     flags.DEFINE_string("claim", None, "The PersistentVolumeClaim that keeps runs and data.")
     flags.DEFINE_integer("nodes", 1, "Nodes of each run, with one process on each.", lower_bound=1)
     flags.DEFINE_integer("gpus_per_node", 8, "GPUs of each node; 0 for CPUs only.", lower_bound=0)
-    flags.DEFINE_integer("restarts", 20, "A run that was stopped or lost a node starts again so many times.", 0)
+    flags.DEFINE_integer("restarts", 20, "How often a run that was stopped or lost a node starts again.", 0)
 
 
 if __name__ == "__main__":

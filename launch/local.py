@@ -39,7 +39,7 @@ from launch.selection import RUNS
 _DEVICES = flags.DEFINE_list(
     "devices", [], "GPUs, as in 0,1,2,3: one run on each at a time. With more than one, output goes to runs/local/."
 )
-_PARALLEL = flags.DEFINE_integer("parallel", None, "Runs at a time, without assigning GPUs, as for CPUs [1].", 1)
+_PARALLEL = flags.DEFINE_integer("parallel", None, "Number of runs at a time, without assigning GPUs [1].", 1)
 SHOWN_LINES = 10  # of the log of a failed run
 
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     try:
         devices = _DEVICES.value
         if devices and _PARALLEL.value:
-            raise ValueError("give either --devices or --parallel: --devices=0,1 does two runs at a time")
+            raise ValueError("give either --devices or --parallel: --devices=0,1 trains two runs at a time")
         if wrong := [device for device in devices if not device.isdigit() or devices.count(device) > 1]:
             raise ValueError(f"--devices={','.join(devices)}: {wrong[0]!r}; give different numbers, as in 0,1,2,3")
         selected = selection.select(arguments)
@@ -85,7 +85,7 @@ class Machine:
     stopped: bool = False
 
     def stop(self, *_: object) -> None:
-        """Handles a signal: runs save and end, and no other starts."""
+        """Handles a signal: runs save and end, and no further run starts."""
         self.stopped = True
         for run in self.running.values():
             if run.process.poll() is None:
@@ -129,7 +129,7 @@ class Machine:
 def run_all(todo: Mapping[str, jobs.Job], devices: Sequence[str] = ("",)) -> dict[str, int]:
     """Runs all jobs, one on each device at a time, and returns the nonzero exit codes.
 
-    A signal stops the current runs, and no other starts.
+    After a signal, the current runs stop, and no further run starts.
     """
     machine = Machine(devices)
     preemption.unsaved(True)  # from here on, `stop` handles signals

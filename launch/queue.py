@@ -1,7 +1,7 @@
-"""The jobs that Slurm holds for the runs of a folder, and how ended ones ended.
+"""Slurm's jobs for the runs of a folder: those in its queue, and the outcomes of ended ones.
 
 For each submission, runs/slurm/NAME.json has the job's id, and lists the runs in the order of the array's tasks. NAME
-is the job's name, by which the lines of squeue are assigned.
+is the job's name, by which lines of squeue are assigned to runs.
 """
 
 import getpass
@@ -24,7 +24,7 @@ class Task:
 
     id: str  # such as "17_3"
     state: str  # Slurm's word, such as PENDING
-    reason: str  # why it waits
+    reason: str  # Slurm's reason for waiting
 
 
 def call(*command: str) -> str:

@@ -33,7 +33,7 @@ run() {{
 signalled=
 trap 'signalled=yes; [ -z "$!" ] || kill -USR1 $! 2>/dev/null' USR1
 python={python}
-{environment}retries={retries}  # a crash in one of the first so many restarts is followed by another
+{environment}retries={retries}  # after so many restarts, a crash ends the job
 
 case $SLURM_ARRAY_TASK_ID in
 {cases}
@@ -52,7 +52,7 @@ exit $code
 
 @dataclass(frozen=True)
 class Options:
-    """What every job array asks of Slurm."""
+    """The resources and options of every job array."""
 
     partition: str
     nodes: int = 1

@@ -4,7 +4,7 @@
     python -m launch.slurm grid.py --config=resnet_cifar --partition=gpu --data_dir=DIR
 
 A grid is a Python file with a function sweep() that yields dicts of changes, as in {"optimizer.learning_rate": 0.1}.
-The scripts are kept in runs/slurm, with the logs. Runs that start from the weights of another run wait for it. Runs
+The scripts are kept in runs/slurm, with the logs. A run that starts from the weights of another run waits for it. Runs
 that are done, queued or running are not submitted. A job that is stopped is queued again and continues.
 """
 
@@ -30,11 +30,14 @@ _CPUS = flags.DEFINE_integer("cpus_per_node", None, "CPU cores of each node [the
 _PARALLEL = flags.DEFINE_integer("parallel", None, "Runs of a job array at once, at most [no limit].", lower_bound=1)
 _TIME = flags.DEFINE_string("time", "", "Time limit: minutes, HH:MM:SS or DAYS-HH:MM:SS [the partition's].")
 _RETRIES = flags.DEFINE_integer(
-    "retries", 5, "A job that crashes (docs/cluster.md) is queued again in its first so many restarts.", lower_bound=0
+    "retries",
+    5,
+    "How often a job may have restarted and still be queued again after a crash (docs/cluster.md).",
+    lower_bound=0,
 )
 _SBATCH = flags.DEFINE_multi_string("sbatch", [], "Another option of sbatch, as in --sbatch=account=me")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the scripts and submit nothing.")
-INSTALLED = "sbatch is not installed here; submit from a login node of the cluster, or add --dry_run to see the scripts"
+INSTALLED = "sbatch is not installed here; submit from a login node of the cluster, or print the scripts with --dry_run"
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +60,7 @@ def main(arguments: list[str]) -> int:
         )
         selected = selection.select(arguments)
         selection.check_data(selected.runs[name][0] for name in selected.jobs)
-        # Locked, since of two commands at the same time, both would find the runs in no queue.
+        # Locked, since two commands at the same time would both find the runs in no queue.
         with contextlib.nullcontext() if _DRY_RUN.value else lock(Path(RUNS, queue.FOLDER)):
             tasks = queue.known_tasks(Path(RUNS)) if _DRY_RUN.value else queue.tasks(Path(RUNS))
             todo = pending(selected, tasks)
@@ -109,7 +112,7 @@ def submit(array: script.Array, options: script.Options, name: str, ids: dict[st
     try:
         job = queue.call("sbatch", "--parsable", str(file)).strip().partition(";")[0]
     except OSError as error:
-        if not isinstance(error, TimeoutError):  # which leaves open whether there is a job
+        if not isinstance(error, TimeoutError):  # a timeout leaves open whether there is a job
             file.unlink()
             record.unlink()
         raise

@@ -44,7 +44,7 @@ def log_files(runs: Path) -> dict[str, Path]:
 
 
 def tail(log: Path) -> list[str]:
-    """Returns the last lines of a log; of a progress bar, only what was shown last."""
+    """Returns the last lines of a log, with only the last state of a progress bar."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 10_000))
         lines = file.read().decode(errors="replace").split("\n")
@@ -58,7 +58,7 @@ def of_run(
     task: queue.Task | None = None,
     ending: str = "",
 ) -> State:
-    """Returns the state of a run with these tests. ending: how sacct says that its last job ended."""
+    """Returns the state of a run with these tests. ending: sacct's word for the end of its last job."""
     try:
         found = _progress(workdir, tests)
     except OSError as error:
@@ -80,7 +80,7 @@ def of_run(
 
 
 def _failure(lines: Sequence[str]) -> str:
-    """Returns the last line of a log that says something; empty if the run was done, or stopped by a signal."""
+    """Returns the last informative line of a log; empty if the run was done, or stopped by a signal."""
     news = [line for line in lines if line and not WITHOUT_NEWS.match(line)]
     ends = [index for index, line in enumerate(news) if ORDERLY.match(line)]
     after = news[ends[-1] + 1 :] if ends else news

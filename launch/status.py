@@ -4,7 +4,7 @@
     python -m launch.status runs
 
 A run is waiting (not begun), queued or running, saved (it continues when its command is repeated), failed, or done.
-What is known comes from the runs' directories, their logs, and Slurm, where there is one.
+States come from the runs' directories, their logs and, where it is installed, Slurm.
 """
 
 import dataclasses

@@ -177,7 +177,7 @@ def test_a_scale_is_folded_and_another_order_of_colours_is_undone(photos):
         np.testing.assert_allclose(probabilities(folder, f"scaled{number}"), expected, atol=1e-5)
         export = ["export", f"--run=scaled{number}", "--library=torchvision", f"--to=folded{number}.safetensors"]
         ((code, out, err, _),) = answers(folder, "deepconv.weights", [(export, None)])
-        assert code == 0 and "RGB from 0 to 255 less the colour 123.675,116.28,103.53, divided by 58.395" in out, err
+        assert code == 0 and "RGB from 0 to 255 minus the colour 123.675,116.28,103.53, divided by 58.395" in out, err
         again = torchvision.models.resnet18(num_classes=CLASSES).eval()
         again.load_state_dict(tensors.load_file(folder / f"folded{number}.safetensors"), strict=True)
         np.testing.assert_allclose(theirs(again, images).softmax(-1).numpy(), expected, atol=1e-5)

@@ -393,9 +393,9 @@ def test_the_library_of_an_export_has_to_have_the_net(tmp_path):
         statistics.save(tmp_path / name / "statistics.npz", STATISTICS, "")
     with pytest.raises(ValueError, match="the net is not timm's: config.model.stride_on=1x1, but 3x3 in timm"):
         files.export_run(tmp_path / "ours", tmp_path / "b", "timm")
-    with pytest.raises(ValueError, match="takes images less a mean image, not less the colour 123.675"):
+    with pytest.raises(ValueError, match="takes images minus a mean image, not minus the colour 123.675"):
         files.export_run(tmp_path / "mean", tmp_path / "b", "timm")
-    with pytest.raises(ValueError, match="takes images less the colour 123.68,116.779,103.939, not less the colour"):
+    with pytest.raises(ValueError, match="takes images minus the colour 123.68,116.779,103.939, not minus the colour"):
         files.export_run(tmp_path / "ours", tmp_path / "b", given="torchvision")
     assert not (tmp_path / "b").exists()
 

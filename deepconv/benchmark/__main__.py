@@ -1,15 +1,15 @@
 """Measure speed: python -m deepconv.benchmark [MEASUREMENT] --config=configs/resnet_cifar.py --data_dir=DIR
 
-The first word is the measurement:
+MEASUREMENT is one of these:
 
-    training     [if there is no word] start to first step, the input pipeline alone, the step alone, both together
+    training     [default] start to first step, the input pipeline alone, the step alone, and training with both
     input        the input pipeline, decoding and rescaling on one core and, if torch is installed, torch's DataLoader
                  and Pillow doing the same work, in turns
     dense        dense tests of images of several shapes whose shorter side is --scale, and central crops, by time per
                  pixel
     collectives  what the devices exchange in a training step, and the memory it takes, from the compiled program
-    compiled     what a GPU, --target, has to do in a training step: kernels, bytes and memory; neither the GPU nor the
-                 data need be there; needs pip install -e '.[cuda]'
+    compiled     kernels, bytes and memory of a training step compiled for the GPU --target; neither the GPU nor the
+                 data is needed, but pip install -e '.[cuda]'
     peers        training steps and tests of four nets in deepconv, plain Flax, PyTorch, torch.compile and Keras on JAX,
                  on a CPU, in turns; takes --nets, --modes, --dtypes, --peers and --rounds in place of --config
     growth       the cost of training as records, depth, classes, devices and the side of images grow, on a CPU; takes
@@ -46,11 +46,11 @@ _STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first fiv
 _SCALE = flags.DEFINE_integer("scale", 256, "Shorter side of the images of `dense`, in pixels.", lower_bound=1)
 
 _NETS = flags.DEFINE_list("nets", ["alexnet", "vgg16", "resnet50", "resnet_cifar"], "Recipes of `peers`, in ./configs.")
-_MODES = flags.DEFINE_list("modes", ["train", "inference"], "Work of `peers`: training steps, tests of 64 images.")
+_MODES = flags.DEFINE_list("modes", ["train", "inference"], "Modes of `peers`: training steps, tests of 64 images.")
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of activations of `peers`.")
 _PEERS = flags.DEFINE_list("peers", ["deepconv", "flax", "torch", "compile", "keras"], "Libraries of `peers`.")
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each library of `peers`.", lower_bound=1)
-_AXES = flags.DEFINE_list("axes", ["records", "depth", "classes", "devices", "side"], "What grows in `growth`.")
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Number of turns of each library of `peers`.", lower_bound=1)
+_AXES = flags.DEFINE_list("axes", ["records", "depth", "classes", "devices", "side"], "What `growth` varies.")
 _TARGET = flags.DEFINE_enum("target", "h200", ["h100", "h200"], "The GPU for which `compiled` compiles.")
 _SNAPSHOT = flags.DEFINE_string("snapshot", "", "A JSON file to which `compiled` adds its figures.")
 _JSON = flags.DEFINE_string(
@@ -147,14 +147,14 @@ def _task(arguments: list[str], evals: Sequence[str] = ("center",)) -> "Task":
 
 
 def _without_recipe(arguments: list[str]) -> None:
-    """Prepares a measurement of CPUs that chooses its recipes. Raises ValueError for more words or a recipe."""
+    """Prepares a measurement on the CPU with its own recipes. Raises ValueError for --config or more arguments."""
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
     if flags.FLAGS["config"].present:
-        raise ValueError("this measurement chooses its recipes; it takes no --config")
+        raise ValueError("this measurement chooses its own recipes; it takes no --config")
     import jax
 
-    jax.config.update("jax_platforms", "cpu")  # for the record; this process leaves a GPU alone
+    jax.config.update("jax_platforms", "cpu")  # for the record; this process uses no GPU
 
 
 def _find(word: str) -> Callable[[list[str]], Work]:

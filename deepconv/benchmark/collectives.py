@@ -107,7 +107,7 @@ def compiled_step(task: task_lib.Task) -> jax.stages.Compiled:
 def show_collectives(task: task_lib.Task) -> Figures:
     """Prints the collectives of a training step, and the memory it takes on each device."""
     step = compiled_step(task)
-    table = Table("", "at", "collective", "axis", "arrays", "MB received")
+    table = Table("", "layer", "collective", "axis", "arrays", "MB received")
     text, memory = step.as_text(), step.memory_analysis()
     if text is None or memory is None:
         raise OSError("JAX gives neither text nor memory of compiled programs on this platform; run it on a CPU or GPU")

@@ -1,4 +1,4 @@
-"""What a GPU does in a training step, read from the program that XLA compiles for it; no GPU is needed.
+"""The work of a GPU in a training step, read from the program that XLA compiles for it; no GPU is needed.
 
 Needs jax's CUDA plugin: pip install -e '.[cuda]'. cuDNN chooses its kernels on a GPU only, hence neither their time nor
 their workspace is known.
@@ -30,7 +30,7 @@ from deepconv.data.sources.source import Source
 from deepconv.data.statistics import Statistics
 from deepconv.ops import counting, forms
 
-# What XLA asks of a GPU: its memory in bytes, and the bytes per second to it
+# Each GPU's name, memory in bytes, and memory bandwidth in bytes per second, for TARGET
 GPUS = {"h100": ("NVIDIA H100", 84_942_979_072, 3_352_320_000_000), "h200": ("NVIDIA H200", 151_397_597_184, 4.8e12)}
 # Hopper, SXM. Without the versions, XLA puts no library call into a CUDA graph.
 TARGET = """gpu_device_info {{
@@ -44,7 +44,7 @@ TARGET = """gpu_device_info {{
 platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }} runtime_version {{ major: 12 minor: 9 }}
 device_description_str: "{name}"
 """
-# Classes, training images and their size, for data sets that need not be there; none is read
+# Classes, training images and their size, for data sets that may be missing, since no image is read
 KNOWN_DATA = {"cifar10": (10, 50_000, (32, 32)), "imagenet2012": (1000, 1_281_167, None)}
 
 
@@ -71,7 +71,7 @@ class Program:
 
 
 def prepare() -> None:
-    """Makes JAX use the CPU, as the CUDA plugin alone demands a GPU. Raises ValueError if that is not installed."""
+    """Makes JAX use the CPU; with the CUDA plugin, it would demand a GPU. Raises ValueError without the plugin."""
     if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
         raise ValueError("compiling for a GPU needs jax's CUDA plugin; pip install -e '.[cuda]'")
     jax.config.update("jax_platforms", "cpu")
@@ -86,7 +86,7 @@ def compile_step(config: ConfigDict, data_dir: str | None, target: str, accumula
         task = task_lib.prepare(config, data_dir, given=given, accumulate=accumulate, find=_find)
         devices = topologies.get_topology_desc("1x1x1", "cuda", target_config=text, topology="1x1x1").devices
         task = dataclasses.replace(task, mesh=distributed.make_mesh(devices=devices[:1]))
-        # level 0 compiles faster to the same kernels, whose code does not matter here
+        # level 0 compiles the same kernels faster; their code does not matter here
         options: dict[str, Any] = {
             "xla_backend_optimization_level": 0,
             "xla_dump_to": dump,
@@ -96,7 +96,7 @@ def compile_step(config: ConfigDict, data_dir: str | None, target: str, accumula
         thunks = list(Path(dump).glob("*.thunk_sequence_after_thunk_passes.txt"))
         memory, program = compiled.memory_analysis(), compiled.as_text()
         if len(thunks) != 1 or memory is None or program is None:
-            raise OSError(f"jax {jax.__version__} does not say what it has compiled; take jax 0.10")
+            raise OSError(f"jax {jax.__version__} does not give its compiled kernels; use jax 0.10")
         return Program(
             hlo.kernels(program),
             hlo.launches(thunks[0].read_text()),
@@ -117,12 +117,13 @@ def lower_step(task: task_lib.Task, computed: Statistics) -> jax.stages.Lowered:
 
 
 def least_bytes(model: nn.Module, image_size: int, batch_size: int) -> float:
-    """Returns the bytes that a step moves if its convolutions and matrix products do all of the work.
+    """Returns the bytes that a step moves if only its convolutions, matrix products and update move any.
 
-    Each is one kernel in the forward pass, which reads its input and its parameters and writes its output; the
-    gradients of input and parameters are two more kernels over the same three arrays. Everything else is a part of
-    these, without a byte of its own. The first layer has no gradient of its input; it stands for writing that input.
-    The update reads parameters, momentum and gradients, and writes the first two, all in float32.
+    Each product is one kernel in the forward pass, which reads its input and its parameters and writes its output; the
+    gradients of input and parameters are two more kernels over the same three arrays. All other operations are fused
+    into these kernels and move no further bytes. The first layer has no gradient of its input; the bytes counted for it
+    stand for writing that input. The update reads parameters, momentum and gradients, and writes the first two, all in
+    float32.
     """
     with forms.using(*(f"{operation}:plain" for operation in forms.FORMS)):
         products = counting.products(model, (image_size, image_size, 3))
@@ -132,7 +133,7 @@ def least_bytes(model: nn.Module, image_size: int, batch_size: int) -> float:
 
 
 def _find(name: str, split: str, **settings: Any) -> Source:
-    """Finds a data set, or describes a known one that is not there."""
+    """Finds a data set, or describes a known one that is missing."""
     if name not in KNOWN_DATA:
         return sources.find(name, split, **settings)
     classes, examples, size = KNOWN_DATA[name]
@@ -144,7 +145,7 @@ def _refuse_to_open() -> Any:
 
 
 def _any_statistics(config: ConfigDict) -> Statistics:
-    """Returns statistics of the right shapes. The mean image varies, since XLA makes a number of a constant one."""
+    """Returns statistics of the right shapes. The mean image varies, since XLA would make a constant one a number."""
     side = config.data.get("train_scale", (config.data.image_size,))[0]
     pixel_mean = np.random.default_rng(0).uniform(100, 140, (side, side, 3)).astype(np.float32)
     return dataclasses.replace(statistics.PUBLISHED, pixel_mean=pixel_mean)
@@ -161,7 +162,7 @@ def add_to_snapshot(path: Path, run: str, target: str, found: Figures) -> None:
 def show_compiled(
     config: ConfigDict, data_dir: str | None, target: str, accumulate: int, run: str, snapshot: Path | None
 ) -> Figures:
-    """Prints what a GPU does in a training step, and the kernels that move most; adds the figures to a snapshot."""
+    """Prints a GPU's work in a training step and the kernels that move most bytes; adds the figures to a snapshot."""
     program = compile_step(config, data_dir, target, accumulate)
     found = program.figures()
     batch = f"batch of {config.batch_size}, {config.model.dtype}"
@@ -171,12 +172,12 @@ def show_compiled(
         ("kernels, library calls and copies", f"{found['kernels']:,}"),
         ("launches: CUDA graphs, and kernels outside of them", f"{found['launches']:,}"),
         ("moved to and from memory, MB an image", f"{found['mb_per_image']:.1f}"),
-        ("relative to the least, see least_bytes", f"{found['times_least_bytes']:.2f}"),
+        ("relative to the minimum, see least_bytes", f"{found['times_least_bytes']:.2f}"),
         ("temporary memory, GB", f"{found['temporary_gb']:.2f}"),
     ):
         table.add_row(label, value)
     Console().print(table)
-    most = Table("GB", "times", "kernel", "operation", title="The ten that move most")
+    most = Table("GB", "times", "kernel", "operation", title="The ten kernels that move most bytes")
     for kernel in sorted(program.kernels, key=lambda kernel: -kernel.bytes)[:10]:
         most.add_row(f"{kernel.bytes / 1e9:.3f}", str(kernel.times), kernel.name, kernel.operation)
     Console().print(most)

@@ -19,7 +19,7 @@ from deepconv.evaluation.dense import batch_capacity, bucket_shape, padded_batch
 
 
 def show_dense(task: task_lib.Task, scale: int, steps: int) -> Figures:
-    """Measures and prints the median time per crop's pixels, for central crops and dense tests of several shapes."""
+    """Measures and prints the median time for a crop's area, in central crops and dense tests of several shapes."""
     size, rng = task.config.data.image_size, np.random.default_rng(0)
     net = task_lib.net_for(task, resume.statistics_for(task, task.train_source.open()))
     state = resume.initial_state(task)()
@@ -28,22 +28,22 @@ def show_dense(task: task_lib.Task, scale: int, steps: int) -> Figures:
     batch = distributed.put_batch(
         {"image": rng.integers(0, 256, (net.batch_size, 1, size, size, 3), np.uint8)}, net.mesh
     )
-    tests, crops_worth = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
+    tests, crop_areas = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
     for ratio in (1, 1.01, 4 / 3, 1.5, 1.78):
         shape = scale, round(scale * ratio)
         images = [(0, 0, rng.integers(0, 256, (*shape, 3), np.uint8))] * batch_capacity(net, bucket_shape(*shape))
         _, _, images_batch = padded_batch(images, bucket_shape(*shape), len(images))
         name = f"{len(images)} x [{shape[0]}, {shape[1]}]"
         tests[name] = functools.partial(dense, state, distributed.put_batch(images_batch, net.mesh))
-        crops_worth[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images
+        crop_areas[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images
     seconds = {name: [] for name in tests}
     for turn, (name, test) in itertools.product(range(steps // 5 + 1), tests.items()):
         start = time.perf_counter()
         jax.block_until_ready(test())
         if turn:  # the first compiles
-            seconds[name].append((time.perf_counter() - start) / crops_worth[name])
+            seconds[name].append((time.perf_counter() - start) / crop_areas[name])
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    table = Table("", "ms per crop's pixels", "relative to central crops")
+    table = Table("", "ms per crop area", "relative to central crops")
     for name, median in medians.items():
         table.add_row(name, f"{1000 * median:.1f}", f"{median / medians['central crops']:.2f}")
     Console().print(table)

@@ -1,7 +1,7 @@
 """The cost of training as work grows: records, depth, classes, devices and the side of images.
 
-Every point is a measurement of its own, `training` in its own process, of a recipe with small batches. Records, classes
-and sides need data, which are made on the fly: packed black images, in sparse files that take no space.
+Every point is measured by `training` in its own process, with a recipe of small batches. The data for records, classes
+and sides is made on the fly: packed black images, in sparse files that take no space.
 """
 
 import json
@@ -109,7 +109,7 @@ def measure(point: Point, steps: int) -> dict[str, Any]:
 
 
 def _make(folder: Path, data: Data) -> dict[str, Any]:
-    """Makes a packed data set in the folder `packed`; returns the changes with which a recipe takes it."""
+    """Makes a packed data set in the folder `packed`; returns the changes that make a recipe use it."""
     target = folder / "packed"
     target.mkdir()
     splits = {"train": data.records, "test": 16}

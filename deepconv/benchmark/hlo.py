@@ -28,9 +28,9 @@ class Kernel:
     """A kernel, library call or copy of a program."""
 
     name: str  # XLA's, such as loop_maximum_fusion.3
-    times: int  # that a step runs it
+    times: int  # how often a step runs it
     bytes: int  # of its operands and results, each counted once; for all its runs
-    operation: str  # in JAX, such as jvp(VGG)/conv1_1/conv_general_dilated; "" for what XLA has added
+    operation: str  # in JAX, such as jvp(VGG)/conv1_1/conv_general_dilated; "" if XLA has added it
 
 
 def kernels(text: str) -> list[Kernel]:
@@ -44,7 +44,7 @@ def kernels(text: str) -> list[Kernel]:
 
 
 def launches(thunks: str) -> int:
-    """Returns how many things the host starts in a step: CUDA graphs, and kernels outside of them.
+    """Returns the number of launches in a step: CUDA graphs, and kernels outside of them.
 
     thunks is the text of XLA's dump *.thunk_sequence_after_thunk_passes.txt.
     """
@@ -71,7 +71,7 @@ def _run(
     for each in own:
         opcode, rest = each["opcode"], each["rest"]
         arrays = list(_bytes(each["result"]))
-        sizes[each["name"]] = arrays[0] if opcode == "custom-call" else sum(arrays)  # others are workspaces
+        sizes[each["name"]] = arrays[0] if opcode == "custom-call" else sum(arrays)  # its other results are workspaces
         if opcode in LOOPS:
             yield from _run_loop(computations, each, times)
         elif opcode not in NO_KERNELS and not opcode.endswith("-done"):

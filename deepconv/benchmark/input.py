@@ -1,4 +1,4 @@
-"""Speed of the input pipeline, compared with others."""
+"""Speed of the input pipeline, compared with a plain loop and torch's DataLoader."""
 
 import io
 import itertools
@@ -47,7 +47,7 @@ class ByPillow:
 
 
 def show_input(task: task_lib.Task, steps: int) -> Figures:
-    """Measures and prints the median speeds of the pipeline and of others, measured in turns."""
+    """Measures and prints the median speeds of the pipeline and of its alternatives, measured in turns."""
     data, geometry, batch_size = task.train_source.open(), task.geometry, task.config.batch_size
     examples, threads = task.train_source.examples, task.workers or pipeline.THREADS
     batches = host_batches(task, data)

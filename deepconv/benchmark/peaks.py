@@ -1,4 +1,4 @@
-"""The most that a device can do: floating-point operations and bytes of memory in a second."""
+"""The peaks of devices: floating-point operations and bytes of memory per second."""
 
 import statistics
 import time

@@ -16,7 +16,7 @@ Figures = Mapping[str, Any]  # numbers, or trees of them; names end in their uni
 def record(measurement: str, figures: Figures) -> dict[str, Any]:
     """Returns the record of figures measured by this command."""
     env = environment()
-    arguments = (argument for argument in sys.argv[1:] if not argument.startswith("--json="))  # says nothing of speed
+    arguments = (argument for argument in sys.argv[1:] if not argument.startswith("--json="))  # has no effect on speed
     return {
         "measurement": measurement,
         "command": shlex.join(["python", "-m", "deepconv.benchmark", *arguments]),

@@ -18,7 +18,7 @@ PASSES = 3  # forward, and two products of the same size backward: for the input
 
 
 def show_training(task: task_lib.Task, steps: int, start: float) -> Figures:
-    """Measures and prints start to first step, the input pipeline alone, the step alone, and training with both.
+    """Measures and prints the time to the first step and the speed of input alone, of steps alone, and of training.
 
     start is the value of time.perf_counter() when the process began.
     """
@@ -79,22 +79,22 @@ def shares(task: task_lib.Task, step_fn: jax.stages.Compiled, images_per_second:
     that XLA counts for the compiled program; they are left out where the devices' bandwidth is unknown.
     """
     size = task.config.data.image_size
-    most, devices = peak(task.config.model.dtype), task.mesh.size
+    device_peak, devices = peak(task.config.model.dtype), task.mesh.size
     flops = 2 * PASSES * counting.count_multiply_adds(task.model, (size, size, 3)) * images_per_second
-    together = 1 if jax.default_backend() == "cpu" else devices  # a CPU's devices share its cores
+    sharing = 1 if jax.default_backend() == "cpu" else devices  # a CPU's devices share its cores
     figures = {
         "flops_per_second": flops,
-        "peak_flops_per_second": together * most.flops_per_second,
-        "peak_source": most.source,
-        "flops_share": flops / (together * most.flops_per_second),
+        "peak_flops_per_second": sharing * device_peak.flops_per_second,
+        "peak_source": device_peak.source,
+        "flops_share": flops / (sharing * device_peak.flops_per_second),
     }
-    if most.bytes_per_second:
+    if device_peak.bytes_per_second:
         moved = float((step_fn.cost_analysis() or {})["bytes accessed"])  # by each device, in a step
         bytes_per_second = moved * images_per_second / task.config.batch_size
         figures |= {
             "bytes_per_second": devices * bytes_per_second,
-            "peak_bytes_per_second": devices * most.bytes_per_second,
-            "bytes_share": bytes_per_second / most.bytes_per_second,
+            "peak_bytes_per_second": devices * device_peak.bytes_per_second,
+            "bytes_share": bytes_per_second / device_peak.bytes_per_second,
         }
     return figures
 
@@ -103,7 +103,7 @@ def _show(figures: Figures) -> None:
     env = environment()
     lines = [
         ("start to first step", f"{figures['start_to_first_step_seconds']:.1f} s"),
-        ("data opened, first batch", f"{figures['first_batch_seconds']:.1f} s"),
+        ("opening the data, first batch", f"{figures['first_batch_seconds']:.1f} s"),
         ("compilation of the step", f"{figures['compile_seconds']:.1f} s"),
         ("input pipeline alone", f"{short(figures['input_images_per_second'])} images/s"),
         ("step alone", f"{short(figures['step_images_per_second'])} images/s"),

@@ -145,8 +145,8 @@ def run_name(
 ) -> str:
     """Names a run by its recipe and its changes in alphabetical order, as in "resnet_cifar,model.depth=56,seed=3".
 
-    The source of its weights appears as a recipe, with a digest if that was changed, which keeps the names of chains
-    of runs short. A name that is too long for a file system ends with a digest.
+    The run whose weights it starts from appears as its recipe, with a digest of its changes, if any; this keeps the
+    names of chains of runs short. A name that is too long for a file system ends with a digest.
     """
     names = [Path(path).stem, *["smoke"] * smoke]
     names += [f"{field}={_plain(value)}" for field, value in sorted(overrides.items())]

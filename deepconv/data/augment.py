@@ -88,7 +88,7 @@ def pad_crop_flip(key: jax.Array, images: jax.Array, pad: int = 4) -> jax.Array:
 
 
 def color_directions(statistics: Statistics, convention: str) -> np.ndarray | None:
-    """Returns what a shift by one SIGMA along each principal component adds to R, G, B: [3 components, 3].
+    """Returns the change of R, G, B for a shift by one SIGMA along each principal component: [3 components, 3].
 
     Krizhevsky et al. 2012, 4.1: in units of the eigenvalue, as in the text, or of its square root, as in the code.
     The text's formula makes sense for colours from 0 to 1; with 0 to 255, it would shift them by thousands.

@@ -63,7 +63,7 @@ class Images(abc.ABC):
 
     @property
     def in_memory(self) -> bool:
-        """Returns whether images are in memory; others are read or decoded in parallel."""
+        """Returns whether images are in memory; if not, they are read or decoded in parallel."""
         return False
 
     @abc.abstractmethod

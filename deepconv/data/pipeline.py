@@ -146,7 +146,7 @@ def test_images(
 
 
 def _options(data: Images) -> grain.ReadOptions:
-    """Returns many threads to decode or read, which release Python's lock, or one to copy memory."""
+    """Returns options with many threads to decode or read, which release Python's lock, or one to copy memory."""
     if data.in_memory:
         return grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS + 1)
@@ -155,7 +155,7 @@ def _options(data: Images) -> grain.ReadOptions:
 def _start_tracker() -> None:
     """Starts Python's process that frees memory shared with workers, with its warnings off.
 
-    Shared memory is left over when this process is stopped while batches are waiting.
+    Shared memory remains if this process is stopped while batches are waiting.
     """
     sys.warnoptions.append("ignore:resource_tracker")  # inherited by the processes that Python starts
     try:

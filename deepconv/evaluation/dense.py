@@ -1,4 +1,4 @@
-"""Dense tests: the net is applied to whole images (Simonyan & Zisserman 2015, 3.2)."""
+"""Dense tests: the net is applied to full images (Simonyan & Zisserman 2015, 3.2)."""
 
 import functools
 from collections import defaultdict
@@ -19,7 +19,7 @@ DENSE_SHARE = 4  # a dense batch has a quarter of the pixels of a batch of crops
 
 
 def dense_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: Net, posteriors: bool) -> jax.Array:
-    """Returns class probabilities, float32 [B, classes], of whole images, averaged over places and mirror images.
+    """Returns class probabilities, float32 [B, classes], of full images, averaged over places and mirror images.
 
     The images, uint8 [B, H, W, 3], fill their extents [B, 2]. "The class score map is spatially averaged" (Simonyan &
     Zisserman 2015, 3.2): scores, or with posteriors, probabilities. An image and its mirror always average
@@ -56,7 +56,7 @@ def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, .
 
 
 def dense_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray) -> Iterator[Step]:
-    """Yields batches of the whole images with these indices, grouped by shape."""
+    """Yields batches of the full images with these indices, grouped by shape."""
     waiting = defaultdict(list)  # images by the shape they are padded to
     rescale = functools.partial(rescaled, net=net, protocol=protocol)
     for chunk in pipeline.test_images(data, missing, 32, rescale):

@@ -1,4 +1,4 @@
-"""A person's photographs: their classes by a trained net, and their features."""
+"""Classes and features of the user's photographs, by a trained net."""
 
 import functools
 import hashlib
@@ -57,7 +57,7 @@ def upright(photo: str) -> bytes:
 
 
 def classify(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarray:
-    """Returns class probabilities, float32 [N, classes]. Raises ValueError for a protocol that the net cannot have."""
+    """Returns class probabilities, float32 [N, classes]. Raises ValueError if the net does not support the protocol."""
     net = trained.net
     parts = protocols.parts(protocol, trained.data, None, net.model, bool(trained.state.batch_stats))
     if any(part.precise for part in parts):
@@ -100,7 +100,7 @@ def write_features(
 ) -> None:
     """Writes features of photographs, or of a source with its labels; continues where an earlier start stopped.
 
-    run is the name of the net's directory, which tells the features of different nets apart.
+    run is the name of the net's directory, which distinguishes the features of different nets.
     """
     if source:
         images, examples, size = source.open(), source.examples, source.size

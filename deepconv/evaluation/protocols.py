@@ -11,7 +11,7 @@ from deepconv.models.resnet import ResNet
 from deepconv.models.vgg import VGG
 
 # Top-left corners of crops, (down, right) in quarters of the free space; all but "center" add mirror images. VGG's
-# paper does not say how far its grid goes; from edge to edge of the whole image is our reading.
+# paper does not say how far its grid goes; from edge to edge of the full image is our reading.
 PLACES = {
     "center": ((2, 2),),
     "ten_crop": ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),  # Krizhevsky et al. 2012, 4.1
@@ -32,8 +32,8 @@ MULTI_CROP_SCALES = (256, 384, 512)  # Table 5, the only scales in the paper
 class Protocol:
     """A test at one scale. The papers' tests at several scales are means of the probabilities of such tests.
 
-    VGG's paper says so (3.2). ResNet's says "average the scores at multiple scales" (3.4) and does not mention mirror
-    images; we read it as the same test.
+    VGG's paper states this (3.2). ResNet's says "average the scores at multiple scales" (3.4) and does not mention
+    mirror images; we read it as the same test.
     """
 
     name: str

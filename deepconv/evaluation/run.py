@@ -1,6 +1,6 @@
-"""Runs a test protocol: a net and a data set -> class probabilities.
+"""Tests by a protocol: a net and a data set -> class probabilities.
 
-Of several processes, each reads all images and computes its devices' rows of every batch; process 0 keeps the table.
+With several processes, each reads all images and computes its devices' rows of every batch. Process 0 keeps the table.
 """
 
 import functools
@@ -48,7 +48,7 @@ def probabilities(
     table: np.ndarray,
     show: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Fills the rows of a table that are not done, with a jitted predict; returns the number of compiled shapes."""
+    """Fills the missing rows of a table with a jitted predict; returns the number of compiled shapes."""
     state = jax.device_put(state.replace(opt_state=()), distributed.replicated(net.mesh))  # joins divided towers
     missing = np.flatnonzero(~table["done"])
     done = len(table) - len(missing)
@@ -115,7 +115,7 @@ def open_table(protocol: Protocol, workdir: Path, examples: int, classes: int) -
 
 
 def save(protocol: Protocol, table: np.ndarray, shapes: int, step: int, workdir: Path) -> None:
-    """Writes the results of a finished test, for which so many shapes were compiled, and removes its table."""
+    """Writes the results of a finished test, with its number of compiled shapes, and removes its table."""
     seconds = float(table["seconds"].sum(dtype=np.float64))  # over all starts
     procedure = Procedure(
         scales=[protocol.scale],

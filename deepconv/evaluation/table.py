@@ -9,7 +9,7 @@ import numpy as np
 def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray:
     """Returns a table with a row per image: "output" float32 [width] (class probabilities), "label", "seconds", "done".
 
-    With a file, the table is on disk and holds what an earlier start has written. Raises OSError.
+    With a file, the table is on disk and holds the rows that an earlier start has written. Raises OSError.
     """
     fields = [("output", np.float32, (width,)), ("label", np.int32), ("seconds", np.float32), ("done", np.bool_)]
     row = np.dtype(fields)

@@ -16,7 +16,7 @@ Sums = tuple[jax.Array, jax.Array]  # float32 [G, 1, 1, 1, C]
 def moments(x: jax.Array) -> Sums:
     """Returns the means of x [G, B / G, H, W, C] and of its squares, in float32 [G, 1, 1, 1, C]."""
     if forms.form("batch_norm") == "together":
-        return _moments_together(x)
+        return _fused_moments(x)
     wide = x.astype(jnp.float32)
     return wide.mean(AXES, keepdims=True), jnp.square(wide).mean(AXES, keepdims=True)
 
@@ -31,7 +31,7 @@ def _plain(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def _sums(terms: Sequence[jax.Array]) -> Sequence[jax.Array]:
-    """Sums float32 arrays in one reduction, where a GPU otherwise runs a second kernel for each."""
+    """Sums float32 arrays in one reduction; a GPU would run another kernel for each separate sum."""
     zeros = [jnp.zeros((), jnp.float32)] * len(terms)
     sums = lax.reduce(tuple(terms), tuple(zeros), _add, AXES)
     return [jnp.expand_dims(each, AXES) for each in sums]
@@ -42,22 +42,22 @@ def _add(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> tuple[jax.Array, ...
 
 
 @jax.custom_vjp
-def _moments_together(x: jax.Array) -> Sums:
+def _fused_moments(x: jax.Array) -> Sums:
     wide, count = x.astype(jnp.float32), math.prod(x.shape[1:4])
     total, squares = _sums([wide, jnp.square(wide)])
     return total / count, squares / count
 
 
 def _moments_forward(x: jax.Array) -> tuple[Sums, jax.Array]:
-    return _moments_together(x), x
+    return _fused_moments(x), x
 
 
 def _moments_backward(x: jax.Array, gradients: Sums) -> tuple[jax.Array]:
-    of_mean, of_square = (gradient / math.prod(x.shape[1:4]) for gradient in gradients)
-    return ((of_mean + 2 * of_square * x.astype(jnp.float32)).astype(x.dtype),)
+    mean_term, square_term = (gradient / math.prod(x.shape[1:4]) for gradient in gradients)
+    return ((mean_term + 2 * square_term * x.astype(jnp.float32)).astype(x.dtype),)
 
 
-_moments_together.defvjp(_moments_forward, _moments_backward)
+_fused_moments.defvjp(_moments_forward, _moments_backward)
 
 
 @jax.custom_vjp
@@ -71,8 +71,8 @@ def _scale_forward(x: jax.Array, factor: jax.Array, shift: jax.Array) -> tuple[j
 
 def _scale_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     (x, factor), wide = saved, dy.astype(jnp.float32)
-    of_factor, of_shift = _sums([wide * x.astype(jnp.float32), wide])
-    return (wide * factor).astype(x.dtype), of_factor, of_shift
+    factor_gradient, shift_gradient = _sums([wide * x.astype(jnp.float32), wide])
+    return (wide * factor).astype(x.dtype), factor_gradient, shift_gradient
 
 
 _scale_and_shift.defvjp(_scale_forward, _scale_backward)

@@ -1,9 +1,9 @@
-"""Whole images of several sizes in one padded batch.
+"""Full images of several sizes in one padded batch.
 
 Each image is at the top left of its part of the batch, and the padding does not affect its scores. Within `padded`,
 Conv, FullyConnected, max_pool and mean_of_views mask the padding of every map, and the net returns scores for every
-view of an image; models need no code for this. Other operations over pixels do not support it. Maps are looked
-up by height and width: maps of equal size that come from one batch have equal extents.
+view of an image; models need no code for this. Other operations over pixels do not support padded batches. The extents
+of a map are found by its height and width: maps of equal size that come from one batch have equal extents.
 """
 
 import contextlib

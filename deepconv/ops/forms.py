@@ -32,7 +32,7 @@ FORMS = {
     "response_norm": {"cpu": "by_hand", "gpu": "recomputed", "tpu": "by_hand"},
 }
 _chosen: dict[str, str] = {}
-_platforms: list[str] = []  # of the `for_platform` statements around
+_platforms: list[str] = []  # of the enclosing `for_platform` statements
 
 
 def platform() -> str:

@@ -1,6 +1,6 @@
-"""Parts of a batch, one after the other or on several devices, with the random numbers of the whole batch.
+"""Parts of a batch, one after the other or on several devices, with the random numbers of the full batch.
 
-Within a part, `draw` draws for the whole batch and takes the part's own numbers; models need no code for this.
+Within a part, `draw` draws numbers for the full batch and returns the part's share; models need no code for this.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Draw = Callable[[tuple[int, ...]], jax.Array]  # shape -> random numbers
-Part = Callable[[Draw], Draw]  # turns a draw for the whole into a draw for the part
+Part = Callable[[Draw], Draw]  # turns a draw for the full batch into a draw for the part
 _parts: contextvars.ContextVar[tuple[Part, ...]] = contextvars.ContextVar("parts", default=())
 
 
 @contextlib.contextmanager
 def within(part: Part) -> Iterator[None]:
-    """Makes `draw` take the numbers of this part of what surrounds it."""
+    """Makes `draw` return this part's share of the numbers, within a with statement; parts may be nested."""
     token = _parts.set((*_parts.get(), part))
     try:
         yield
@@ -29,7 +29,7 @@ def within(part: Part) -> Iterator[None]:
 
 
 def draw(sample: Draw, shape: tuple[int, ...]) -> jax.Array:
-    """Returns sample(shape), or within a part, the part's share of the numbers sampled for the whole batch."""
+    """Returns sample(shape) or, within a part, the part's share of the numbers sampled for the full batch."""
     for part in _parts.get():  # the outermost first
         sample = part(sample)
     return sample(shape)
@@ -39,7 +39,7 @@ def mean(function: Callable[[Any], Any], batch: Any, count: int, mesh: Mesh) -> 
     """Returns the mean of function(part) over `count` equal parts of a batch, computed in sequence.
 
     A part takes the next rows of every device, which therefore computes its own rows only. The function returns a tree
-    of floating-point arrays whose values for the whole batch are the means of those for its parts. The parts are one
+    of floating-point arrays whose values for the full batch are the means of those for its parts. The parts are one
     loop of the compiled program, since XLA may hold all parts of an unrolled loop in memory at once.
     """
     if count == 1:

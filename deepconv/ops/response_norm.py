@@ -35,7 +35,7 @@ def _plain(x: jax.Array, norm: _Norm) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _with_gradient_by_hand(x: jax.Array, norm: _Norm, keeps_root: bool) -> jax.Array:
-    """Saves x for the gradient and, with keeps_root, (k + alpha s)^-0.5, which it otherwise computes again."""
+    """Saves x for the gradient and, with keeps_root, (k + alpha s)^-0.5, which saves computing it again."""
     return _forward(x, norm, keeps_root)[0]
 
 
@@ -49,7 +49,7 @@ def _backward(
 ) -> tuple[jax.Array]:
     x, root = saved
     if root is None:
-        root = _root(lax.optimization_barrier(x), norm)  # without the barrier, XLA would keep that of the forward pass
+        root = _root(lax.optimization_barrier(x), norm)  # without the barrier, XLA would keep the first root
     wide, wide_dy = x.astype(jnp.float32), dy.astype(jnp.float32)
     factor = root * jnp.sqrt(root)  # (k + alpha s)^-0.75
     terms = wide_dy * wide * factor * root * root

@@ -2,9 +2,8 @@
 
 A mesh has two axes. Along "model", each device computes one tower, with its half of the parameters and maps; along
 "data", each pair of devices computes its rows of the batch. A kernel [k, k, C / groups, D] holds the outputs of one
-tower after those of the other, hence a tower's parameters are a half of the last axis, and their layout is that of
-one device. A layer whose kernel sees both towers gathers the other tower's channels first; models need no code for
-this.
+tower after those of the other, so that half of the last axis is a tower's, and the layout is that of one device. A
+layer whose kernel sees both towers gathers the other tower's channels first; models need no code for this.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ def apply(
         rngs = {"dropout": dropout_key}
         return model.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
 
-    def of_one_tower(*arguments: Any) -> tuple[jax.Array, Any]:
+    def forward_tower(*arguments: Any) -> tuple[jax.Array, Any]:
         with _spread(mesh):
             return forward(*arguments)
 
@@ -40,7 +39,7 @@ def apply(
         return forward(variables, images, dropout_key)
     rows = PartitionSpec("data")
     return jax.shard_map(
-        of_one_tower,
+        forward_tower,
         mesh=mesh,
         in_specs=(partition(variables, mesh), rows, PartitionSpec()),
         out_specs=(PartitionSpec("data", "model"), rows),
@@ -49,7 +48,7 @@ def apply(
 
 
 def partition(tree: Any, mesh: Mesh) -> Any:
-    """Returns how arrays of parameters are divided: the last axis among the towers, or not at all for one device."""
+    """Returns the partition of parameters: the last axis is divided among towers, or nothing if a device has both."""
     # without "data" where it has one device, gradients would be summed over groups of one
     axes = tuple(axis for axis in ("data", "model") if axis == "model" or mesh.shape[axis] == 1)
     return jax.tree.map(lambda x: PartitionSpec(*[None] * (x.ndim - 1), axes) if x.ndim else PartitionSpec(), tree)
@@ -59,8 +58,8 @@ def partition(tree: Any, mesh: Mesh) -> Any:
 def _spread(mesh: Mesh) -> Iterator[None]:
     def part(sample: parts.Draw) -> parts.Draw:
         def own(shape: tuple[int, ...]) -> jax.Array:
-            whole = sample((mesh.shape["data"] * shape[0], *shape[1:-1], mesh.shape["model"] * shape[-1]))
-            own_rows = lax.dynamic_slice_in_dim(whole, lax.axis_index("data") * shape[0], shape[0])
+            full = sample((mesh.shape["data"] * shape[0], *shape[1:-1], mesh.shape["model"] * shape[-1]))
+            own_rows = lax.dynamic_slice_in_dim(full, lax.axis_index("data") * shape[0], shape[0])
             return lax.dynamic_slice_in_dim(own_rows, lax.axis_index("model") * shape[-1], shape[-1], axis=-1)
 
         return own
@@ -81,7 +80,8 @@ def devices() -> int:
 def inputs(x: jax.Array, kernel: jax.Array, groups: int) -> tuple[jax.Array, int]:
     """Returns the channels of x [B, H, W, C] that a kernel [k, k, C / groups, D] sees, and the groups on this device.
 
-    On several devices, a kernel that sees both towers gathers their channels; any other one sees one tower, whole.
+    On several devices, a kernel that sees both towers gathers their channels; any other kernel sees all channels of one
+    tower.
     """
     if devices() == 1:
         return x, groups

@@ -100,9 +100,9 @@ def _clean(directory: Path) -> list[int]:
 
 
 def _await_listing(directory: Path, expected: list[int]) -> None:
-    """Waits until this process sees the checkpoints that process 0 sees; network file systems may show old lists.
+    """Waits until this process sees the checkpoints that process 0 sees; network file systems may show old listings.
 
-    With an old list, a process would skip a save that the others wait for. Raises CheckpointError.
+    With an old listing, a process would skip a save that the other processes wait for. Raises CheckpointError.
     """
     for _ in range(LISTING_SECONDS):
         if steps(directory) == expected:
@@ -117,8 +117,8 @@ def _await_listing(directory: Path, expected: list[int]) -> None:
 def _barrier(*, key: str, timeout_ms: int) -> None:
     """Waits for the other processes, except in a thread of orbax that has failed.
 
-    Even such a thread comes to a barrier, in a `finally`. The others wait at another one, and both would wait for all
-    of `timeout_ms`, 20 minutes, before `check` could raise the failure.
+    A failed thread still reaches a barrier, in a `finally`, while the other processes wait at a different one. Both
+    would wait for `timeout_ms`, 20 minutes, before `check` could raise the failure.
     """
     if threading.current_thread() is threading.main_thread() or not sys.exception():
         ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
@@ -145,7 +145,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
 
 
 def check(manager: ocp.CheckpointManager) -> None:
-    """Raises CheckpointError if the last save has failed; does not wait for a save that goes on."""
+    """Raises CheckpointError if the last save has failed; does not wait for a save in progress."""
     if not manager.is_saving_in_progress():
         wait(manager)
 
@@ -266,7 +266,7 @@ def _check_names(checkpoint: Path, tree: dict[str, Any]) -> None:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """Returns what is wrong with a checkpoint on disk, or None."""
+    """Describes the damage of a checkpoint on disk; returns None if it is undamaged."""
     try:
         expected = read_json(checkpoint / SUMS, dict)
     except OSError:

@@ -71,8 +71,8 @@ class Evaluation(Procedure):
 def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[None]:
     """Locks a run's directory, which is created if missing; raises BlockingIOError if another process has locked it.
 
-    With patience, it waits up to so many seconds for the other process to end. The lock ends with this process, however
-    that ends. On exit, raises FileNotFoundError if the directory was removed or replaced; with stays=False, the block
+    It waits up to `patience` seconds for the other process to end. The lock ends with this process, even if that is
+    killed. On exit, raises FileNotFoundError if the directory was removed or replaced; with stays=False, the block
     itself may remove it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def read_starts(workdir: Path, *keys: str) -> list[Environment]:
 def record_start(workdir: Path, from_step: int = 0, model_parallel: int = 1, accumulate: int = 1) -> list[str]:
     """Appends this start of training to environment.json; tests record their environment in their own files.
 
-    Returns the differences from the previous start that can change the last bits of results. Of several processes,
+    Returns the differences from the previous start that can change the last bits of results. With several processes,
     process 0 does this.
     """
     if not processes.primary():

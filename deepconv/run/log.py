@@ -19,9 +19,9 @@ Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch" and the me
 
 @contextlib.contextmanager
 def tensorboard(workdir: Path) -> Iterator[Callable[[Record], None]]:
-    """Yields write(record), which raises OSError on a full disk; tensorboardX's writer would fail without a word.
+    """Yields write(record), which raises OSError on a full disk; tensorboardX's writer would fail silently.
 
-    Of several processes, process 0 writes.
+    With several processes, process 0 writes.
     """
     if not processes.primary():
         yield lambda record: None
@@ -57,7 +57,7 @@ def append_metrics(workdir: Path, record: Record) -> None:
 def corrupt_list(file: Path) -> Callable[[list[str]], None]:
     """Returns report(messages), which prints each replaced image once and appends it to the file.
 
-    Of several processes, process 0 does this for all.
+    With several processes, process 0 does this for all.
     """
     reported = set(file.read_text("utf-8").splitlines()) if file.exists() else set()
 
@@ -102,7 +102,7 @@ class Show(Protocol):
 
 @contextlib.contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Show]:
-    """Yields show(done, text, log), which moves a progress bar in a terminal, or else prints a line if log is true.
+    """Yields show(done, text, log), which moves a progress bar or, without a terminal, prints a line if log is true.
 
     Without log, it prints a line for each tenth of the total.
     """

@@ -1,7 +1,8 @@
 """Stopping on SIGTERM, SIGUSR1 or Ctrl-C: at once or, while there is a state to save, between two steps.
 
 Python runs signal handlers in the main thread, but not while that thread compiles. A second thread therefore watches
-for signals, and ends the process if nothing would be lost. Of several processes, all stop if one of them gets a signal.
+for signals, and ends the process if nothing would be lost. If a run has several processes, all stop when one gets a
+signal.
 """
 
 import contextlib
@@ -59,7 +60,7 @@ def check() -> None:
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """Lets a signal interrupt this block at once; the block must not change any state. Several processes only check."""
+    """Lets a signal interrupt a block that changes no state. With several processes, only checks before the block."""
     global _waiting
     _waiting = not processes.several()
     try:
@@ -79,24 +80,24 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave(code: int, together: bool = False) -> NoReturn:
+def leave(code: int, collective: bool = False) -> NoReturn:
     """Ends the process and its loader processes at once, without waiting for threads that a disk may block.
 
-    Of several processes, all end; `together` means that all of them call this.
+    With several processes, all end; `collective` means that all of them call this.
     """
     for worker in multiprocessing.active_children():
         worker.kill()
-    processes.leave(code, together)
+    processes.leave(code, collective)
 
 
-def stop(name: str, together: bool = False) -> NoReturn:
+def stop(name: str, collective: bool = False) -> NoReturn:
     """Prints which signal came and ends the process, or all processes."""
     message = f"stopped by {name}"
-    if processes.primary() if together else processes.ends_first(EXIT_CODE, message):
+    if processes.primary() if collective else processes.ends_first(EXIT_CODE, message):
         if os.isatty(1):
             os.write(1, b"\033[?25h\n")  # a progress bar has hidden the cursor
         os.write(2, f"deepconv: {message}; run the same command again to continue\n".encode())
-    leave(EXIT_CODE, together)
+    leave(EXIT_CODE, collective)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

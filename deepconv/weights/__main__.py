@@ -81,12 +81,12 @@ def _export(run: Path, target: Path, library: str, images: str) -> int:
     from deepconv.weights.files import describe_mean, export_run
 
     distributed.check_devices()
-    step, takes = export_run(run, target, library, images)
+    step, net_input = export_run(run, target, library, images)
     print(f"{target} holds the weights of {run} at step {step}")
-    if takes:
+    if net_input:
         order = "BGR" if inputs.in_bgr(library, images) else "RGB"
-        std = ",".join(f"{value:g}" for value in takes.std.ravel())
-        print(f"its net takes {order} from 0 to 255 less {describe_mean(takes.mean)}, divided by {std}")
+        std = ",".join(f"{value:g}" for value in net_input.std.ravel())
+        print(f"its net takes {order} from 0 to 255 minus {describe_mean(net_input.mean)}, divided by {std}")
     return 0
 
 

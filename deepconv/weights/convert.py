@@ -97,7 +97,7 @@ def from_torch(
 
 
 def _flat(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Flattens [out, in, h, w] to [out, in * h * w] if that is wanted: timm's VGG has convolutions for fc6 and fc7."""
+    """Flattens [out, in, h, w] to [out, in * h * w] if `wanted` is flat: fc6 and fc7 are convolutions in timm's VGG."""
     flat = (*shape[:1], math.prod(shape[1:]))
     return flat if len(shape) == 4 and flat == wanted else shape
 
@@ -107,8 +107,8 @@ def check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[i
     missing, surplus = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     other = sorted(name for name in set(found) & set(wanted) if found[name] != wanted[name])
     wrong = [
-        f"{len(names)} tensors are {what}, such as {printable(', '.join(names[:3]))}"
-        for names, what in ((missing, "missing"), (surplus, "not in this net"))
+        f"{len(names)} tensors are {problem}, such as {printable(', '.join(names[:3]))}"
+        for names, problem in ((missing, "missing"), (surplus, "not in this net"))
         if names
     ]
     if other:

@@ -110,7 +110,7 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
     last = next(entry.name for entry in biases if entry.path[1] in LAST_LAYERS)
     known = {torchvision_name(name, model): tensor.size for name, tensor in tensors.items()}
     if last not in known:
-        from_torch(tensors, model, size)  # raises, naming what the file lacks
+        from_torch(tensors, model, size)  # raises, naming the tensors that the file lacks
     if not known[last]:
         raise WeightsError(f"{last} has no values: a net of 0 classes")
     variables = from_torch(tensors, models.create(config.model, known[last]), size)
@@ -118,7 +118,7 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
     if out.exists():
         raise FileExistsError(f"{out} exists; give another --out")
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    tx = optim.create(config.optimizer, lambda node, name: 0, optim.warms_up(config))  # its state begins without drops
+    tx = optim.create(config.optimizer, lambda node, name: 0, optim.warms_up(config))  # drops do not affect step 0
     out.mkdir(parents=True)
     write_json(out / "config.json", json.loads(config.to_json()))
     names = folders.imagenet_synsets() if known[last] == 1000 else [str(number) for number in range(known[last])]
@@ -146,18 +146,18 @@ def export_run(run: Path, target: Path, library: str = "", given: str = "") -> t
     (last,) = set(LAST_LAYERS) & set(state["params"])
     model = models.create(config.model, len(state["params"][last]["bias"]))
     variables = {kind: state[kind] for kind in ("params", "batch_stats")}
-    takes, wanted = _input_of_run(run, config.data), inputs.images_of(library, given)
+    net_input, wanted = _input_of_run(run, config.data), inputs.images_of(library, given)
     if library:
         inputs.check_library(library, config)
     if wanted:
-        if not takes:
-            raise WeightsError(f"{run} has no statistics.npz; the images that its net takes are therefore unknown")
-        variables, takes = _fold(variables, takes, wanted)
+        if not net_input:
+            raise WeightsError(f"{run} has no statistics.npz; the input of its net is therefore unknown")
+        variables, net_input = _fold(variables, net_input, wanted)
     tensors = to_torch(variables, model)
     if library == "timm" and isinstance(model, VGG):
         tensors = as_timm_vgg(tensors)
     safetensors.numpy.save_file(tensors, target, metadata={"format": "pt"})
-    return int(state["step"]), takes
+    return int(state["step"]), net_input
 
 
 def _input_of_run(run: Path, data: ConfigDict) -> statistics.Input | None:
@@ -167,16 +167,18 @@ def _input_of_run(run: Path, data: ConfigDict) -> statistics.Input | None:
     return statistics.input_of(data, statistics.load(file, "")) if file.exists() else None
 
 
-def _fold(variables: Variables, takes: statistics.Input, wanted: inputs.Images) -> tuple[Variables, statistics.Input]:
+def _fold(
+    variables: Variables, net_input: statistics.Input, wanted: inputs.Images
+) -> tuple[Variables, statistics.Input]:
     """Adapts weights to the wanted images without changing scores. Raises WeightsError for another mean."""
     target = statistics.input_of(ConfigDict({"mean": wanted.mean, "std": wanted.std}), statistics.NOT_NEEDED)
-    if takes.mean.shape != target.mean.shape or not np.allclose(takes.mean, target.mean, atol=1e-3):
+    if net_input.mean.shape != target.mean.shape or not np.allclose(net_input.mean, target.mean, atol=1e-3):
         raise WeightsError(
-            f"the net takes images less {describe_mean(takes.mean)}, not less {describe_mean(target.mean)}. "
+            f"the net takes images minus {describe_mean(net_input.mean)}, not minus {describe_mean(target.mean)}. "
             "A scale can be folded into the first convolution; another mean cannot, because that convolution pads with "
             "zeros. Export without --library and --input, and subtract the net's own mean"
         )
-    folded = rescaled(variables, (takes.std / target.std).ravel())
+    folded = rescaled(variables, (net_input.std / target.std).ravel())
     return swap_rgb_bgr(folded) if wanted.bgr else folded, target
 
 

@@ -14,7 +14,7 @@ ALL_BUT_HEAD = "all_but_head"  # --init_layers: every layer but the last
 
 @dataclass(frozen=True)
 class Images:
-    """The images that a net takes: pixels from 0 to 255 less a mean, divided by a standard deviation.
+    """The images that a net takes: pixels from 0 to 255 minus a mean, divided by a standard deviation.
 
     mean and std are values of config.data.mean and config.data.std.
     """

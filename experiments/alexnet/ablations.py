@@ -1,4 +1,4 @@
-"""The text's ablations, the error without single parts of the net: sections 3.2, 3.3, 3.4, 4.1, 4.2, 6 and 7."""
+"""The ablations of the text: errors without single parts of the net, in sections 3.2, 3.3, 3.4, 4.1, 4.2, 6 and 7."""
 
 from experiments.alexnet import ON_2010, TEXT, TEXT_2010
 from experiments.entry import Row, Run, Table
@@ -50,6 +50,6 @@ TABLE = Table(
         ),
         Row("errors of the net with conv6 on half of Fall 2009 (6)", (67.4, 40.9), [FALL_2009], TEN_CROP),
     ],
-    note="Schedules follow the authors' logs, where one exists. The logs give the test only for the first three rows. "
-    "The last row has errors, not differences; its half for testing is imagenet_fall2009/val.",
+    note="Schedules follow the authors' logs where these exist. The logs name the test for the first three rows only. "
+    "The last row has errors, not differences, on the test half of Fall 2009: imagenet_fall2009/val.",
 )

@@ -1,8 +1,8 @@
 """Fig. 1: training with rectifiers and with tanh on CIFAR-10.
 
 The authors chose a rate for each nonlinearity, to make training as fast as possible, and did not regularise. The paper
-does not name the net. Of cuda-convnet's nets, 18pct has four layers with weights, and 13pct has four before the last.
-The rates here have the lowest training error in epoch 2, by the results of fig1_rates.py.
+does not name the net. Two of cuda-convnet's nets fit: 18pct has four layers with weights, and 13pct has four before the
+last. The rates here have the lowest training error in epoch 2, by the results of fig1_rates.py.
 """
 
 import itertools

@@ -55,5 +55,5 @@ TABLE = Table(
     ],
     counts={"conv1": conv1, "multiply_adds": multiply_adds}
     | {name: functools.partial(stage, name=short) for name, short in STAGES.items()},
-    note="Counted from the models. By the paper's conventions, its 3.8 is 3.86.",
+    note="Numbers are counted from the models. Counted like its other values, the paper's 3.8 would be 3.86.",
 )

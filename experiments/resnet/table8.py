@@ -9,5 +9,5 @@ TABLE = Table(
         Row("VGG-16", (41.5, 21.2), needs="detection"),
         Row("ResNet-101", (48.4, 27.2), needs="detection"),
     ],
-    note="Trained on the 80,000 images of COCO train.",
+    note="The nets are trained on the 80,000 images of COCO train.",
 )

@@ -29,7 +29,11 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--write", action="store_true", help="write the tables to docs/scale.md")
     parser.add_argument(
-        "--speed", action="append", default=[], metavar="NET=IMAGES/S", help=f"of one GPU: {', '.join(SPEEDS)}"
+        "--speed",
+        action="append",
+        default=[],
+        metavar="NET=IMAGES/S",
+        help=f"speed of one GPU, for {', '.join(SPEEDS)}",
     )
     for field in dataclasses.fields(Assumptions):
         text = f"{field.metadata['text']} [{field.default:,}]"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 GPUS_PER_NODE = 8
-BACKWARD = 2 / 3  # part of a step's compute: two of the three products of each layer
+BACKWARD = 2 / 3  # share of a step's compute: two of the three products of each layer
 FLOAT32_BYTES = 4
 METRICS = 2  # numbers: the loss and the error, which are means over the batch
 EFFICIENT = 0.5  # a run takes no more GPUs than keep this efficiency
@@ -25,32 +25,34 @@ class Assumptions:
 
     us_per_layer: float = _assumption(
         68,
-        "fixed time of a step, µs a layer with weights",
-        "derived: ResNet-50 on H100s, MLPerf 4.0: 7,162 images/s a GPU at 400 images a GPU, 4,908 at 50",
+        "fixed time of a step, µs per layer with weights",
+        "derived: ResNet-50 on H100s, MLPerf 4.0: 7,162 images/s per GPU at 400 images per GPU, 4,908 at 50",
     )
-    node_gb_per_s: float = _assumption(200, "all-reduce inside a node, GB/s a GPU", "assumed: NVLink")
-    network_gb_per_s: float = _assumption(25, "all-reduce between nodes, GB/s a node", "assumed: 200 Gb/s a node")
+    node_gb_per_s: float = _assumption(200, "all-reduce inside a node, GB/s per GPU", "assumed: NVLink")
+    network_gb_per_s: float = _assumption(25, "all-reduce between nodes, GB/s per node", "assumed: 200 Gb/s per node")
     node_hop_us: float = _assumption(3, "a hop inside a node, µs", "assumed")
     network_hop_us: float = _assumption(10, "a hop between nodes, µs", "assumed")
     overlap: float = _assumption(
         0,
         "part of the backward pass that hides the all-reduce",
-        "seen: on CPUs, one all-reduce after the backward pass",
+        "observed on CPUs: one all-reduce after the backward pass",
     )
-    cores: float = _assumption(12, "CPU cores a GPU", "assumed")
+    cores: float = _assumption(12, "CPU cores per GPU", "assumed")
     jpeg_per_core: float = _assumption(
-        404, "JPEG decoded and rescaled, images/s a core", "measured: [speed.md](speed.md), 807 on two cores"
+        404, "JPEG decoded and rescaled, images/s per core", "measured: [speed.md](speed.md), 807 on two cores"
     )
     packed_per_core: float = _assumption(
-        11_562, "packed images read, images/s a core", "measured: [speed.md](speed.md), 23,124 on two cores"
+        11_562, "packed images read, images/s per core", "measured: [speed.md](speed.md), 23,124 on two cores"
     )
     memory_per_core: float = _assumption(
-        41_500, "CIFAR images read from memory, images/s a core", "measured: [speed.md](speed.md), 83,000 on two cores"
+        41_500,
+        "CIFAR images read from memory, images/s per core",
+        "measured: [speed.md](speed.md), 83,000 on two cores",
     )
     order_us: float = _assumption(
-        9.7, "Grain's order of images, µs an image and node", "measured: two busy cores, one process a node"
+        9.7, "Grain's order of images, µs per image and node", "measured: two busy cores, one process per node"
     )
-    price: float = _assumption(2, "price of a GPU hour, $", "assumed; `--price` takes yours")
+    price: float = _assumption(2, "price of a GPU hour, $", "assumed; `--price` sets yours")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def all_reduce(size_bytes: int, gpus: int, given: Assumptions) -> float:
 
 
 def efficiency(work: Work, gpus: int, given: Assumptions) -> float:
-    """Returns the speed on these GPUs, relative to as many times the speed of one."""
+    """Returns the speed on these GPUs, divided by `gpus` times the speed of one."""
     return step(work, 1, given).seconds / (gpus * step(work, gpus, given).seconds)
 
 
@@ -151,7 +153,7 @@ class Plan:
 def plan(runs: Mapping[str, Work], needs: Mapping[str, str], gpus: int, given: Assumptions) -> Plan:
     """Returns the fastest plan on a cluster in which every run takes the same number of GPUs, or its most.
 
-    needs: {run: the run whose weights it starts from}; names that are not runs need not be waited for.
+    needs: {run: the run whose weights it starts from}; names that are not in runs are ignored.
     """
     most = {name: most_gpus(work, given) for name, work in runs.items()}
     plans = []

@@ -13,7 +13,7 @@ from experiments.scale.model import Work
 # Training speeds of one GPU in images/s, by recipe. Published: TensorFlow's benchmark in float16 on an NVIDIA A100 of
 # 40 GB with synthetic images (lambdal/lambda-tensorflow-benchmark, logs/).
 SPEEDS = {"alexnet": 16_487.0, "vgg16": 1_190.0, "resnet50": 2_075.0, "resnet152": 886.0}
-# The recipe whose speed a recipe of this model takes, divided by the ratio of multiply-adds, unless it has its own.
+# By model: the recipe whose speed other recipes take, divided by the ratio of multiply-adds.
 SPEED_OF = {
     "alexnet": "alexnet",
     "alexnet_cifar": "alexnet",

@@ -1,7 +1,7 @@
 """The runs of Simonyan & Zisserman, "Very Deep Convolutional Networks", 2015 (arXiv v6).
 
-Net A starts at random. B, C, D and E take four convolutions and the last three layers from it and train at S=256, then
-at S=384, then at S from 256 to 512.
+Net A starts from random weights. B, C, D and E take four convolutions and the last three layers from it and train at
+S=256, then at S=384, then at S from 256 to 512.
 """
 
 from experiments.entry import Run

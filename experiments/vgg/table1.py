@@ -54,5 +54,5 @@ TABLE = Table(
     ],
     counts={block: functools.partial(layers, block=block) for block in BLOCKS}
     | {"weight_layers": weight_layers, "fc": fully_connected},
-    note="Counted from the models.",
+    note="Numbers are counted from the models.",
 )

@@ -16,5 +16,5 @@ TABLE = Table(
         Row("E", (144,), [E]),
     ],
     counts={"parameters": parameters},
-    note="Counted from the models.",
+    note="Numbers are counted from the models.",
 )

@@ -1,4 +1,4 @@
-"""The comparison: a process for each library, which take turns."""
+"""The comparison, in which one process per library takes turns."""
 
 import importlib.util
 import itertools
@@ -79,13 +79,13 @@ def _is_installed(peer: str) -> bool:
 
 
 class Worker:
-    """A process that runs steps when asked."""
+    """A process that runs steps on request."""
 
     def __init__(self, job: Job, log: IO[bytes]) -> None:
         self.job, self._log = job, log
         command = [sys.executable, "-m", "deepconv.benchmark.peers.worker", json.dumps(asdict(job))]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1)
-        # the second leaves the error itself as the last line of messages
+        # without filtering, JAX's last line of messages is the error itself
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_TRACEBACK_FILTERING": "off"}
         self.process: subprocess.Popen[str] = subprocess.Popen(command, env=environment, **pipes)  # pyrefly: ignore
 

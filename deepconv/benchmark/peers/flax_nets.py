@@ -1,4 +1,4 @@
-"""The nets as one writes them plainly in Flax, with optax.sgd: no augmentation, and XLA's own operations."""
+"""The nets in plain Flax, with optax.sgd: no augmentation, and XLA's own operations."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from deepconv.benchmark.peers.jax_queue import Queue
 
 
 class AlexNet(nn.Module):
-    """With grouped convolutions, window reductions and powers."""
+    """The two-tower net of the paper's text, with grouped convolutions, window reductions and powers."""
 
     dtype: str
 

@@ -22,15 +22,15 @@ class ResponseNorm(layers.Layer):
 
 
 class ZeroPaddedShortcut(layers.Layer):
-    """Every stride-th pixel, and channels of zeros after the others."""
+    """A shortcut that takes every stride-th pixel and appends channels of zeros."""
 
-    def __init__(self, stride: int, more: int) -> None:
+    def __init__(self, stride: int, zero_channels: int) -> None:
         super().__init__()
-        self.stride, self.more = stride, more
+        self.stride, self.zero_channels = stride, zero_channels
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         """Pads maps."""
-        return ops.pad(x[:, :: self.stride, :: self.stride], ((0, 0), (0, 0), (0, 0), (0, self.more)))
+        return ops.pad(x[:, :: self.stride, :: self.stride], ((0, 0), (0, 0), (0, 0), (0, self.zero_channels)))
 
 
 def head(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -1,4 +1,4 @@
-"""deepconv's own steps: all of a recipe's training step, with augmentation, decay and metrics, or its central test."""
+"""deepconv's own steps: a recipe's full training step, with augmentation, decay and metrics, or its central test."""
 
 import numpy as np
 

@@ -1,8 +1,8 @@
 """A process that runs the steps of one library: python -m deepconv.benchmark.peers.worker JOB
 
-JOB is a Job in JSON. The process answers in JSON, a line each: first its parameters and versions, after two steps that
-compile and warm up; then, for each number that it reads, the cost of a step, as a mean over so many steps. deepconv
-starts as its commands do, with their settings of the process.
+JOB is a Job in JSON. Each answer is a line of JSON. The first one, after two steps that compile and warm up, has the
+net's parameters and the versions. Then, for each number that it reads, the process runs that many steps and answers
+with the mean cost of one. deepconv's process has the same settings as its commands.
 """
 
 import importlib

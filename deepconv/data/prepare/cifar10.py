@@ -20,7 +20,7 @@ CIFAR10_MD5 = {
     "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
 }
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-PICKLED = {"numpy": ("_reconstruct", "ndarray", "dtype"), "_codecs": ("encode",)}  # what a pickled array calls
+PICKLED = {"numpy": ("_reconstruct", "ndarray", "dtype"), "_codecs": ("encode",)}  # calls in a pickled array
 
 
 def cifar10(archives: Path, data_dir: Path, md5: Mapping[str, str] = CIFAR10_MD5) -> Path:

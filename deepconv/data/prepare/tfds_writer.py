@@ -17,7 +17,7 @@ Example = dict[str, bytes | int]
 
 @dataclass(frozen=True)
 class Split:
-    """A split to write: its size, and an iterator over its examples from a given one on."""
+    """A split to write: its size, and an iterator over its examples from a given index on."""
 
     examples: int
     size_bytes: int  # approximate
@@ -92,7 +92,7 @@ def tfds_order(split: str, keys: Sequence[str | int]) -> list[int]:
 def building(target: Path, inputs: Mapping[str, Any]) -> Iterator[Path]:
     """Yields a folder that becomes the target when the block succeeds. One process at a time may build.
 
-    `inputs` describes what the target is made from. A start that continues an earlier one must have the same inputs.
+    `inputs` describes what the target is made from. When an interrupted build continues, its inputs must be the same.
     Raises FileExistsError if they differ.
     """
     folder = target.with_name(target.name + ".unfinished")

@@ -1,4 +1,4 @@
-"""Sources by name. Finding one is cheap, and its images are opened later; DATA_DIR/NAME shows its kind."""
+"""Sources by name. Finding one is cheap; its images are opened later. The files in DATA_DIR/NAME decide its kind."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tu
     """Finds a source. Raises ValueError for an unknown split or size, OSError for one that is missing or incomplete.
 
     name is "shapes" or a folder of data_dir, such as "cifar10", "imagenet_v2/matched-frequency", "cifar10/3.0.2".
-    split is "train", "test[:1000]", "train[:90%]", "train[45000:]"; data_dir None is TFDS's.
+    split is "train", "test[:1000]", "train[:90%]", "train[45000:]"; data_dir=None is TFDS's default.
     image_size and scale apply to the built-in shapes: with a scale, these are JPEG files of many sizes.
     """
     if name == "shapes":

@@ -116,7 +116,8 @@ def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> S
     if not scale and (size_bytes := (last - first) * image_size**2 * 3) > IN_MEMORY_BYTES:
         raise ValueError(
             f"{last - first} shapes of config.data.image_size={image_size} pixels need {size_bytes / 1e9:.3g} GB of "
-            f"memory; {IN_MEMORY_BYTES / 1e9:.3g} GB are allowed. Take smaller ones, or a part, as in train[:100]"
+            f"memory; {IN_MEMORY_BYTES / 1e9:.3g} GB are allowed. Take smaller images, or "
+            "a part of the split, as in train[:100]"
         )
     first, last = first + OFFSETS[base], last + OFFSETS[base]
     common = dict(name="shapes", split=split, examples=last - first, classes=CLASSES)
