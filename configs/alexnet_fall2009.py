@@ -4,8 +4,8 @@
         --init_layers=conv1,conv2,conv3,conv4,conv5
 
 DIR/imagenet_fall2009/{train,val}/<class>/ must hold the images. According to comments in the authors' code, they
-started from the convolutions of a net trained on ILSVRC-2012, at a tenth of the rate of the new layers. DIFFERS: the
-authors took that net after about 58 of its 91 epochs; here it is the finished net.
+started from the convolutions of a net trained on ILSVRC-2012, at a tenth of the rate of the new layers.
+DIFFERS: the authors took that net after about 58 of its 91 epochs; here it is the finished net.
 """
 
 from alexnet_code import get_config as code

@@ -27,7 +27,7 @@ def check_devices(expected: int | None = None) -> None:
             f"--expect_devices={expected}, but JAX has {count} ({jax.devices()[0].device_kind}) in "
             f"{jax.process_count()} processes; check CUDA_VISIBLE_DEVICES, the driver, and the scheduler's allocation"
         )
-    if not processes.several():  # some of several would load programs that the rest compile jointly
+    if not processes.several():  # with several, some would load programs that the rest compile jointly
         compilation.keep_programs()
 
 

@@ -51,7 +51,7 @@ _EVALS = flags.DEFINE_list(
 )
 _TRAIN = flags.DEFINE_bool("train", None, "Train before testing [yes, except with a safetensors file and --evals].")
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "Host and port of process 0, for a run of several processes; Slurm's srun needs no such flag."
+    "coordinator", "", "Host and port of process 0, for a run of several processes; not needed with Slurm's srun."
 )
 _PROCESSES = flags.DEFINE_integer("processes", 0, "Number of processes of this run.", lower_bound=0)
 _PROCESS = flags.DEFINE_integer("process", None, "Number of this process, from 0.", lower_bound=0)
@@ -72,7 +72,7 @@ SUMMARY = "protocol", "step", "views"
 
 @dataclass(frozen=True)
 class Setup:
-    """A checked run before its work, as its flags describe it."""
+    """The checked settings of a run, before its work begins."""
 
     task: "Task"
     workdir: Path
@@ -133,7 +133,7 @@ def _set_up(arguments: list[str]) -> Setup:
     workdir = expanded(_WORKDIR.value or Path("runs", name))
     origin = start.record() if start.init_from else Origin()
     if start.init_layers and not origin:
-        mistakes.append("--init_layers names layers to take from --init_from=RUN_DIR, which is missing")
+        mistakes.append("--init_layers needs --init_from=RUN_DIR, the run to take layers from")
     if not _EVALS.value:
         mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
     tests_given = not flags.FLAGS["evals"].using_default_value

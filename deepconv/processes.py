@@ -126,7 +126,7 @@ class Group:
             return self._stop_at is not None and self._checks >= self._stop_at
 
     def _agree_to_stop(self) -> None:
-        """Agrees on the check after the last that any process has passed; meanwhile, none passes another."""
+        """Sets the check at which all stop, after the last that any has passed. Meanwhile, none passes another."""
         self.get("stop")
         with self._lock:
             self.set_first(f"checks/{self.process}", str(self._checks))

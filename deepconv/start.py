@@ -54,7 +54,7 @@ class Start:
         """Returns the recipe's fields to change so that they match the weights; `workdir` is "" for runs/<name>."""
         if not self.init_from:
             if self.library or self.images:
-                raise ValueError("--library and --input describe the file of --init_from=FILE, which is missing")
+                raise ValueError("--library and --input need --init_from=FILE, the file that they describe")
             return {}
         source = expanded(self.init_from)
         if not (source.exists() or self.library or self.images):  # a resumed run does not need its source
@@ -72,8 +72,7 @@ class Start:
         return fields
 
     def is_untrained(self, workdir: Path, train: bool | None, tests_given: bool) -> bool:
-        """Returns whether to test the weights without training: with --notrain, or with a full net from a file and
-        --evals.
+        """Returns whether to test the weights without training: with --notrain, or a full net from a file and --evals.
 
         `train` is the flag's value, None if it is not given. Raises ValueError for --notrain without weights.
         """

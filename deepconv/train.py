@@ -49,10 +49,9 @@ def train_step(
     mesh: Mesh,
     accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Returns the state after a step of SGD, and the step's metrics. A pure function: step t draws from fold_in(key,
-    t).
+    """Returns the state after a step of SGD, and the step's metrics; a pure function.
 
-    The batch is computed in `accumulate` parts, one after the other.
+    The random numbers of step t come from fold_in(key, t). The batch is computed in `accumulate` parts in sequence.
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     images = prepare_images(augment_key, state.step, batch["image"])

@@ -237,7 +237,7 @@ def _flat(config: Config) -> Config:
 
 
 def _ensemble(row: Row, records: Sequence[Measurement], probs: Mapping[tuple[Any, ...], Path]) -> list[Measurement]:
-    """Returns a record of the mean probabilities, or no record if a member is missing or departs from the paper's."""
+    """Returns a record of the mean probabilities, or no record if a member is missing or departs from the paper."""
     exact = entry.by_run([record for record in records if not record["departs"] and _key(record) in probs])
     if not all((run.name, test) in exact for run, test in row.pairs()):
         return []

@@ -12,7 +12,7 @@ from experiments.measurements import Results
 
 Command = Sequence[str]  # the module and its arguments, after `python -m`
 MAIN = "deepconv.main"
-CRASHED = (134, 137, 138, 143)  # of SIGABRT (also after the loss of another process), SIGKILL, SIGUSR1, SIGTERM
+CRASHED = (134, 137, 138, 143)  # exit codes: SIGABRT (also if another process is lost), SIGKILL, SIGUSR1, SIGTERM
 EMPTY: Mapping[str, Iterable[str]] = {}
 
 

@@ -1,8 +1,8 @@
 """The tables and the picture of docs/speed.md and README.md.
 
-They come from tests/compiled.json and from the records of measurements in docs/speed/, which `python -m
-deepconv.benchmark ... --json=docs/speed/NAME.json` writes. `python -m experiments render` renders them. If two records
-have the same point, the newer one counts.
+They come from tests/compiled.json and from the records of measurements in docs/speed/, which the flag --json of `python
+-m deepconv.benchmark` writes. `python -m experiments render` renders them. If two records have the same point, the
+newer one counts.
 """
 
 import hashlib

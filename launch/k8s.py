@@ -188,7 +188,7 @@ def define_flags() -> None:
     flags.DEFINE_string("claim", None, "The PersistentVolumeClaim that keeps runs and data.")
     flags.DEFINE_integer("nodes", 1, "Nodes of each run, with one process on each.", lower_bound=1)
     flags.DEFINE_integer("gpus_per_node", 8, "GPUs of each node; 0 for CPUs only.", lower_bound=0)
-    flags.DEFINE_integer("restarts", 20, "How often a run that was stopped or lost a node starts again.", 0)
+    flags.DEFINE_integer("restarts", 20, "Maximum number of restarts of a run that was stopped or lost a node.", 0)
 
 
 if __name__ == "__main__":

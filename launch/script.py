@@ -33,7 +33,7 @@ run() {{
 signalled=
 trap 'signalled=yes; [ -z "$!" ] || kill -USR1 $! 2>/dev/null' USR1
 python={python}
-{environment}retries={retries}  # after so many restarts, a crash ends the job
+{environment}retries={retries}  # after this many restarts, a crash ends the job
 
 case $SLURM_ARRAY_TASK_ID in
 {cases}
@@ -150,6 +150,6 @@ def _case(index: int, run: str, job: Job, options: Options) -> str:
     for command in job.commands:
         trains = command[0] == MAIN
         expected = [f"--expect_devices={devices}"] if trains and devices else []
-        where = "" if trains else "--nodes=1 --ntasks=1 "
-        lines.append(f'{where}"$python" -m {shlex.join([*command, *expected])}')
+        placement = "" if trains else "--nodes=1 --ntasks=1 "
+        lines.append(f'{placement}"$python" -m {shlex.join([*command, *expected])}')
     return f"  {index})  # {run}\n    run " + " &&\n    run ".join(lines) + "\n    ;;"

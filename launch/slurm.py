@@ -32,7 +32,7 @@ _TIME = flags.DEFINE_string("time", "", "Time limit: minutes, HH:MM:SS or DAYS-H
 _RETRIES = flags.DEFINE_integer(
     "retries",
     5,
-    "How often a job may have restarted and still be queued again after a crash (docs/cluster.md).",
+    "Number of restarts after which a job that crashes is not queued again; see docs/cluster.md.",
     lower_bound=0,
 )
 _SBATCH = flags.DEFINE_multi_string("sbatch", [], "Another option of sbatch, as in --sbatch=account=me")

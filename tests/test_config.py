@@ -231,7 +231,7 @@ ALEXNET, RESNET50 = ROOT / "configs" / "alexnet.py", ROOT / "configs" / "resnet5
 )
 def test_values_beyond_the_limits_are_named(recipe, field, value):
     for smoke in (False, True):
-        with pytest.raises(ValueError, match=re.escape(f"config.{field}={value!r}, has to be")):
+        with pytest.raises(ValueError, match=re.escape(f"config.{field}={value!r}; it must be")):
             fields.check_fields(recipes.load(recipe, {field: value}, smoke))
 
 
@@ -259,9 +259,9 @@ def test_more_than_one_epoch_in_a_batch_and_more_steps_than_can_be_counted_are_r
         ("return config", 'del config.model; config.model = "resnet"; return config', "config.model='resnet', has to"),
         ("return config", 'config.model = "resnet"; return config', "TypeError in line"),
         ("return config", "del config.optimizer; return config", "config.optimizer is missing"),
-        ("(32_000, 48_000)", "[1, 2]", "config.optimizer.drop_at_steps=[1, 2], has to be numbers such as"),
-        ("config.seed = 0", 'config.seed = "0"', "config.seed='0', has to be a whole number from 0"),
-        ("residual = True", 'residual = "no"', "config.model.residual='no', has to be True or False"),
+        ("(32_000, 48_000)", "[1, 2]", "config.optimizer.drop_at_steps=[1, 2]; it must be numbers such as"),
+        ("config.seed = 0", 'config.seed = "0"', "config.seed='0'; it must be a whole number from 0"),
+        ("residual = True", 'residual = "no"', "config.model.residual='no'; it must be True or False"),
         ("momentum = 0.9", "momentun = 0.9", "config.optimizer.momentum is missing"),
         ("return config", "config.optimizer.wd = 1; return config", "config.optimizer.wd is not a field of any recipe"),
         ("return config", "config.data.imagesize = 1; return config", "did you mean image_size?"),

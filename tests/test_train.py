@@ -468,7 +468,7 @@ def test_statistics_that_are_missing_are_named_with_the_command(photos):
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
-        ({"data.train_scale": (48, 32)}, r"train_scale=\(48, 32\), has to be two sizes"),
+        ({"data.train_scale": (48, 32)}, r"train_scale=\(48, 32\); it must be two sizes"),
         ({"data.train_scale": (24, 48)}, r"train_scale=\(24, 48\) is less than config.data.image_size=32"),
         ({"data.test_scale": 16}, "test_scale=16 is less"),
         ({"data.central_square": True}, "central squares need one size"),

@@ -184,7 +184,7 @@ def test_only_safetensors_of_numbers_are_read(tmp_path):
     with pytest.raises(convert.WeightsError, match="or an incomplete one"):
         files.load_file(tmp_path / "cut")
     safetensors.numpy.save_file({"a": np.zeros(3, bool)}, tmp_path / "bool")
-    with pytest.raises(convert.WeightsError, match="a is BOOL, has to be one of F16, F32, F64"):
+    with pytest.raises(convert.WeightsError, match="a is BOOL; it must be one of F16, F32, F64"):
         files.load_file(tmp_path / "bool")
 
 

@@ -177,10 +177,10 @@ def show_compiled(
     ):
         table.add_row(label, value)
     Console().print(table)
-    most = Table("GB", "times", "kernel", "operation", title="The ten kernels that move most bytes")
+    largest = Table("GB", "times", "kernel", "operation", title="The ten kernels that move most bytes")
     for kernel in sorted(program.kernels, key=lambda kernel: -kernel.bytes)[:10]:
-        most.add_row(f"{kernel.bytes / 1e9:.3f}", str(kernel.times), kernel.name, kernel.operation)
-    Console().print(most)
+        largest.add_row(f"{kernel.bytes / 1e9:.3f}", str(kernel.times), kernel.name, kernel.operation)
+    Console().print(largest)
     if snapshot:
         add_to_snapshot(snapshot, run, target, found)
     return found

@@ -75,7 +75,7 @@ def show_input(task: task_lib.Task, steps: int) -> Figures:
     rates = {name: [] for name in pipelines}
     for _ in range(5):
         for name, fetch in pipelines.items():
-            for _ in range(4 * threads):  # uses up prefetched batches, and lets the others' prefetching end
+            for _ in range(4 * threads):  # uses up prefetched batches, while the other pipelines end their prefetching
                 fetch()
             seconds = timed(fetch, steps)
             rates[name].append(batch_size * len(seconds) / sum(seconds))

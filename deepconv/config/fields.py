@@ -161,7 +161,7 @@ def check_parts(config: ConfigDict | dict[str, Any]) -> None:
         node = config[part] if part else config
         if not isinstance(node, ConfigDict | dict):
             raise ValueError(
-                f"config.{part}={node!r}, has to be a ConfigDict; see configs/resnet_cifar.py for its fields"
+                f"config.{part}={node!r}; it must be a ConfigDict; see configs/resnet_cifar.py for its fields"
             )
         for field in fields:
             if field not in node:
@@ -183,7 +183,7 @@ def _wrong_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, .
             wanted = KINDS.get(kind) or f"a {number} from {limits[0]} to {limits[1]}"
             if field in TUPLES:
                 wanted = f"numbers such as 32000,48000, each {wanted}"
-            yield f"{name}.{field}={value!r}, has to be {wanted}"
+            yield f"{name}.{field}={value!r}; it must be {wanted}"
 
 
 def _fits(value: Any, kind: Any, low: float = -math.inf, high: float = math.inf) -> bool:
@@ -198,7 +198,7 @@ def _check_optimizer(optimizer: ConfigDict) -> None:
         raise ValueError("config.optimizer.warm_up_learning_rate is missing; warm_up_at_depth needs it")
     for layer, node in optimizer.get("layers", {}).items():
         if not isinstance(node, ConfigDict):
-            raise ValueError(f"config.optimizer.layers.{layer}={node!r}, has to be a ConfigDict")
+            raise ValueError(f"config.optimizer.layers.{layer}={node!r}; it must be a ConfigDict")
     for name, node in schedules(optimizer):
         if node is not optimizer:
             raise_all([*_wrong_values(name, node, SCHEDULE | (FREEZE if ".layers." in name else {}))])
@@ -208,4 +208,4 @@ def _check_optimizer(optimizer: ConfigDict) -> None:
         for field in DROPS & {*node}:
             drops = node[field]
             if sorted(set(drops)) != list(drops) or any(drop <= 0 for drop in drops):
-                raise ValueError(f"{name}.{field}={drops}, has to rise, from above 0")
+                raise ValueError(f"{name}.{field}={drops}; it must rise, starting above 0")

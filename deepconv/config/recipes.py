@@ -189,10 +189,10 @@ def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         try:
             parent[name] = value
         except TypeError:
-            was = f"it is now {parent[name]!r}, {type(parent[name]).__name__}"
+            hint = f"it is now {parent[name]!r}, {type(parent[name]).__name__}"
             if isinstance(parent[name], ConfigDict):
-                was = f"set one of its fields, {', '.join(sorted(parent[name]))}"
-            raise ValueError(f"config.{field}={value!r} has the wrong type; {was}") from None
+                hint = f"set one of its fields, {', '.join(sorted(parent[name]))}"
+            raise ValueError(f"config.{field}={value!r} has the wrong type; {hint}") from None
 
 
 def _plain(value: Any) -> str:

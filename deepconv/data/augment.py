@@ -44,10 +44,10 @@ def training_images(
         images = pad_crop_flip(geometry_key, images)
     if shifts is None:
         return images / given.std
-    lit = shift_colors(color_key, images, shifts)
+    shifted = shift_colors(color_key, images, shifts)
     if data.lighting == "standard_deviation":
-        lit /= 1.1  # as the authors' code did while it shifted colours; the text does not say so
-    return (lit if lighting_steps == ALWAYS else jnp.where(step < lighting_steps, lit, images)) / given.std
+        shifted /= 1.1  # as in the authors' code while it shifted colours; the text does not mention it
+    return (shifted if lighting_steps == ALWAYS else jnp.where(step < lighting_steps, shifted, images)) / given.std
 
 
 def normalize(images: jax.Array, given: Input) -> jax.Array:

@@ -25,7 +25,7 @@ def check_scale(data: ConfigDict) -> tuple[int, int] | None:
     """Returns config.data.train_scale, or None without one. Raises ValueError if it is not a range."""
     scale = tuple(data.get("train_scale", ()))
     if "train_scale" in data and (len(scale) != 2 or not 1 <= scale[0] <= scale[1]):
-        raise ValueError(f"config.data.train_scale={scale}, has to be two sizes in pixels, such as 256,480 or 256,256")
+        raise ValueError(f"config.data.train_scale={scale}; it must be two sizes in pixels, such as 256,480 or 256,256")
     return scale or None
 
 

@@ -40,7 +40,7 @@ PAPER = {
     "conv4": Layer(384, 3, 1, 1, 2, 0.01, 1.0, ("act",)),
     "conv5": Layer(256, 3, 1, 1, 2, 0.01, 1.0, ("act", "pool")),  # 13 -> 6
 }
-# "code": what the authors ran, run 145 of the code they released
+# "code": the net the authors ran, run 145 of the code they released
 CODE = {
     "conv1": replace(PAPER["conv1"], then=("lrn", "pool", "act")),
     "conv2": replace(PAPER["conv2"], then=("act", "lrn", "spatial", "pool")),

@@ -48,7 +48,7 @@ def form(operation: str) -> str:
 
 
 def choose(choices: Sequence[str]) -> None:
-    """Uses these forms, written as operation:form, in functions traced from now on. Raises ValueError for others."""
+    """Uses these forms, written as operation:form, in functions traced from now on. Raises ValueError."""
     chosen = {}
     for choice in choices:
         operation, _, name = choice.partition(":")

@@ -20,7 +20,7 @@ from deepconv.ops import forms
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # results are bit-exact only if these stay the same
 FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
-DIVISION = ("processes", "model_parallel", "accumulate")  # likewise; each is 1 in starts that do not record it
+DIVISION = ("processes", "model_parallel", "accumulate")  # likewise; 1 in starts that do not record them
 Content = TypeVar("Content", dict, list)
 
 

@@ -85,7 +85,7 @@ def load_file(path: Path) -> dict[str, np.ndarray]:
         with safetensors.safe_open(path, framework="numpy") as file:
             kinds = {name: file.get_slice(name).get_dtype() for name in file.keys() if not name.endswith(COUNTS)}
             if odd := [f"{name} is {kind}" for name, kind in sorted(kinds.items()) if kind not in TYPES]:
-                raise WeightsError(f"{odd[0]}, has to be one of {', '.join(TYPES)}")
+                raise WeightsError(f"{odd[0]}; it must be one of {', '.join(TYPES)}")
             tensors = {name: file.get_tensor(name) for name in kinds}
     except safetensors.SafetensorError as error:
         command = TO_SAFETENSORS.format(path=path, to=path.with_suffix(".safetensors"))

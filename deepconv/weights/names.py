@@ -43,7 +43,7 @@ def _vgg_names(configuration: str) -> dict[str, str]:
 
 
 def torchvision_name(name: str, model: nn.Module) -> str:
-    """Converts a tensor's name in timm's VGG or in other CIFAR-10 ResNets to torchvision's name."""
+    """Converts a tensor's name in timm's VGG or in another project's CIFAR-10 ResNet to torchvision's name."""
     module, _, leaf = name.removeprefix("module.").rpartition(".")  # torch's DataParallel adds the prefix
     if isinstance(model, VGG):
         module = TIMM_VGG_NAMES.get(module, module)

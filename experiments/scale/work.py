@@ -28,7 +28,7 @@ def count(run: Run, speeds: Mapping[str, float]) -> Work:
     config, examples = run.load(), train_examples(run)
     anchor = run.config if run.config in speeds else SPEED_OF[config.model.name]
     net, anchor_net = counted(run), counted(Run(anchor))
-    packed = config.data.get("central_square", False)  # images of one size, as of AlexNet's recipes
+    packed = config.data.get("central_square", False)  # images of one size, as in AlexNet's recipes
     return Work(
         batch=config.batch_size,
         steps=durations.steps(config, "total", examples, config.batch_size),

@@ -109,7 +109,7 @@ class _ShapeRecords(Encoded):
 def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> Source:
     """Finds the built-in data set."""
     if image_size < 8:
-        raise ValueError(f"config.data.image_size={image_size}, has to be at least 8")
+        raise ValueError(f"config.data.image_size={image_size}; it must be at least 8")
     if (largest := max((image_size, *(scale or ())))) > SHAPES_SIDE:
         raise ValueError(f"shapes of {largest} pixels are not drawn; {SHAPES_SIDE} is the largest size")
     base, first, last = parse_split(split, SPLITS)
