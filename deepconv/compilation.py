@@ -23,7 +23,7 @@ def keep_programs() -> None:
     A folder set for JAX, as by JAX_COMPILATION_CACHE_DIR, takes precedence; JAX_ENABLE_COMPILATION_CACHE=false
     turns the cache off. If no private folder can be made, programs are not kept, and a line says why.
     """
-    config: Any = jax.config  # its options are attributes, of which its type does not know
+    config: Any = jax.config  # its options are attributes that its type does not declare
     if config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
         return
     try:

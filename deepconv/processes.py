@@ -66,7 +66,7 @@ class Group:
         threading.Thread(target=listen, daemon=True).start()
 
     def get(self, key: str) -> str:
-        """Returns a value, for which it waits."""
+        """Waits for a value and returns it."""
         while True:
             try:
                 return self._client.blocking_key_value_get(f"deepconv/{key}", LONG_MS)

@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     passed += [flag for flag in selection.passed_on() if not flag.startswith("--data_dir=")]
     try:
         if len(arguments) == 1:
-            raise ValueError("no entry is given, such as resnet/table6; python -m experiments lists them")
+            raise ValueError("no entry is given; name one, such as resnet/table6; python -m experiments lists them")
         if single := [name for name in ("config", "smoke", "forms") if given[name].present]:
             raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
         if missing := [name for name in ("image", "claim") if not given[name].value]:

@@ -11,7 +11,7 @@ from launch.selection import RUNS
 from launch.state import ENDED
 
 GPU_PLATFORM = "cuda"  # without it, or with "cuda,cpu", JAX works on the CPU where it finds no GPU
-LEAD_SECONDS = 180  # of the signal before the time limit, at most
+LEAD_SECONDS = 180  # at most, from the signal to the time limit
 RESERVED = (
     "array chdir cpus-per-task dependency error gpus-per-node job-name kill-on-invalid-dep no-requeue nodes".split()
 )

@@ -31,7 +31,7 @@ def select(arguments: list[str]) -> Selection:
     """Returns the runs of the arguments, which are entries, papers, or one grid. Raises ValueError and OSError."""
     names = arguments[1:]
     if not names:
-        raise ValueError("no entry is given, such as resnet/table6; python -m experiments lists them")
+        raise ValueError("no entry is given; name one, such as resnet/table6; python -m experiments lists them")
     if flags.FLAGS["forms"].present:
         raise ValueError("--forms belongs to one run; remove it")
     if any(name.endswith(".py") for name in names):

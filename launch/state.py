@@ -14,7 +14,7 @@ from deepconv.run import preemption
 from deepconv.run.directory import printable, read_eval
 from launch import queue
 
-LOCAL = "local"  # the folder, in that of runs, of the logs of launch.local
+LOCAL = "local"  # the folder of launch.local's logs, in the folder of runs
 STATES = ("running", "queued", "saved", "waiting", "failed", "done")
 ENDED = "launch: exit code"  # begins the line with which launchers end a log
 ORDERLY = re.compile(rf"{ENDED} ({preemption.EXIT_CODE}|0)$|deepconv: stopped by ")

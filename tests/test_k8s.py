@@ -237,7 +237,7 @@ def test_the_command_prints_a_list():
 
 
 MISTAKES = {
-    "": "no entry is given, such as resnet/table6",
+    "": "no entry is given; name one, such as resnet/table6",
     "resnet/tabel6 --image=i --claim=c": "resnet/tabel6 is not an entry",
     "resnet/table6 --claim=c": "--image is missing: The container image, as in registry.example.com",
     "resnet/table6 --image=i": "--claim is missing: The PersistentVolumeClaim that keeps runs and data.",

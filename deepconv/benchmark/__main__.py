@@ -7,7 +7,7 @@ MEASUREMENT is one of these:
                  and Pillow doing the same work, in turns
     dense        dense tests of images of several shapes whose shorter side is --scale, and central crops, by time per
                  pixel
-    collectives  what the devices exchange in a training step, and the memory it takes, from the compiled program
+    collectives  exchanges between devices in a training step, and its memory, read from the compiled program
     compiled     kernels, bytes and memory of a training step compiled for the GPU --target; neither the GPU nor the
                  data is needed, but pip install -e '.[cuda]'
     peers        training steps and tests of four nets in deepconv, plain Flax, PyTorch, torch.compile and Keras on JAX,

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 MAX_PIXELS = 50_000_000  # checked in the header, before memory is allocated; ImageNet's largest image has 38 million
 cv2.setNumThreads(1)  # several images are decoded at the same time already
-MAX_ASPECT_RATIO = 8  # DIFFERS: VGG 3.2 and ResNet 3.4 test whole images of any shape, for which memory has no bound
+MAX_ASPECT_RATIO = 8  # DIFFERS: VGG 3.2 and ResNet 3.4 test full images of any shape, with no bound on memory
 FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")  # read as well as JPEG; some other formats of Pillow run programs
 
 

@@ -82,8 +82,8 @@ def train_batches(
     """Yields batches {"image": uint8 [B, H, W, 3], "label": int32 [B]} without end, starting at first_step.
 
     The images are reshuffled every epoch; a batch may span two epochs. With a report, an image that cannot be decoded
-    is replaced with the next one that can be, and the report receives a message. Without one, it raises DataError.
-    With rows, only this part of each batch is read.
+    is replaced with the next one that can be, and the report receives a message. Without a report, such an image raises
+    DataError. With rows, only this part of each batch is read.
     """
     # Indices are batched before the images are fetched: Grain costs 19 us per element of any size.
     decoding = Decoding(geometry, examples, seed, report is not None, rows)

@@ -22,8 +22,8 @@ def dense_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: 
     """Returns class probabilities, float32 [B, classes], of full images, averaged over places and mirror images.
 
     The images, uint8 [B, H, W, 3], fill their extents [B, 2]. "The class score map is spatially averaged" (Simonyan &
-    Zisserman 2015, 3.2): scores, or with posteriors, probabilities. An image and its mirror always average
-    probabilities.
+    Zisserman 2015, 3.2): scores, or with posteriors, probabilities. The probabilities of an image and its mirror image
+    are always averaged.
     """
     images, extent = batch["image"], batch["extent"]
     mean, columns = stretch(net.input.mean, extent, images.shape[1:3]), jnp.arange(images.shape[2])[None]

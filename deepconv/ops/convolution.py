@@ -71,8 +71,8 @@ def _same(kernel: jax.Array) -> Pads:
 def conv_unit_stride(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves with stride 1 and keeps the map's size; x [B, H, W, C], kernel [k, k, C, D], k odd.
 
-    The gradients equal JAX's own, in a form for which XLA:CPU has fast kernels: it only has them for NHWC x HWIO,
-    converts other orders only outside loops, and is 30 times slower without them.
+    The gradients equal JAX's own, in a form for which XLA:CPU has fast kernels: those are for NHWC x HWIO only. XLA:CPU
+    converts other orders only outside loops, and is 30 times slower without these kernels.
     """
     return _convolve(x, kernel, 1, _same(kernel))
 

@@ -52,7 +52,7 @@ def unsaved(value: bool) -> None:
 def check() -> None:
     """Raises Preempted if a signal has come; called between steps, where the state is complete.
 
-    Several processes call it equally often. It raises at the same call in all, soon after a signal to one of them.
+    All processes of a run must call it equally often. It raises at the same call in all, soon after a signal to one.
     """
     if processes.stops(_pending is not None):
         raise Preempted(_pending.name if _pending else "a signal to another process")

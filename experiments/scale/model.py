@@ -12,7 +12,7 @@ GPUS_PER_NODE = 8
 BACKWARD = 2 / 3  # share of a step's compute: two of the three products of each layer
 FLOAT32_BYTES = 4
 METRICS = 2  # numbers: the loss and the error, which are means over the batch
-EFFICIENT = 0.5  # a run takes no more GPUs than keep this efficiency
+EFFICIENT = 0.5  # the least efficiency of a run on several GPUs
 
 
 def _assumption(value: float, text: str, source: str) -> float:
@@ -88,7 +88,7 @@ class Step:
     compute: float
     norms: float  # all-reduces of BatchNorm, between layers
     reduce: float  # the all-reduce of gradients
-    hidden: float  # the part of it behind the backward pass
+    hidden: float  # the part of it that overlaps with the backward pass
     input: float
 
     @property

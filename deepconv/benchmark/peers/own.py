@@ -1,4 +1,4 @@
-"""deepconv's own steps: a recipe's full training step, with augmentation, decay and metrics, or its central test."""
+"""deepconv's own steps: a recipe's full training step, with augmentation, decay and metrics, or its test `center`."""
 
 import numpy as np
 
