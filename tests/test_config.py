@@ -256,7 +256,7 @@ def test_more_than_one_epoch_in_a_batch_and_more_steps_than_can_be_counted_are_r
         ("config.optimizer.momentum = 0.9", "pass", "config.optimizer.momentum is missing"),
         ("config.total_steps = 64_000", "pass", "one of total_steps and total_epochs; it has neither"),
         ("return config", "config.total_epochs = 3; return config", "one of total_steps and total_epochs"),
-        ("return config", 'del config.model; config.model = "resnet"; return config', "config.model='resnet', has to"),
+        ("return config", 'del config.model; config.model = "resnet"; return config', "config.model='resnet'; it must"),
         ("return config", 'config.model = "resnet"; return config', "TypeError in line"),
         ("return config", "del config.optimizer; return config", "config.optimizer is missing"),
         ("(32_000, 48_000)", "[1, 2]", "config.optimizer.drop_at_steps=[1, 2]; it must be numbers such as"),
