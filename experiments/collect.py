@@ -279,7 +279,7 @@ def _is_ensemble_of(
     on_disk: Mapping[tuple[str, str], Config | None],
     newer: Sequence[Measurement],
 ) -> bool:
-    """Returns whether an earlier record has this row's members, unchanged, and no newer record replaces it."""
+    """Returns whether a record averages exactly the current tests of this row, and no newer record has its place."""
     members, pairs = record.get("of", []), row.pairs()
     return (
         len(members) == len(pairs)

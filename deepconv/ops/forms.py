@@ -19,8 +19,8 @@ FORMS = {
     "groups": {"cpu": "split", "gpu": "split", "tpu": "split"},
     # convolution.py: XLA:CPU is up to 70 times as slow on maps smaller than 4 pixels, unless they are padded first
     "small_maps": {"cpu": "padded", "gpu": "plain", "tpu": "plain"},
-    # pooling.py: the gradient of XLA's window reduction is slow on a CPU, and a scatter on a GPU, which moves 3.6 times
-    # the bytes of "index" (3x3 windows at stride 2); "slices" move 3.9 times as many
+    # pooling.py: the gradient of XLA's window reduction is slow on a CPU. On a GPU, it is a scatter and moves 3.6 times
+    # the bytes of "index" (3x3 windows at stride 2); "slices" moves 3.9 times the bytes
     "max_pool": {"cpu": "slices", "gpu": "index", "tpu": "slices"},
     # rectifier.py: JAX's own gradient keeps the input in memory beside the output, which the next layer keeps
     "rectifier": {"cpu": "plain", "gpu": "from_output", "tpu": "plain"},

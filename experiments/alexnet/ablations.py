@@ -50,6 +50,7 @@ TABLE = Table(
         ),
         Row("errors of the net with conv6 on half of Fall 2009 (6)", (67.4, 40.9), [FALL_2009], TEN_CROP),
     ],
-    note="Schedules follow the authors' logs where these exist. The logs name the test for the first three rows only. "
-    "The last row has errors, not differences, on the test half of Fall 2009: imagenet_fall2009/val.",
+    note="Schedules follow the authors' logs where these exist. Only for the first three rows do the logs "
+    "say which test was used. The last row has errors, not differences, on the test half of Fall 2009: "
+    "imagenet_fall2009/val.",
 )
