@@ -16,6 +16,7 @@ RECIPES = {
     "vgg11": [f"--config={ROOT}/configs/vgg11.py", "--smoke", "--config.data.image_size=32"],
 }
 EVALS = {"resnet_cifar": "center_precise_batch_stats", "alexnet_code": "ten_crop", "vgg11": "dense"}
+WORKERS = {"resnet_cifar": (0, 2), "alexnet_code": (2,), "vgg11": (0,)}
 LOST = "of this run was lost"
 
 
@@ -54,7 +55,7 @@ def test_bits(shell, tally, tmp_path, recipe):
     """training and tests of {recipe}: the bits of one process with two devices, with and without loader processes"""
     arguments = [*RECIPES[recipe], f"--evals=center,{EVALS[recipe]}"]
     shell.run([*arguments, "--workdir=one"], tmp_path, inject=NARROW, **TWO_DEVICES).ends(0)
-    for workers in (0, 2):
+    for workers in WORKERS[recipe]:
         with tally.attempt(f"{workers} loader processes"):
             in_two = [*arguments, f"--workdir={workers}", f"--workers={workers}"]
             for answer in run(shell, in_two, tmp_path, inject=(NARROW, NARROW)):
