@@ -7,6 +7,7 @@ from conftest import ROOT
 
 MAY_IMPORT = {
     "ops": set(),
+    "boxes": set(),
     "objective": set(),
     "state": {"ops"},
     "optim": set(),
