@@ -198,6 +198,13 @@ def test_suppression_at_the_threshold():
         np.testing.assert_array_equal(suppression.nms(boxes, np.array([1, 2], np.float32), threshold, 2), expected)
 
 
+def test_suppression_of_odd_boxes():
+    boxes, scores = np.array([[3, 3, 3, 3], [0, 0, 9, 9]], np.float32), np.array([2, 1], np.float32)
+    np.testing.assert_array_equal(suppression.nms(boxes, scores, 0.5, 4), [0, 1, 2, 2])  # no area, but kept once
+    padded = suppression.nms_per_class(boxes, scores, np.array([-1, 0]), 0.5, 4)
+    np.testing.assert_array_equal(padded, [1, 2, 2, 2])  # class -1 is padding, whatever its score
+
+
 def test_suppression_is_the_same_elsewhere_and_again():
     rng = np.random.default_rng(1)
     boxes, scores = random_boxes(rng, 40, side=60), rng.permutation(40).astype(np.float32)
@@ -214,13 +221,13 @@ def test_suppression_is_the_same_elsewhere_and_again():
 
 
 def test_votes_by_hand():
-    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [0, 2, 10, 12], [8, 0, 18, 10], [0, 0, 10, 10], [0, 0, 0, 0]])
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 5], [8, 0, 18, 10], [0, 0, 10, 10], [1, 2, 3, 4]])
     scores, classes = np.array([0.6, 0.3, 0.1, 0.5, 0.9, -np.inf]), np.array([0, 0, 0, 0, 1, -1])
     kept, kept_classes = jnp.array([0, 3, 4, 5]), jnp.array([0, 0, 1, -1])
     boxes = jnp.asarray(boxes, jnp.float32)
     voted = suppression.vote(boxes[kept], kept_classes, boxes, jnp.asarray(scores, jnp.float32), jnp.asarray(classes))
-    expected = [[0.3, 0.2, 10.3, 10.2], [8, 0, 18, 10], [0, 0, 10, 10], [0, 0, 0, 0]]
-    np.testing.assert_allclose(voted, expected, rtol=1e-6)  # class 1 and the far box have no part in the first
+    expected = [[0.3, 0, 10.3, 9.5], [8, 0, 18, 10], [0, 0, 10, 10], [1, 2, 3, 4]]
+    np.testing.assert_allclose(voted, expected, rtol=1e-6)  # an IoU of 0.5 is enough; the far box and class 1 are out
 
 
 # merging
@@ -451,7 +458,7 @@ def test_localization_error_by_hand():
         ([4, 5], [whole, whole], [3, -1], [whole, padding], False, True),  # the box without the class
         ([3, 4], [far, whole], [3, -1], [whole, padding], False, True),  # of the other guess
         ([3, 4], [far, whole], [3, 4], [whole, far], False, True),  # two classes, exchanged
-        ([-1, -1], [padding, padding], [3, -1], [whole, padding], False, True),  # padding finds nothing
+        ([-1, -1], [far, far], [3, -1], [whole, far], False, True),  # padding finds nothing
         ([3, 4], [far, far], [3, -1], [whole, padding], False, False),  # blacklisted
     ]
     classes, boxes, true_classes, true_boxes, right, counted = map(np.array, zip(*table, strict=True))
