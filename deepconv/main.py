@@ -179,8 +179,8 @@ def _run(task: "Task", workdir: Path, weights: dict[str, Any]) -> None:
             images = train.images_of_an_epoch(task, computed, state.step, workdir)
             count = max(1, task.train_source.examples // task.config.batch_size)
             precise_state = batch_stats.precise(net, state, images, count, file)
-        for part in tests.values():
-            evaluate.run(net, part, precise_state if part.precise else state, data, workdir, **size)
+        states = [precise_state if part.precise else state for part in tests.values()]
+        evaluate.run(net, [*zip(tests.values(), states, strict=True)], data, workdir, **size)
         if not processes.primary():
             return
         for name in missing:

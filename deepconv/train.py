@@ -243,7 +243,7 @@ def _test(
     """Tests the net and logs its error; with `keep`, also writes the results of the test."""
     size, step = (task.eval_source.examples, len(task.eval_source.classes)), int(state.step)
     table = evaluate.open_table(protocol, workdir, *size) if keep else new_table(*size)
-    shapes = evaluate.probabilities(net, protocol, predict, state, data, table)
+    (shapes,) = evaluate.probabilities(net, [evaluate.Test(protocol, predict, state, table)], data)
     error = probabilities.top_k_error(table["output"], table["label"], 1)
     _log(workdir, board, {**_position(task, step), "test_top1_error": error})
     if keep and processes.primary():  # last, since a later start does not log a test that has results

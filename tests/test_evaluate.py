@@ -177,8 +177,7 @@ def test_protocols_are_those_of_loops(net, state, photos, tmp_path):
     three, by_hand = Photos(lambda indices: photos.read([chosen[i] for i in indices])), {}
     for name, of in PROTOCOLS.items():
         parts = protocols.parts(name, DATA, None, net.model, batch_norm=False)
-        for part in (part for part in parts if not (tmp_path / f"eval.{part.name}.json").exists()):
-            evaluate.run(net, part, state, three, tmp_path, examples=len(chosen), classes=CLASSES)
+        evaluate.run(net, [(part, state) for part in parts], three, tmp_path, examples=len(chosen), classes=CLASSES)
         if len(parts) > 1:
             probabilities.average(tmp_path, name, [part.name for part in parts])
         for one in set(of) - set(by_hand):
@@ -203,7 +202,7 @@ def outputs(net, state, photos, name, **changes):
     (part,) = protocols.parts(name, DATA, None, net.model, batch_norm=False)
     net = dataclasses.replace(net, **changes)
     table = new_table(len(SIZES), CLASSES)
-    shapes = evaluate.probabilities(net, part, evaluate.jit(net, part), state, photos, table)
+    (shapes,) = evaluate.probabilities(net, [evaluate.Test(part, evaluate.jit(net, part), state, table)], photos)
     return table["output"], shapes
 
 
@@ -255,17 +254,9 @@ def test_images_without_end_are_cut_and_shapes_are_counted(net, state, photos):
 def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypatch):
     (part,) = protocols.parts("dense", DATA, None, net.model, batch_norm=False)
     size = dict(examples=len(SIZES), classes=CLASSES)
-    put, rows = distributed.put_batch, []
-
-    def stop_at_the_fourth(batch, mesh):
-        rows.append(len(batch["image"]))
-        if len(rows) == 4:
-            raise preemption.Preempted("SIGTERM")
-        return put(batch, mesh)
-
-    monkeypatch.setattr(distributed, "put_batch", stop_at_the_fourth)
+    monkeypatch.setattr(distributed, "put_batch", Stop())
     with pytest.raises(preemption.Preempted):
-        evaluate.run(net, part, state, photos, tmp_path, **size)
+        evaluate.run(net, [(part, state)], photos, tmp_path, **size)
     (partial,) = tmp_path.glob("probs.dense.partial.npy")
     left = np.load(partial)
     assert 0 < left["done"].sum() < len(SIZES) and not (tmp_path / "eval.dense.json").exists()
@@ -278,7 +269,7 @@ def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypat
     left["output"][np.flatnonzero(left["done"])[0]] = 0  # a page that never reached the disk
     np.save(partial, left)
     left["done"] &= left["output"].any(1)
-    evaluate.run(net, part, state, Photos(counted), tmp_path, **size)
+    evaluate.run(net, [(part, state)], Photos(counted), tmp_path, **size)
     assert sorted(asked) == np.flatnonzero(~left["done"]).tolist()
     np.testing.assert_array_equal(np.load(tmp_path / "probs.dense.npy"), outputs(net, state, photos, "dense")[0])
     record = json.loads((tmp_path / "eval.dense.json").read_text())
@@ -286,9 +277,56 @@ def test_a_test_that_was_stopped_goes_on(net, state, photos, tmp_path, monkeypat
     assert record["images_per_second"] == pytest.approx(len(SIZES) / record["seconds"])
 
 
+class Stop:
+    """Stands in for distributed.put_batch, and stops a test before its fourth batch."""
+
+    def __init__(self):
+        self.put, self.calls = distributed.put_batch, 0
+
+    def __call__(self, batch, mesh):
+        self.calls += 1
+        if self.calls == 4:
+            raise preemption.Preempted("SIGTERM")
+        return self.put(batch, mesh)
+
+
+def test_several_tests_share_one_pass_and_give_the_bits_of_each_alone(net, state, photos, tmp_path, monkeypatch):
+    names, jitted = ["center", "ten_crop", "dense", "multi_crop_q21"], {}
+    jit = lambda net, part, compiled=evaluate.jit: jitted.setdefault(part, compiled(net, part))  # noqa: E731
+    monkeypatch.setattr(evaluate, "jit", jit)
+    tests = [(part, state) for name in names for part in protocols.parts(name, DATA, None, net.model, False)]
+    read, decoded, rescaled = [], [], []
+    by = {"decode": decoded, "rescale": rescaled}
+    originals = {name: getattr(decode, name) for name in by}
+    for name, calls in by.items():
+        counted = lambda *args, name=name, calls=calls: calls.append(args) or originals[name](*args)  # noqa: E731
+        monkeypatch.setattr(decode, name, counted)
+    data, size = Photos(lambda rows: read.extend(map(int, rows)) or photos.read(rows)), {"examples": len(SIZES)}
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed, "put_batch", Stop())
+        with pytest.raises(preemption.Preempted):
+            evaluate.run(net, tests, data, tmp_path, classes=CLASSES, **size)
+    done = [np.load(tmp_path / f"probs.{name}.partial.npy")["done"] for name in names]
+    assert 0 < np.sum(done) < np.size(done) and not all((other == done[0]).all() for other in done)
+    assert sorted(read) == [*range(len(SIZES))] and len(decoded) == len(SIZES)
+    assert len(rescaled) == 2 * len(SIZES)  # to 18 and 21 pixels
+    read.clear()
+    evaluate.run(net, tests, data, tmp_path, classes=CLASSES, **size)
+    assert sorted(read) == np.flatnonzero(~np.all(done, 0)).tolist()
+    (tmp_path / "at_once").mkdir()
+    evaluate.run(net, tests, data, tmp_path / "at_once", classes=CLASSES, **size)
+    for name in names:
+        alone, shapes = outputs(net, state, photos, name)
+        np.testing.assert_array_equal(np.load(tmp_path / "at_once" / f"probs.{name}.npy"), alone)
+        np.testing.assert_allclose(np.load(tmp_path / f"probs.{name}.npy"), alone, rtol=1e-5)
+        record = json.loads((tmp_path / "at_once" / f"eval.{name}.json").read_text())
+        assert record["compiled_shapes"] == shapes and (np.load(tmp_path / "labels.npy") == np.arange(6)).all()
+    assert not list(tmp_path.glob("**/*partial*"))
+
+
 def test_an_image_that_was_not_tested_and_a_number_that_is_none_are_noticed(net, state, photos, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "crop_batches", lambda *args: iter(()))
+        patch.setattr(evaluate, "batches", lambda *args: iter(()))
         with pytest.raises(RuntimeError, match="6 of 6 images were not tested"):
             outputs(net, state, photos, "center")
     broken = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))

@@ -162,7 +162,8 @@ def test_tests_use_every_device_for_images_and_give_the_same_probabilities(monke
         assert dict(net.mesh.shape) == {"data": 2, "model": 1}
         table = new_table(task.eval_source.examples, 10)
         state = resume.initial_state(task)()
-        evaluate.probabilities(net, center, evaluate.jit(net, center), state, task.eval_source.open(), table)
+        test = evaluate.Test(center, evaluate.jit(net, center), state, table)
+        evaluate.probabilities(net, [test], task.eval_source.open())
         tables.append(table["output"])
     np.testing.assert_allclose(*tables, rtol=1e-5)
 

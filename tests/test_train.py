@@ -179,7 +179,7 @@ def test_the_last_test_is_kept_and_is_that_of_the_protocol(tmp_path, monkeypatch
     tests_of_training, net, (center,) = len(calls) // 2, task_lib.net_for(task, computed), task.protocols["center"]
     for name in ("kept", "separate"):
         size = dict(examples=task.eval_source.examples, classes=10)
-        evaluate.run(net, center, state, task.eval_source.open(), tmp_path / name, **size)
+        evaluate.run(net, [(center, state)], task.eval_source.open(), tmp_path / name, **size)
     assert tests_of_training == 2 and len(calls) == 2 * tests_of_training + 1  # only the separate one is computed
     kept, separate = (json.loads((tmp_path / name / "eval.center.json").read_text()) for name in ("kept", "separate"))
     assert all(kept[key] == separate[key] for key in kept if key not in ("time", "seconds", "images_per_second"))
@@ -210,8 +210,7 @@ def test_a_crash_in_the_last_test_loses_neither_the_log_nor_the_results(tmp_path
     state, computed = train.train(task, tmp_path, keep_test=True)
     evaluate.run(
         task_lib.net_for(task, computed),
-        task.protocols["center"][0],
-        state,
+        [(task.protocols["center"][0], state)],
         task.eval_source.open(),
         tmp_path,
         examples=task.eval_source.examples,

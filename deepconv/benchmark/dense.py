@@ -15,7 +15,7 @@ from deepconv import task as task_lib
 from deepconv.benchmark.record import Figures
 from deepconv.evaluation import protocols
 from deepconv.evaluation import run as evaluate
-from deepconv.evaluation.dense import batch_capacity, bucket_shape, padded_batch
+from deepconv.evaluation.dense import bucket_shape, empty_batch, put
 
 
 def show_dense(task: task_lib.Task, scale: int, steps: int) -> Figures:
@@ -31,11 +31,13 @@ def show_dense(task: task_lib.Task, scale: int, steps: int) -> Figures:
     tests, crop_areas = {"central crops": lambda: crops(state, batch)}, {"central crops": net.batch_size}
     for ratio in (1, 1.01, 4 / 3, 1.5, 1.78):
         shape = scale, round(scale * ratio)
-        images = [(0, 0, rng.integers(0, 256, (*shape, 3), np.uint8))] * batch_capacity(net, bucket_shape(*shape))
-        _, _, images_batch = padded_batch(images, bucket_shape(*shape), len(images))
-        name = f"{len(images)} x [{shape[0]}, {shape[1]}]"
-        tests[name] = functools.partial(dense, state, distributed.put_batch(images_batch, net.mesh))
-        crop_areas[name] = 2 * len(images) * shape[0] * shape[1] / size**2  # the images and their mirror images
+        images, image = empty_batch(net, bucket_shape(*shape)), rng.integers(0, 256, (*shape, 3), np.uint8)
+        count = len(images["image"])
+        for place in range(count):
+            put(image, images, place)
+        name = f"{count} x [{shape[0]}, {shape[1]}]"
+        tests[name] = functools.partial(dense, state, distributed.put_batch(images, net.mesh))
+        crop_areas[name] = 2 * count * shape[0] * shape[1] / size**2  # the images and their mirror images
     seconds = {name: [] for name in tests}
     for turn, (name, test) in itertools.product(range(steps // 5 + 1), tests.items()):
         start = time.perf_counter()

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, NotRequired, Protocol, TypedDict
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Batch(TypedDict):
 class EvalBatch(TypedDict):
     """A batch of test images."""
 
-    image: np.ndarray | list[np.ndarray]  # uint8 [B, H, W, 3], or [H, W, 3] each
+    image: list[Any]  # view(image) for each
     label: np.ndarray  # int32 [B]
     index: np.ndarray  # int [B], in the split
 
@@ -74,8 +74,8 @@ class Images(abc.ABC):
         """
 
     @abc.abstractmethod
-    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> EvalBatch:
-        """Returns the images at these indices; encoded ones as a list of view(image [H, W, 3]). Raises DataError."""
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], Any]) -> EvalBatch:
+        """Returns view(image), of uint8 [H, W, 3], for the images at these indices. Raises DataError."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Arrays(Images):
         own = indices[decoding.rows]
         return {"image": self.images[own], "label": self.labels[own]}
 
-    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> EvalBatch:
-        return {"image": self.images[indices], "label": self.labels[indices], "index": indices}
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], Any]) -> EvalBatch:
+        return {"image": [*map(view, self.images[indices])], "label": self.labels[indices], "index": indices}
 
 
 class Encoded(Images):
@@ -131,7 +131,7 @@ class Encoded(Images):
                 (record,) = self.read([index])
         raise DataError(f"a hundred records in a row cannot be decoded; the last is {corrupt[-1]}")
 
-    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], np.ndarray]) -> EvalBatch:
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], Any]) -> EvalBatch:
         records, images = self.read(indices), []
         for index, record in zip(indices, records, strict=True):
             try:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
+from typing import Any
 
 import grain
 import numpy as np
@@ -132,12 +133,9 @@ def _reported(batches: Iterable[Batch], report: Report | None) -> Iterator[Batch
 
 
 def test_images(
-    data: Images, indices: np.ndarray, batch_size: int, view: Callable[[np.ndarray], np.ndarray]
+    data: Images, indices: np.ndarray, batch_size: int, view: Callable[[np.ndarray], Any]
 ) -> Iterator[EvalBatch]:
-    """Yields batches in the order of the indices. Raises DataError.
-
-    Images of one size are uint8 [B, H, W, 3]; encoded ones are a list of view(image [H, W, 3]).
-    """
+    """Yields batches of view(image), of uint8 [H, W, 3], in the order of the indices. Raises DataError."""
     if not len(indices):
         return iter(())
     chunks = grain.MapDataset.source(indices.tolist()).batch(batch_size)

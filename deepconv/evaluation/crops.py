@@ -1,15 +1,12 @@
 """Tests on crops of a fixed size."""
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv.data import augment, pipeline
-from deepconv.data.images import Images
-from deepconv.evaluation.net import Net, Step, divisible, rescaled, variables
-from deepconv.evaluation.protocols import PLACES, Protocol
+from deepconv.data import augment
+from deepconv.evaluation.net import Net, divisible, variables
+from deepconv.evaluation.protocols import PLACES
 from deepconv.state import TrainState
 
 
@@ -24,22 +21,17 @@ def crop_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: N
     return (sum(probs[1:], probs[0]) / len(probs)).reshape(*crops.shape[:2], -1).mean(1)
 
 
-def crop(image: np.ndarray, size: int, kind: str) -> np.ndarray:
-    """Returns a protocol's crops [..., crops, size, size, 3] of uint8 [..., H, W, 3]; a grid goes from edge to edge."""
-    height, width = image.shape[-3:-1]
-    corners = [((height - size) * down // 4, (width - size) * right // 4) for down, right in PLACES[kind]]
-    return np.stack([image[..., top : top + size, left : left + size, :] for top, left in corners], -4)
+def empty_batch(net: Net, kind: str) -> dict[str, np.ndarray]:
+    """Returns a batch without images, for a protocol's crops."""
+    places = len(PLACES[kind])
+    count = divisible(net.batch_size // places, net.mesh)
+    return {"image": np.zeros((count, places, net.size, net.size, 3), np.uint8)}
 
 
-def crop_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray) -> Iterator[Step]:
-    """Yields batches of crops of the images with these indices."""
-
-    def crop_rescaled(image: np.ndarray) -> np.ndarray:
-        return crop(rescaled(image, net, protocol), net.size, protocol.kind)
-
-    count = divisible(net.batch_size // len(PLACES[protocol.kind]), net.mesh)
-    for chunk in pipeline.test_images(data, missing, count, crop_rescaled):
-        images = chunk["image"]
-        crops = np.stack(images) if isinstance(images, list) else crop(images, net.size, protocol.kind)
-        padding = ((0, count - len(crops)), *[(0, 0)] * 4)
-        yield chunk["index"], chunk["label"], {"image": np.pad(crops, padding)}
+def put(image: np.ndarray, batch: dict[str, np.ndarray], place: int, kind: str) -> None:
+    """Puts a protocol's crops of an image, uint8 [H, W, 3], into a batch; a grid goes from edge to edge."""
+    crops = batch["image"][place]
+    height, width = (length - crops.shape[1] for length in image.shape[:2])
+    for crop, (down, right) in zip(crops, PLACES[kind], strict=True):
+        top, left = height * down // 4, width * right // 4
+        crop[:] = image[top : top + len(crop), left : left + len(crop)]

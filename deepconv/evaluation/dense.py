@@ -1,17 +1,11 @@
 """Dense tests: the net is applied to full images (Simonyan & Zisserman 2015, 3.2)."""
 
-import functools
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv.data import augment, pipeline
-from deepconv.data.images import Images
-from deepconv.evaluation.net import Net, Step, divisible, rescaled, variables
-from deepconv.evaluation.protocols import Protocol
+from deepconv.data import augment
+from deepconv.evaluation.net import Net, divisible, variables
 from deepconv.ops.extent import mask_padding, padded
 from deepconv.state import TrainState
 
@@ -55,20 +49,6 @@ def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, .
     return jax.vmap(one)(extent)
 
 
-def dense_batches(net: Net, protocol: Protocol, data: Images, missing: np.ndarray) -> Iterator[Step]:
-    """Yields batches of the full images with these indices, grouped by shape."""
-    waiting = defaultdict(list)  # images by the shape they are padded to
-    rescale = functools.partial(rescaled, net=net, protocol=protocol)
-    for chunk in pipeline.test_images(data, missing, 32, rescale):
-        for index, label, image in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
-            shape = bucket_shape(*image.shape[:2])
-            waiting[shape].append((index, label, image))
-            if len(waiting[shape]) == batch_capacity(net, shape):
-                yield padded_batch(waiting.pop(shape), shape, batch_capacity(net, shape))
-    for shape, images in waiting.items():
-        yield padded_batch(images, shape, batch_capacity(net, shape))
-
-
 def bucket_shape(height: int, width: int) -> tuple[int, int]:
     """Returns the shape an image is padded to, one of a few, each of which is compiled once.
 
@@ -86,12 +66,13 @@ def batch_capacity(net: Net, shape: tuple[int, int]) -> int:
     return divisible(net.batch_size * net.size**2 // (DENSE_SHARE * shape[0] * shape[1]), net.mesh)
 
 
-def padded_batch(images: Sequence[tuple[int, int, np.ndarray]], shape: tuple[int, int], count: int) -> Step:
-    """Pads images, given as (index, label, pixels), to one batch of `count`; the padding is on the right and below."""
-    batch = np.zeros((count, *shape, 3), np.uint8)
-    extent = np.full((count, 2), shape, np.int32)
-    for i, (_, _, image) in enumerate(images):
-        extent[i] = image.shape[:2]
-        batch[i, : extent[i, 0], : extent[i, 1]] = image
-    rows, labels, _ = zip(*images, strict=True)
-    return np.array(rows), np.array(labels), {"image": batch, "extent": extent}
+def empty_batch(net: Net, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Returns a batch without images, for images that are padded to this shape."""
+    count = batch_capacity(net, shape)
+    return {"image": np.zeros((count, *shape, 3), np.uint8), "extent": np.full((count, 2), shape, np.int32)}
+
+
+def put(image: np.ndarray, batch: dict[str, np.ndarray], place: int) -> None:
+    """Puts an image, uint8 [H, W, 3], into a batch, with padding on the right and below."""
+    height, width = batch["extent"][place] = image.shape[:2]
+    batch["image"][place, :height, :width] = image

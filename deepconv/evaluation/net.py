@@ -7,22 +7,18 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from deepconv import distributed, models
 from deepconv.config import recipes
-from deepconv.data import decode, statistics
+from deepconv.data import statistics
 from deepconv.data.statistics import Input
-from deepconv.evaluation.protocols import Protocol
 from deepconv.models import layers
 from deepconv.ops import repeat
 from deepconv.run import checkpoint
 from deepconv.run.directory import read_json
 from deepconv.state import TrainState, held_shapes
-
-Step = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]  # indices of images, their labels, a batch
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,6 @@ def variables(state: TrainState) -> dict[str, Any]:
 def divisible(count: int, mesh: Mesh) -> int:
     """Rounds a count down to a multiple of the devices along "data", at least one per device."""
     return max(1, count // mesh.shape["data"]) * mesh.shape["data"]
-
-
-def rescaled(image: np.ndarray, net: Net, protocol: Protocol) -> np.ndarray:
-    """Rescales an image, or its central square, to a test's scale; a test without a scale keeps it as it is."""
-    return image if protocol.scale is None else decode.rescale(image, protocol.scale, net.square)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def classify(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarr
         crops = len(photos) * max(1, part.views // 2)  # without their mirror images
         small = replace(net, batch_size=min(net.batch_size, crops))  # no full batch for one photograph
         table = new_table(*total.shape)
-        evaluate.probabilities(small, part, evaluate.jit(small, part), trained.state, Files(photos), table)
+        test = evaluate.Test(part, evaluate.jit(small, part), trained.state, table)
+        evaluate.probabilities(small, [test], Files(photos))
         total += table["output"] / len(parts)
     return total
 

@@ -1,4 +1,4 @@
-"""Tests by a protocol: a net and a data set -> class probabilities.
+"""Runs tests: a net and a data set -> class probabilities.
 
 With several processes, each reads all images and computes its devices' rows of every batch. Process 0 keeps the table.
 """
@@ -6,7 +6,8 @@ With several processes, each reads all images and computes its devices' rows of 
 import functools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -14,8 +15,9 @@ import numpy as np
 
 from deepconv import distributed, processes
 from deepconv.data.images import Images
-from deepconv.evaluation.crops import crop_batches, crop_probabilities
-from deepconv.evaluation.dense import dense_batches, dense_probabilities
+from deepconv.evaluation.batches import batches
+from deepconv.evaluation.crops import crop_probabilities
+from deepconv.evaluation.dense import dense_probabilities
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.probabilities import write
 from deepconv.evaluation.protocols import Protocol
@@ -26,6 +28,16 @@ from deepconv.run.directory import Procedure
 from deepconv.state import TrainState
 
 Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test of a net that is not finished."""
+
+    protocol: Protocol
+    predict: Predict
+    state: TrainState
+    table: np.ndarray  # of its results
 
 
 def jit(net: Net, protocol: Protocol) -> Predict:
@@ -40,25 +52,24 @@ def jit(net: Net, protocol: Protocol) -> Predict:
 
 
 def probabilities(
-    net: Net,
-    protocol: Protocol,
-    predict: Predict,
-    state: TrainState,
-    data: Images,
-    table: np.ndarray,
-    show: Callable[[int], None] = lambda done: None,
-) -> int:
-    """Fills the missing rows of a table with a jitted predict; returns the number of compiled shapes."""
-    state = jax.device_put(state.replace(opt_state=()), distributed.replicated(net.mesh))  # joins divided towers
-    missing = np.flatnonzero(~table["done"])
-    done = len(table) - len(missing)
-    steps = (dense_batches if protocol.kind == "dense" else crop_batches)(net, protocol, data, missing)
-    shapes, running, clock = set(), deque(), time.perf_counter()
+    net: Net, tests: Sequence[Test], data: Images, show: Callable[[int], None] = lambda done: None
+) -> list[int]:
+    """Fills the rows of the tests' tables that are not done, in one pass over the images.
+
+    Returns the number of shapes that were compiled for each test. `show` receives the number of rows that are done.
+    """
+    replicated = distributed.replicated(net.mesh)  # joins divided towers
+    states = {id(test.state): jax.device_put(test.state.replace(opt_state=()), replicated) for test in tests}
+    missing = [~test.table["done"] for test in tests]
+    done = sum(int(test.table["done"].sum()) for test in tests)
+    steps = batches(net, [test.protocol for test in tests], missing, data)
+    shapes, running, clock = [set() for _ in tests], deque(), time.perf_counter()
 
     def finish() -> None:
         nonlocal done, clock
-        rows, labels, output = running.popleft()
-        table["output"][rows], table["label"][rows] = np.asarray(output)[: len(rows)], labels
+        batch, output = running.popleft()
+        rows, table = batch.rows, tests[batch.test].table
+        table["output"][rows], table["label"][rows] = np.asarray(output)[: len(rows)], batch.labels
         before, clock = clock, time.perf_counter()
         table["seconds"][rows] = (clock - before) / len(rows)
         table["done"][rows] = True  # last: a row that is marked done is complete, whenever the process ends
@@ -67,43 +78,53 @@ def probabilities(
 
     while True:
         with preemption.waiting():
-            step = next(steps, None)
-        if step is None:
+            batch = next(steps, None)
+        if batch is None:
             break
-        rows, labels, batch = step
-        shapes.add(batch["image"].shape)
-        running.append((rows, labels, predict(state, distributed.put_whole_batch(batch, net.mesh))))
+        test = tests[batch.test]
+        shapes[batch.test].add(batch.arrays["image"].shape)
+        arrays = distributed.put_whole_batch(batch.arrays, net.mesh)
+        running.append((batch, test.predict(states[id(test.state)], arrays)))
         if len(running) > 1:  # the host prepares the next batch while the device computes
             finish()
     while running:
         finish()
-    if not table["done"].all():
-        raise RuntimeError(f"{(~table['done']).sum()} of {len(table)} images were not tested")
-    return len(shapes)
+    for test in tests:
+        if untested := int((~test.table["done"]).sum()):
+            raise RuntimeError(f"{untested} of {len(test.table)} images were not tested")
+    return [len(found) for found in shapes]
 
 
 def run(
     net: Net,
-    protocol: Protocol,
-    state: TrainState,
+    tests: Iterable[tuple[Protocol, TrainState]],
     data: Images,
     workdir: Path,
     *,
     examples: int,
     classes: int,
 ) -> None:
-    """Runs a test and writes its results; a stopped test is resumed, a finished one is kept."""
-    if processes.agree(lambda: (workdir / f"eval.{protocol.name}.json").exists()):
-        if processes.primary():
-            _partial(protocol, workdir).unlink(missing_ok=True)
+    """Runs tests in one pass and writes their results; stopped tests are resumed, finished ones are kept."""
+    started = []
+    for protocol, state in tests:
+        if processes.agree((workdir / f"eval.{protocol.name}.json").exists):
+            if processes.primary():
+                _partial(protocol, workdir).unlink(missing_ok=True)
+        else:
+            table = open_table(protocol, workdir, examples, classes)
+            started.append(Test(protocol, jit(net, protocol), state, table))
+    if not started:
         return
-    table = open_table(protocol, workdir, examples, classes)
-    before = int(table["done"].sum())
-    with runlog.progress(protocol.name, examples, before) as show:
-        shapes = probabilities(net, protocol, jit(net, protocol), state, data, table, show)
-    if processes.primary():
-        print(f"{protocol.name}: {examples - before} images were tested; {shapes} shapes were compiled", flush=True)
-        save(protocol, table, shapes, int(state.step), workdir)
+    before = [int(test.table["done"].sum()) for test in started]
+    title = started[0].protocol.name if len(started) == 1 else f"{len(started)} tests"
+    with runlog.progress(title, len(started) * examples, sum(before)) as show:
+        shapes = probabilities(net, started, data, show)
+    if not processes.primary():
+        return
+    for test, done, compiled in zip(started, before, shapes, strict=True):
+        name = test.protocol.name
+        print(f"{name}: {examples - done} images were tested; {compiled} shapes were compiled", flush=True)
+        save(test.protocol, test.table, compiled, int(test.state.step), workdir)
 
 
 def open_table(protocol: Protocol, workdir: Path, examples: int, classes: int) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""Batches of several tests from one pass over their images."""
+
+import functools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deepconv.data import decode, pipeline
+from deepconv.data.images import Images
+from deepconv.evaluation import crops, dense
+from deepconv.evaluation.net import Net
+from deepconv.evaluation.protocols import Protocol
+
+CHUNK = 32  # images that a thread reads, decodes and rescales at a time
+
+
+@dataclass
+class Batch:
+    """A batch of a test, filled from the first place on; places that stay empty are padding."""
+
+    test: int  # its number among the tests
+    arrays: dict[str, np.ndarray]  # "image" uint8 [B, ...] and, in dense tests, "extent" int32 [B, 2]
+    rows: list[int] = field(default_factory=list)  # indices of images
+    labels: list[int] = field(default_factory=list)
+
+
+def batches(net: Net, tests: Sequence[Protocol], missing: Sequence[np.ndarray], data: Images) -> Iterator[Batch]:
+    """Yields batches of tests; a mask for each test, bool [N], marks the images that it needs.
+
+    An image is read and decoded once for all tests, and rescaled once for all tests at a scale. The batches of a test
+    do not depend on the other tests. Of each test, at most one batch of a shape is incomplete at a time.
+    """
+    rescale = functools.partial(at_scales, scales={test.scale for test in tests}, square=net.square)
+    incomplete: dict[tuple[int, tuple[int, int]], Batch] = {}
+    for chunk in pipeline.test_images(data, np.flatnonzero(np.any(missing, 0)), CHUNK, rescale):
+        for index, label, images in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
+            for number, test in enumerate(tests):
+                if not missing[number][index]:
+                    continue
+                image = images[test.scale]
+                shape = dense.bucket_shape(*image.shape[:2]) if test.kind == "dense" else (net.size, net.size)
+                if (number, shape) not in incomplete:
+                    incomplete[number, shape] = Batch(number, _empty(net, test, shape))
+                batch = incomplete[number, shape]
+                _put(image, batch.arrays, len(batch.rows), test)
+                batch.rows.append(index)
+                batch.labels.append(label)
+                if len(batch.rows) == len(batch.arrays["image"]):
+                    yield incomplete.pop((number, shape))
+    yield from incomplete.values()
+
+
+def at_scales(image: np.ndarray, *, scales: Collection[int | None], square: bool) -> dict[int | None, np.ndarray]:
+    """Rescales an image, or its central square, to several scales; None keeps it as it is."""
+    return {scale: image if scale is None else decode.rescale(image, scale, square) for scale in scales}
+
+
+def _empty(net: Net, test: Protocol, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    if test.kind == "dense":
+        return dense.empty_batch(net, shape)
+    return crops.empty_batch(net, test.kind)
+
+
+def _put(image: np.ndarray, batch: dict[str, np.ndarray], place: int, test: Protocol) -> None:
+    if test.kind == "dense":
+        dense.put(image, batch, place)
+    else:
+        crops.put(image, batch, place, test.kind)
