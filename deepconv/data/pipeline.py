@@ -1,6 +1,8 @@
 """Batches on the host. The batch of step t is a function of (seed, t) alone."""
 
+import contextlib
 import functools
+import importlib.util
 import multiprocessing
 import os
 import sys
@@ -118,10 +120,22 @@ def ordered_batches(
 
 def _by_workers(batches: grain.IterDataset) -> Iterator[Batch]:
     loader = iter(batches)
-    with preemption.blocked():  # workers start here, ignore signals, and end with this process, after its save
+    # workers start here, ignore signals, and end with this process, after its save
+    with preemption.blocked(), _main_module("deepconv.data.loader"):
         first = next(loader)
     yield first
     yield from loader
+
+
+@contextlib.contextmanager
+def _main_module(name: str) -> Iterator[None]:
+    """Makes processes started by multiprocessing import this module in place of the command's."""
+    main = sys.modules["__main__"]
+    before, main.__spec__ = main.__spec__, importlib.util.find_spec(name)
+    try:
+        yield
+    finally:
+        main.__spec__ = before
 
 
 def _reported(batches: Iterable[Batch], report: Report | None) -> Iterator[Batch]:
