@@ -1,6 +1,7 @@
 """Data sets as they lie on disk, whole and otherwise."""
 
 import functools
+import itertools
 import json
 import os
 import pickle
@@ -428,6 +429,45 @@ def test_real_photographs():
     assert source.examples == 600 and len(source.classes) == 12
     images, labels = decoded(find("photos", "val[:30]", folder.parent))
     assert images.shape == (30, 32, 32, 3) and len(set(labels)) > 5 and 60 < images.mean() < 200
+
+
+def literal_shape(index, size):
+    """A circle or a bar, drawn pixel by pixel; None for other classes."""
+    rng = np.random.default_rng((0, index))
+    label = int(rng.integers(10))
+    radius = size * rng.uniform(0.26, 0.42)
+    top, left = rng.uniform(radius, size - radius), rng.uniform(radius, size - radius)
+    angle, ground = rng.uniform(0, 2 * np.pi), rng.uniform(40, 215, 3)
+    colour = ground + rng.choice([-1, 1], 3) * rng.uniform(60, 110, 3)
+    waves = [(rng.uniform(0, 2 * np.pi, 3), rng.uniform(-18, 18, 3)) for _ in range(4)]
+    image = rng.normal(0, 6, (size, size, 3))
+    for row, column in itertools.product(range(size), repeat=2):
+        right, down = column + 0.5 - left, row + 0.5 - top
+        u = (right * np.cos(angle) + down * np.sin(angle)) / radius
+        v = (down * np.cos(angle) - right * np.sin(angle)) / radius
+        distance = np.hypot(u, v) - 0.9 if label == 0 else max(abs(u) - 0.95, abs(v) - 0.25)
+        cover = min(max(0.5 - distance * radius, 0), 1)
+        pair = [np.array(ground), np.array(colour)]
+        for number, ((direction, phase, frequency), amplitude) in enumerate(waves):
+            along = column / size * np.cos(direction) + row / size * np.sin(direction)
+            pair[number // 2] += np.sin(4 * frequency * along + phase) * amplitude
+        image[row, column] += (1 - cover) * pair[0] + cover * pair[1]
+    return image.clip(0, 255).round() if label in (0, 9) else None
+
+
+def test_shapes_are_those_drawn_pixel_by_pixel(monkeypatch):
+    monkeypatch.setattr(shapes, "PIXELS_AT_A_TIME", 5 * 12**2)
+    images, labels = shapes.draw_many(7, 33, 12)  # in parts of five, the last one of one
+    assert images.shape == (26, 12, 12, 3) and labels.dtype == np.int32
+    seen = set()
+    for index, image, label in zip(range(7, 33), images, labels, strict=True):
+        alone, its_label, (top, left, bottom, right) = shapes.draw(index, 12, 12)
+        assert (alone == image).all() and its_label == label and 0 <= top < bottom <= 12 and 0 <= left < right <= 12
+        if (expected := literal_shape(index, 12)) is not None:
+            seen.add(int(label))
+            differences = abs(image - expected)  # NumPy rounds coordinates to float32
+            assert differences.max() <= 1 and (differences > 0).mean() < 0.01
+    assert seen == {0, 9}
 
 
 def test_shapes_come_as_files_where_a_recipe_rescales():

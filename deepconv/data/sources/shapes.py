@@ -1,8 +1,11 @@
 """The built-in data set: coloured shapes over textured backgrounds, drawn from (seed, index); nothing to download."""
 
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,35 +17,80 @@ from deepconv.data.sources.tfds import IN_MEMORY_BYTES
 CLASSES = ("circle", "ring", "square", "frame", "triangle", "cross", "star", "crescent", "half disc", "bar")
 SPLITS = {"train": 10_000, "test": 2_000}
 OFFSETS = {"train": 0, "test": 1_000_000_000}  # index of a split's first image
+PIXELS_AT_A_TIME = 50_000  # faster than 5,000 and than 400,000
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right are one past the last
+
+
+class Random(NamedTuple):
+    """The random numbers from which an image is drawn."""
+
+    label: int
+    radius: float  # pixels, like top and left, the centre of the shape
+    top: float
+    left: float
+    angle: float
+    ground: np.ndarray  # [3], a colour
+    colour: np.ndarray  # [3], that of the shape
+    waves: list[tuple[np.ndarray, np.ndarray]]  # two for the ground, two for the shape: _texture explains them
+    noise: np.ndarray  # [H, W, 3]
 
 
 def draw(index: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, int, Box]:
     """Draws an image, uint8 [height, width, 3]; returns it with its class and the box around the shape."""
-    rng = np.random.default_rng((seed, index))
-    label = int(rng.integers(len(CLASSES)))
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    side = min(height, width)
-    radius = side * rng.uniform(0.26, 0.42)
-    top, left = rng.uniform(radius, height - radius), rng.uniform(radius, width - radius)
-    angle = rng.uniform(0, 2 * np.pi)
-    u = ((x + 0.5 - left) * np.cos(angle) + (y + 0.5 - top) * np.sin(angle)) / radius
-    v = ((y + 0.5 - top) * np.cos(angle) - (x + 0.5 - left) * np.sin(angle)) / radius
-    cover = np.clip(0.5 - _distance(CLASSES[label], u, v) * radius, 0, 1)[..., None]  # one pixel of soft edge
-
-    ground = rng.uniform(40, 215, 3)
-    colour = ground + rng.choice([-1, 1], 3) * rng.uniform(60, 110, 3)
-    image = (1 - cover) * _texture(rng, ground, x / side, y / side) + cover * _texture(rng, colour, x / side, y / side)
-    image = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).round().astype(np.uint8)
-
-    rows, columns = np.nonzero(cover[..., 0].max(1) > 0.5)[0], np.nonzero(cover[..., 0].max(0) > 0.5)[0]
-    return image, label, (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    (image,), (label,), (cover,) = _draw([index], height, width, seed)
+    rows, columns = np.nonzero(cover.max(1) > 0.5)[0], np.nonzero(cover.max(0) > 0.5)[0]
+    return image, int(label), (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
 def draw_many(first: int, last: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draws images first to last - 1, uint8 [N, size, size, 3], and their classes, int32 [N]."""
-    images, labels, _ = zip(*(draw(index, size, size, seed) for index in range(first, last)), strict=True)
-    return np.stack(images), np.array(labels, np.int32)
+    images, labels = np.empty((last - first, size, size, 3), np.uint8), np.empty(last - first, np.int32)
+    count = max(1, PIXELS_AT_A_TIME // size**2)
+
+    def draw_part(start: int) -> None:
+        part = slice(start, min(start + count, last - first))
+        images[part], labels[part], _ = _draw(range(first + part.start, first + part.stop), size, size, seed)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # NumPy releases Python's lock
+        list(threads.map(draw_part, range(0, last - first, count)))
+    return images, labels
+
+
+def _draw(indices: Sequence[int], height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws images of one size; returns them, their classes, and the part of each pixel the shape covers, [N, H, W].
+
+    An image does not depend on the others; many at a time are drawn faster.
+    """
+    numbers = [_random(np.random.default_rng((seed, index)), height, width) for index in indices]
+    label, radius, top, left, angle, ground, colour, waves, noise = map(np.array, zip(*numbers, strict=True))
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    side = min(height, width)
+    radius, angle = radius[:, None, None], angle[:, None, None]
+    right, down = (at + 0.5 - centre.astype(np.float32)[:, None, None] for at, centre in ((x, left), (y, top)))
+    u = (right * np.cos(angle) + down * np.sin(angle)) / radius
+    v = (down * np.cos(angle) - right * np.sin(angle)) / radius
+    distance = np.empty_like(u)
+    for number in np.unique(label):
+        chosen = label == number
+        distance[chosen] = _distance(CLASSES[number], u[chosen], v[chosen])
+    cover = np.clip(0.5 - distance * radius, 0, 1)  # one pixel of soft edge
+
+    image = (1 - cover)[:, None] * _texture(ground, waves[:, :2], x / side, y / side)
+    image += cover[:, None] * _texture(colour, waves[:, 2:], x / side, y / side)
+    image = np.moveaxis(image, 1, -1) + noise
+    image = np.clip(image, 0, 255).round().astype(np.uint8, order="C")
+    return image, label, cover
+
+
+def _random(rng: np.random.Generator, height: int, width: int) -> Random:
+    label = int(rng.integers(len(CLASSES)))
+    radius = min(height, width) * rng.uniform(0.26, 0.42)
+    top, left = rng.uniform(radius, height - radius), rng.uniform(radius, width - radius)
+    angle = rng.uniform(0, 2 * np.pi)
+    ground = rng.uniform(40, 215, 3)
+    colour = ground + (2 * rng.integers(2, size=3) - 1) * rng.uniform(60, 110, 3)
+    waves = [(rng.uniform(0, 2 * np.pi, 3) * (1, 1, 4), rng.uniform(-18, 18, 3)) for _ in range(4)]
+    return Random(label, radius, top, left, angle, ground, colour, waves, rng.normal(0, 6, (height, width, 3)))
 
 
 def draw_jpeg(index: int, sides: tuple[int, int], seed: int = 0) -> tuple[bytes, int, Box]:
@@ -54,14 +102,17 @@ def draw_jpeg(index: int, sides: tuple[int, int], seed: int = 0) -> tuple[bytes,
     return file.getvalue(), label, box
 
 
-def _texture(rng: np.random.Generator, colour: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns a colour with two waves across it, [H, W, 3]."""
-    waves = np.zeros((*x.shape, 3), np.float32)
-    for _ in range(2):
-        direction, phase, frequency = rng.uniform(0, 2 * np.pi, 3) * (1, 1, 4)
+def _texture(colours: np.ndarray, waves: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns colours [N, 3] with waves across them, [N, 3, H, W].
+
+    The waves, [N, 2, 2, 3], are (direction, phase, frequency) and the amplitude of each channel.
+    """
+    values = np.zeros((len(colours), 3, *x.shape), np.float32)
+    for form, amplitude in waves.transpose(1, 2, 0, 3):
+        direction, phase, frequency = form.T[..., None, None]
         wave = np.sin(frequency * (x * np.cos(direction) + y * np.sin(direction)) + phase)
-        waves += wave[..., None] * rng.uniform(-18, 18, 3)
-    return colour + waves
+        values += wave[:, None] * amplitude[..., None, None]
+    return colours[..., None, None] + values
 
 
 def _distance(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
