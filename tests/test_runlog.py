@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import shutil
@@ -13,6 +14,19 @@ from deepconv.evaluation import probabilities
 from deepconv.run import curves, preemption
 from deepconv.run import log as runlog
 from deepconv.run.directory import lock, printable, read_eval, read_json, record_start
+
+
+def test_tensorboard_is_written_without_an_import_of_torch(tmp_path):
+    if not importlib.util.find_spec("torch"):
+        pytest.skip("torch is not installed")
+    code = (
+        "import importlib.util, pathlib, sys; from deepconv.run import log\n"
+        "with log.tensorboard(pathlib.Path()) as write: write({'step': 1, 'loss': 2.0})\n"
+        "assert 'tensorboardX' in sys.modules and 'torch' not in sys.modules\n"
+        "assert importlib.util.find_spec('torch')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert [*tmp_path.glob("events*")]
 
 
 def test_metrics_read_back_merged_by_step_without_a_torn_line(tmp_path):

@@ -11,7 +11,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from deepconv import processes
+from deepconv import imports, processes
 from deepconv.run.directory import printable
 
 Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch" and the metrics
@@ -26,9 +26,10 @@ def tensorboard(workdir: Path) -> Iterator[Callable[[Record], None]]:
     if not processes.primary():
         yield lambda record: None
         return
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.summary import scalar
+    with imports.without("torch"):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
 
     writer = EventsWriter(str(workdir / "events"))
 
