@@ -13,7 +13,7 @@ from deepconv import state as state_lib
 from deepconv.data import decode, pipeline, statistics
 from deepconv.data.images import Images
 from deepconv.data.statistics import Statistics
-from deepconv.ops import repeat, towers
+from deepconv.ops import forms, repeat, towers
 from deepconv.run import checkpoint
 from deepconv.run.directory import record_start
 from deepconv.state import TrainState
@@ -31,12 +31,17 @@ def statistics_for(task: Task, data: Images) -> Statistics:
 
 
 def initial_state(task: Task) -> Callable[[], TrainState]:
-    """Returns a jitted function without arguments that creates the state at step 0."""
+    """Returns a jitted function without arguments that creates the state at step 0.
+
+    XLA:CPU takes a second to optimise each shape of random numbers. At a lower level, it takes a tenth of this, and the
+    numbers are the same.
+    """
     size = task.config.data.image_size
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
 
     create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
-    return jax.jit(create, out_shardings=sharding(jax.eval_shape(create), task.mesh))
+    options = {"xla_backend_optimization_level": 1} if forms.platform() == "cpu" else {}
+    return jax.jit(create, out_shardings=sharding(jax.eval_shape(create), task.mesh), compiler_options=options)
 
 
 def sharding(state: TrainState, mesh: Mesh) -> TrainState:

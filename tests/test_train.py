@@ -105,6 +105,13 @@ def test_golden_losses(uninterrupted):
     assert int(state.step) == 6 and losses == pytest.approx({2: 2.6339, 4: 2.9192, 6: 3.6042}, rel=2e-3)
 
 
+@pytest.mark.slow
+def test_initial_weights_are_those_of_a_program_that_is_optimised_in_full():
+    init = resume.initial_state(tiny_task())
+    for a, b in zip(leaves(init()), leaves(jax.jit(init.__wrapped__)()), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_one_device_gives_the_same_within_rounding(uninterrupted, tmp_path, monkeypatch):
     one = distributed.make_mesh(1, jax.devices()[:1])
     monkeypatch.setattr(distributed, "make_mesh", lambda model_parallel: one)
