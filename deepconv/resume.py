@@ -33,8 +33,8 @@ def statistics_for(task: Task, data: Images) -> Statistics:
 def initial_state(task: Task) -> Callable[[], TrainState]:
     """Returns a jitted function without arguments that creates the state at step 0.
 
-    XLA:CPU takes a second to optimise each shape of random numbers. At a lower level, it takes a tenth of this, and the
-    numbers are the same.
+    XLA:CPU takes a second to optimise random numbers of each shape. At a lower level, it takes a fraction of this, and
+    the bits are the same (docs/speed.md).
     """
     size = task.config.data.image_size
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
