@@ -1,6 +1,7 @@
 """The state from which a run continues: its newest checkpoint or, without one, step 0."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -34,13 +35,14 @@ def initial_state(task: Task) -> Callable[[], TrainState]:
     """Returns a jitted function without arguments that creates the state at step 0.
 
     XLA:CPU takes a second to optimise random numbers of each shape. At a lower level, it takes a fraction of this, and
-    the bits are the same (docs/speed.md).
+    the bits are the same (docs/speed.md). XLA_FLAGS takes precedence.
     """
     size = task.config.data.image_size
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
 
     create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx)
-    options = {"xla_backend_optimization_level": 1} if forms.platform() == "cpu" else {}
+    level = "xla_backend_optimization_level"
+    options = {level: 1} if forms.platform() == "cpu" and level not in os.environ.get("XLA_FLAGS", "") else {}
     return jax.jit(create, out_shardings=sharding(jax.eval_shape(create), task.mesh), compiler_options=options)
 
 
