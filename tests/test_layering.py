@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "run": {"imports", "ops", "processes", "state"},
     "config": {"run"},
     "models": {"ops"},
-    "data": {"imports", "run"},
+    "data": {"boxes", "imports", "run"},  # boxes: the convention of its annotations
     "evaluation": {"config", "data", "distributed", "models", "ops", "processes", "run", "state"},
     "weights": {"config", "data", "distributed", "models", "ops", "optim", "run", "state"},
     "task": {"config", "data", "distributed", "evaluation", "models", "optim", "state"},

@@ -94,7 +94,7 @@ def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np
         example = printable(str(unread[0].relative_to(root)))
         print(f"{len(unread)} files in {root} are not read: {_kinds(unread)} (for example {example})", flush=True)
     names = np.array([os.fsencode(file) for file in files])
-    order = np.argsort(np.array([hashlib.blake2b(name, digest_size=8).digest() for name in names]), kind="stable")
+    order = hashed_order(names.tolist())
     return names[order], np.array(labels, np.int32)[order]
 
 
@@ -150,6 +150,11 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
     if unknown := [line[0] for line in lines if line[0] not in numbers]:
         raise DataError(f"{listing} names the class {unknown[0]!r}, which has no folder in train/")
     return [numbers[line[0]] for line in lines]
+
+
+def hashed_order(names: Iterable[bytes]) -> np.ndarray:
+    """Returns the order of names by their hashes, int [N], in which any part is a fair sample."""
+    return np.argsort(np.array([hashlib.blake2b(name, digest_size=8).digest() for name in names]), kind="stable")
 
 
 def imagenet_validation_labels() -> list[str]:

@@ -1,13 +1,13 @@
 """The built-in data set: coloured shapes over textured backgrounds, drawn from (seed, index); nothing to download."""
 
-import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from deepconv.data import decode
 from deepconv.data.images import Arrays, Encoded, Record
 from deepconv.data.sources.source import Source, parse_split
 from deepconv.data.sources.tfds import IN_MEMORY_BYTES
@@ -19,14 +19,33 @@ PIXELS_AT_A_TIME = 50_000  # faster than 5,000 and than 400,000
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right are one past the last
 
 
-class Random(NamedTuple):
-    """The random numbers from which an image is drawn."""
+@dataclass(frozen=True)
+class Shape:
+    """A shape in an image."""
+
+    label: int
+    cover: np.ndarray  # float [H, W], the part of each pixel that it covers
+
+    @property
+    def box(self) -> Box:
+        """Returns the box around the pixels that are covered by more than half."""
+        rows, columns = np.nonzero(self.cover.max(1) > 0.5)[0], np.nonzero(self.cover.max(0) > 0.5)[0]
+        return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+class Place(NamedTuple):
+    """The random numbers that place a shape."""
 
     label: int
     radius: float  # pixels, like top and left, the centre of the shape
     top: float
     left: float
     angle: float
+
+
+class Paint(NamedTuple):
+    """The random numbers that paint an image with one shape."""
+
     ground: np.ndarray  # [3], a colour
     colour: np.ndarray  # [3], that of the shape
     waves: list[tuple[np.ndarray, np.ndarray]]  # two for the ground, two for the shape: _texture explains them
@@ -36,8 +55,37 @@ class Random(NamedTuple):
 def draw(index: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, int, Box]:
     """Draws an image, uint8 [height, width, 3]; returns it with its class and the box around the shape."""
     (image,), (label,), (cover,) = _draw([index], height, width, seed)
-    rows, columns = np.nonzero(cover.max(1) > 0.5)[0], np.nonzero(cover.max(0) > 0.5)[0]
-    return image, int(label), (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    return image, int(label), Shape(int(label), cover).box
+
+
+def place(index: int, height: int, width: int, seed: int = 0) -> Shape:
+    """Returns the shape of `draw` without painting the image, which takes most of the time."""
+    placed = _place(np.random.default_rng((seed, index)), (0, 0, height, width))
+    return _shapes([placed], height, width)[0]
+
+
+def draw_several(index: int, height: int, width: int, most: int, seed: int = 0) -> tuple[np.ndarray, list[Shape]]:
+    """Draws an image, uint8 [height, width, 3], with one to `most` shapes; returns it with them."""
+    shapes = place_several(index, height, width, most, seed)
+    rng = np.random.default_rng((seed, index, most, 3))
+    ground = rng.uniform(40, 215, 3)
+    colours = [ground, *(_contrasting(rng, ground) for _ in shapes)]
+    waves = np.array([_waves(rng, 2) for _ in colours])
+    image, *textures = _texture(np.array(colours), waves, *_positions(height, width))
+    for shape, texture in zip(shapes, textures, strict=True):
+        image = (1 - shape.cover) * image + shape.cover * texture
+    return _pixels(image, rng.normal(0, 6, (height, width, 3))), shapes
+
+
+def place_several(index: int, height: int, width: int, most: int, seed: int = 0) -> list[Shape]:
+    """Returns the shapes of `draw_several`: each is in a cell of a grid of its own, so none overlap."""
+    rng = np.random.default_rng((seed, index, most, 2))  # trailing zeros would make no difference
+    side = math.ceil(math.sqrt(most))
+    cells = rng.permutation(side**2)[: rng.integers(1, most + 1)].tolist()
+    rows, columns = (np.linspace(0, length, side + 1).round().astype(int).tolist() for length in (height, width))
+    corners = [divmod(cell, side) for cell in cells]
+    places = [_place(rng, (rows[i], columns[j], rows[i + 1], columns[j + 1])) for i, j in corners]
+    return _shapes(places, height, width)
 
 
 def draw_many(first: int, last: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -56,10 +104,32 @@ def _draw(indices: Sequence[int], height: int, width: int, seed: int) -> tuple[n
 
     An image does not depend on the others; many at a time are drawn faster.
     """
-    numbers = [_random(np.random.default_rng((seed, index)), height, width) for index in indices]
-    label, radius, top, left, angle, ground, colour, waves, noise = map(np.array, zip(*numbers, strict=True))
+    places, paints = [], []
+    for index in indices:
+        rng = np.random.default_rng((seed, index))
+        places.append(_place(rng, (0, 0, height, width)))
+        paints.append(_paint(rng, height, width))
+    ground, colour, waves, noise = map(np.array, zip(*paints, strict=True))
+    cover, at = _cover(places, height, width), _positions(height, width)
+    image = (1 - cover)[:, None] * _texture(ground, waves[:, :2], *at)
+    image += cover[:, None] * _texture(colour, waves[:, 2:], *at)
+    return _pixels(image, noise), np.array([placed.label for placed in places]), cover
+
+
+def _place(rng: np.random.Generator, cell: Box) -> Place:
+    """Places a shape in a cell of an image."""
+    first_row, first_column, last_row, last_column = cell
+    label = int(rng.integers(len(CLASSES)))
+    radius = min(last_row - first_row, last_column - first_column) * rng.uniform(0.26, 0.42)
+    top = rng.uniform(first_row + radius, last_row - radius)
+    left = rng.uniform(first_column + radius, last_column - radius)
+    return Place(label, radius, top, left, rng.uniform(0, 2 * np.pi))
+
+
+def _cover(places: Sequence[Place], height: int, width: int) -> np.ndarray:
+    """Returns the part of each pixel that each shape covers, [N, height, width]."""
+    label, radius, top, left, angle = map(np.array, zip(*places, strict=True))
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    side = min(height, width)
     radius, angle = radius[:, None, None], angle[:, None, None]
     right, down = (at + 0.5 - centre.astype(np.float32)[:, None, None] for at, centre in ((x, left), (y, top)))
     u = (right * np.cos(angle) + down * np.sin(angle)) / radius
@@ -68,33 +138,50 @@ def _draw(indices: Sequence[int], height: int, width: int, seed: int) -> tuple[n
     for number in np.unique(label):
         chosen = label == number
         distance[chosen] = _distance(CLASSES[number], u[chosen], v[chosen])
-    cover = np.clip(0.5 - distance * radius, 0, 1)  # one pixel of soft edge
-
-    image = (1 - cover)[:, None] * _texture(ground, waves[:, :2], x / side, y / side)
-    image += cover[:, None] * _texture(colour, waves[:, 2:], x / side, y / side)
-    image = np.moveaxis(image, 1, -1) + noise
-    image = np.clip(image, 0, 255).round().astype(np.uint8, order="C")
-    return image, label, cover
+    return np.clip(0.5 - distance * radius, 0, 1)  # one pixel of soft edge
 
 
-def _random(rng: np.random.Generator, height: int, width: int) -> Random:
-    label = int(rng.integers(len(CLASSES)))
-    radius = min(height, width) * rng.uniform(0.26, 0.42)
-    top, left = rng.uniform(radius, height - radius), rng.uniform(radius, width - radius)
-    angle = rng.uniform(0, 2 * np.pi)
+def _shapes(places: Sequence[Place], height: int, width: int) -> list[Shape]:
+    covers = _cover(places, height, width)
+    return [Shape(placed.label, cover) for placed, cover in zip(places, covers, strict=True)]
+
+
+def _paint(rng: np.random.Generator, height: int, width: int) -> Paint:
     ground = rng.uniform(40, 215, 3)
-    colour = ground + (2 * rng.integers(2, size=3) - 1) * rng.uniform(60, 110, 3)
-    waves = [(rng.uniform(0, 2 * np.pi, 3) * (1, 1, 4), rng.uniform(-18, 18, 3)) for _ in range(4)]
-    return Random(label, radius, top, left, angle, ground, colour, waves, rng.normal(0, 6, (height, width, 3)))
+    colour = _contrasting(rng, ground)
+    return Paint(ground, colour, _waves(rng, 4), rng.normal(0, 6, (height, width, 3)))
+
+
+def _contrasting(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
+    """Returns a colour that differs from the ground's in each channel."""
+    return ground + (2 * rng.integers(2, size=3) - 1) * rng.uniform(60, 110, 3)
+
+
+def _waves(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(rng.uniform(0, 2 * np.pi, 3) * (1, 1, 4), rng.uniform(-18, 18, 3)) for _ in range(count)]
+
+
+def _positions(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the columns and rows of the pixels, relative to the shorter side, [height, width] each."""
+    y, x = np.mgrid[:height, :width].astype(np.float32) / min(height, width)
+    return x, y
+
+
+def _pixels(image: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Returns an image [..., 3, H, W] with noise [..., H, W, 3] as uint8 [..., H, W, 3]."""
+    return np.clip(np.moveaxis(image, -3, -1) + noise, 0, 255).round().astype(np.uint8, order="C")
 
 
 def draw_jpeg(index: int, sides: tuple[int, int], seed: int = 0) -> tuple[bytes, int, Box]:
     """Draws a shape as a JPEG file; height and width are random numbers from sides = (smallest, largest)."""
+    image, label, box = draw(index, *jpeg_size(index, sides, seed), seed)
+    return decode.as_jpeg(image, 90), label, box
+
+
+def jpeg_size(index: int, sides: tuple[int, int], seed: int = 0) -> tuple[int, int]:
+    """Returns the height and width of a picture drawn as a JPEG file."""
     height, width = np.random.default_rng((seed, index, 1)).integers(sides[0], sides[1] + 1, 2)
-    image, label, box = draw(index, int(height), int(width), seed)
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90)
-    return file.getvalue(), label, box
+    return int(height), int(width)
 
 
 def _texture(colours: np.ndarray, waves: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -143,7 +230,9 @@ SHAPES_SIDE = 1024  # pixels of the built-in shapes; the papers' largest scale i
 
 
 @dataclass(frozen=True)
-class _ShapeRecords(Encoded):
+class ShapeRecords(Encoded):
+    """Draws the pictures of the data set as JPEG files."""
+
     first: int
     sides: tuple[int, int]
 
@@ -168,7 +257,7 @@ def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> S
     first, last = first + OFFSETS[base], last + OFFSETS[base]
     common = dict(name="shapes", split=split, examples=last - first, classes=CLASSES)
     if scale:
-        records = _ShapeRecords(first, (scale[0], scale[1] * 3 // 2))
+        records = ShapeRecords(first, (scale[0], scale[1] * 3 // 2))
         return Source(**common, size=None, open=lambda: records)
     size = (image_size, image_size)
     return Source(**common, size=size, open=lambda: Arrays(*draw_many(first, last, image_size)))

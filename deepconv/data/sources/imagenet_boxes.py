@@ -1,0 +1,108 @@
+"""ILSVRC-2012's images with the boxes of its XML files, for localisation."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from deepconv.boxes import geometry
+from deepconv.data.images import DataError
+from deepconv.data.sources import pascal_xml
+from deepconv.data.sources.annotated import (
+    AnnotatedImages,
+    Found,
+    arrange,
+    check_boxes,
+    check_images,
+    names_array,
+    refuse,
+)
+from deepconv.data.sources.folders import FolderRecords, hashed_order, imagenet_synsets, imagenet_validation_labels
+from deepconv.data.sources.source import parse_split, split_name
+
+
+def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> AnnotatedImages:
+    """Reads the images that have boxes: about 42 % of the training set, and all of the validation set.
+
+    folder has train/<synset>/<name>.JPEG, and val/<name>.JPEG or val/<synset>/<name>.JPEG; annotations has
+    train/<synset>/<name>.xml and val/<name>.xml. split is "train", "val" or a part; images are in hashed order.
+
+    Boxes are on images of the size that their file states, mostly not that of the JPEG: use `boxes_in`. Boxes with min
+    above max are sorted, and clipped to the image. All objects have the class of their image; a file's <filename> and
+    <name> are not read, since some are "%s" or words. Raises ValueError for an unknown split, and DataError with a line
+    for each file that is malformed, of an unknown class, or without its image.
+    """
+    base = split_name(split.split("[")[0], ("train", "val"))
+    if base not in ("train", "val"):
+        raise ValueError(f"no split {split!r}; choose train or val, or a part of one")
+    root, mistakes = annotations / base, []
+    names = [path.relative_to(root).as_posix() for path in root.glob("*/*.xml" if base == "train" else "*.xml")]
+    if not names:
+        pattern = "<synset>/<name>.xml" if base == "train" else "<name>.xml"
+        raise DataError(f"{root} holds no files {pattern}; unpack ILSVRC's boxes of {base} there")
+    names = [names[k] for k in hashed_order([name.encode() for name in names])]
+    _, first, last = parse_split(split, {split.split("[")[0]: len(names)})
+    names = [name.removesuffix(".xml") for name in names[first:last]]
+    labels = _labels(root, names, mistakes)
+    refuse(mistakes)
+    in_folders = base == "val" and not any((folder / base).glob("*.JPEG"))
+    synsets = imagenet_synsets()
+    files = [
+        f"{base}/{synsets[label]}/{name}.JPEG" if in_folders else f"{base}/{name}.JPEG"
+        for name, label in zip(names, labels, strict=True)
+    ]
+    check_images(folder, files, mistakes)
+
+    sizes, rows, boxes, places = np.ones((len(names), 2), np.int32), [], [], []
+    for row, name in enumerate(names):
+        path = root / f"{name}.xml"
+        try:
+            image = pascal_xml.read(path)
+        except DataError as error:
+            mistakes.append(str(error))
+            continue
+        if not image.objects:
+            mistakes.append(f"{path} has no <object>; it needs at least one, or remove it")
+        sizes[row] = image.size
+        for number, item in enumerate(image.objects, 1):
+            rows.append(row)
+            boxes.append(item.box)
+            places.append(number)
+
+    def describe(k: int) -> str:
+        corners = ", ".join(f"{x:g}" for x in boxes[k])
+        return f"{root / names[rows[k]]}.xml: object {places[k]} has {', '.join(pascal_xml.SIDES)} {corners}"
+
+    flat = np.array(boxes).reshape(-1, 4)
+    flat = np.concatenate([np.minimum(flat[:, :2], flat[:, 2:]), np.maximum(flat[:, :2], flat[:, 2:])], -1)
+    of_rows = sizes[np.array(rows, int)]
+    clipped = geometry.clip(geometry.from_voc(flat), of_rows[:, 0], of_rows[:, 1])
+    clipped = check_boxes(clipped, of_rows, describe, mistakes)
+    refuse(mistakes)
+    none = np.zeros(len(rows), bool)
+    found = Found(np.array(rows, int), clipped, labels[rows], none, none)
+    records = FolderRecords(str(folder), names_array(files), labels)
+    ids = np.array([name.rpartition("/")[2] for name in names])
+    return arrange(records, ids, sizes, found, tuple(synsets), scaled=True)
+
+
+def _labels(root: Path, names: list[str], mistakes: list[str]) -> np.ndarray:
+    """Returns the class of each image, int32 [N], by its folder or, for the validation set, by its number."""
+    synsets = {name: number for number, name in enumerate(imagenet_synsets())}
+    validation = imagenet_validation_labels()
+    labels = np.full(len(names), -1, np.int32)
+    for row, name in enumerate(names):
+        folder, _, stem = name.rpartition("/")
+        number = re.fullmatch(r"ILSVRC2012_val_(\d{8})", stem)
+        if folder in synsets:
+            labels[row] = synsets[folder]
+        elif folder:
+            mistakes.append(f"{root / name}.xml is in a folder that is not one of ILSVRC-2012's {len(synsets)} synsets")
+        elif number and 1 <= int(number[1]) <= len(validation):
+            labels[row] = synsets[validation[int(number[1]) - 1]]
+        else:
+            mistakes.append(
+                f"{root / name}.xml has no number of a validation image; ILSVRC2012_val_00000001.xml to "
+                f"ILSVRC2012_val_{len(validation):08}.xml are known"
+            )
+    return labels
