@@ -25,6 +25,8 @@ run; a traceback; a hang; a wrong exit code; a wrong number without a warning; a
 repeat the measurement:
 
     DEEPCONV_FAULTS_REPORT=docs/faults.md pytest tests/faults -m slow
+
+Without a report, a fifth of the random faults are tried.
 """
 PHOTO_RECIPE = """
 import sys
