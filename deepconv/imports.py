@@ -1,4 +1,4 @@
-"""Imports that leave out what is not needed."""
+"""Imports without libraries that are slow to import and not needed."""
 
 import contextlib
 import sys
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def without(library: str) -> Iterator[None]:
-    """Lets imports of a library fail in this block, for others that take seconds to import it and can do without.
+    """Makes imports of a library fail in this block, for packages in which it is optional.
 
-    A library that is imported already stays.
+    A library that is imported already stays. No other thread may import it meanwhile.
     """
     if library in sys.modules:
         yield
@@ -18,4 +18,4 @@ def without(library: str) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[library]
+        sys.modules.pop(library, None)

@@ -151,8 +151,8 @@ class Group:
     def leave(self, code: int, collective: bool) -> int:
         """Waits until this process can end, and returns its exit code.
 
-        That is the code of the process that ended first, unless all call this after their work (`collective`). Process
-        0 ends last, since JAX aborts processes whose coordinator is gone.
+        That is the code of the process that ended first, unless all processes call this at the same point of their work
+        (`collective`). Process 0 ends last, since JAX aborts processes whose coordinator is gone.
         """
         self._leaving = True
         with contextlib.suppress(RuntimeError):  # process 0 is lost, or another process does not leave

@@ -70,7 +70,8 @@ def provenance(workdir: Path) -> Trained:
 def _trained(workdir: Path) -> list[Start]:
     """Returns the starts of a run's training, without those in the same environment as the one before.
 
-    Earlier versions recorded no from_step, and recorded the starts of tests, too: of these, only the first is kept.
+    Earlier versions recorded no from_step, and recorded the starts of tests, too. Without any from_step, only the first
+    start has surely trained.
     """
     starts = read_starts(workdir, "time", "commit", "dirty", "devices", "device_kind", "cpus", "versions")
     last = max((number for number, start in enumerate(starts) if "from_step" in start), default=0)

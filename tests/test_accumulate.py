@@ -41,7 +41,12 @@ def two_steps(task, state, batch):
 
 @pytest.mark.parametrize(
     ("recipe", "model_parallel"),
-    [("alexnet_code", 2), ("vgg11", 1), ("resnet_cifar", 1)],
+    [
+        pytest.param("alexnet_code", 1, marks=pytest.mark.slow),
+        ("alexnet_code", 2),
+        ("vgg11", 1),
+        ("resnet_cifar", 1),
+    ],
 )
 def test_parts_give_the_step_of_the_whole_batch(recipe, model_parallel, monkeypatch):
     """With crops, colours and dropout, on two devices; the whole batch is computed without towers apart."""

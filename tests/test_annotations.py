@@ -200,6 +200,7 @@ def test_wrong_lists_of_voc(tmp_path):
         ("a 1\n", "dog_train.txt has no line for the image b, which train.txt lists"),
         ("a 1\nb 2\n", "dog_train.txt, line 2, is 'b 2'"),
         ("a 1\nb\n", "line 2, is 'b'; it should be 2 words"),
+        ("a 1\na 0\n", "line 2, is the second line for a; remove one"),
         (None, "dog_train.txt cannot be read: No such file"),
     ]:
         listing.unlink() if text is None else listing.write_text(text)
@@ -216,6 +217,10 @@ def test_actions_by_hand(tmp_path):
             f"{person}  {label}\n" for person, label in zip(("b   2", "a   1", "b   1"), labels, strict=True)
         )
         (folder / f"ImageSets/Action/{action}_train.txt").write_text(text)
+    part, labels = read_actions(folder, "train[1:]")
+    assert part.ids.tolist() == ["a", "b"] and labels.shape == (2, len(voc.ACTIONS))
+    with pytest.raises(ValueError, match=r"no split 'val' in .*Action; choose one of \['train'\]"):
+        read_actions(folder, "val")
     people, labels = read_actions(folder, "train")
     assert people.ids.tolist() == ["b", "a", "b"] and people.class_names == ("person",)
     np.testing.assert_array_equal(people.boxes[:, 0], [[6, 7, 17, 9], [0, 10, 30.5, 50], [0, 10, 30.5, 50]])
@@ -327,6 +332,11 @@ def change(kind, row, **fields):
         (change("annotations", 1, category_id=5), "annotation 1 has the category 5; known are 3, 7"),
         (change("annotations", 1, image_id=5), "annotation 1 is on image 5, which is not among the 2 images"),
         (change("annotations", 1, iscrowd=None), "entry 2 of annotations has iscrowd None"),
+        (change("annotations", 1, iscrowd=7), "entry 2 of annotations has iscrowd 7; it must be 0 or 1"),
+        (change("annotations", 1, bbox=[5, 5, 3, 10**400]), "1000.*; four numbers are needed"),
+        (change("images", 1, id=True), "entry 2 of images has id True"),
+        (change("images", 1, id=2**63), "entry 2 of images has the id 9223372036854775808; it must be below"),
+        (change("images", 1, width=10**10), "entry 2 of images has a height of 50 and a width of 10000000000"),
         (change("images", 1, width=0), "entry 2 of images has a height of 50 and a width of 0"),
         (change("images", 1, file_name="5.jpg"), "tiny/5.jpg is missing"),
         (change("images", 1, id=9), "two images have the id 9"),
@@ -425,13 +435,21 @@ def test_imagenet_gives_ilsvrcs_error(tmp_path):
         assert error == expected
 
 
-OUTSIDE = GOOD.replace("<xmin>7<", "<xmin>107<").replace("<xmax>7<", "<xmax>120<")
+def test_a_box_outside_its_image_is_printed_and_becomes_difficult(tmp_path, capsys):
+    images, boxes = imagenet_folder(tmp_path)
+    outside = GOOD.replace("<xmin>7<", "<xmin>107<").replace("<xmax>7<", "<xmax>120<")
+    (boxes / "train/n01440764/n01440764_1.xml").write_text(outside)
+    split = read_imagenet_boxes(images, boxes, "train")
+    assert split.difficult[split.ids == "n01440764_1"].tolist() == [[False, True]] and split.difficult.sum() == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "n01440764_1.xml: object 2 has xmin, ymin, xmax, ymax 107, 8, 120, 9, without area in its image" in line
+    with pytest.raises(ValueError, match="not in pixels of the image files"):
+        split.objects()
 
 
 @pytest.mark.parametrize(
     "file, text, message",
     [
-        ("n01440764_1", OUTSIDE, "object 2 has xmin, ymin, xmax, ymax 107, 8, 120, 9: it has no area inside its image"),
         ("n01440764_1", GOOD.replace("<height>50</height>", ""), "_1.xml has no <size/height>"),
         ("n01440764_1", GOOD[: GOOD.index("<object>")] + "</annotation>", "_1.xml has no <object>"),
         ("n01440764_1", "<annotation>", "_1.xml cannot be parsed"),

@@ -78,6 +78,8 @@ def test_moves_by_hand():
     np.testing.assert_array_equal(geometry.clip(boxes, 20, 6), [[0, 2, 6, 20]])
     np.testing.assert_array_equal(geometry.clip(boxes + 50, 20, 6), [[6, 20, 6, 20]])  # wholly outside: no area
     np.testing.assert_array_equal(geometry.mirror(boxes, 10), [[3, 2, 15, 30]])
+    sides = np.array([20]), np.array([6])  # integers must not make the boxes float64
+    assert geometry.clip(boxes, *sides).dtype == geometry.mirror(boxes, sides[1]).dtype == np.float32
     np.testing.assert_array_equal(geometry.translate(boxes, -2, -1), [[-7, 1, 5, 29]])
     np.testing.assert_array_equal(geometry.scale(boxes, 2, 0.5), [[-10, 1, 14, 15]])
 

@@ -178,7 +178,10 @@ def test_gradients_with_a_smooth_nonlinearity(smooth, name):
         assert far(grad, theirs[part]) < 1e-4, part
 
 
-@pytest.mark.parametrize("name", ["alexnet", "cifar 11pct", "vgg A", "resnet 18 A", "resnet 50", "resnet 20"])
+FIVE_STEPS = ["alexnet", "cifar 11pct", "cifar 18pct", "vgg A", "resnet 18 A", "resnet 34 C", "resnet 50", "plain 20"]
+
+
+@pytest.mark.parametrize("name", FIVE_STEPS)
 def test_five_steps_with_a_smooth_nonlinearity(smooth, name):
     net, model, variables = both(name)
     images, labels, their_images, their_labels = batch(name)

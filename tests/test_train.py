@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import CONFIGS, ROOT, STATISTICS, TINY, tiny_task
+from conftest import CONFIGS, ROOT, STATISTICS, TINY, narrow, tiny_task
 from ml_collections import ConfigDict
 
 from deepconv import distributed, models, resume, train
@@ -21,6 +21,7 @@ from deepconv.data.images import DataError
 from deepconv.data.prepare import image_statistics
 from deepconv.data.sources import shapes
 from deepconv.evaluation import run as evaluate
+from deepconv.models import alexnet, vgg
 from deepconv.ops import counting, forms, repeat
 from deepconv.run import checkpoint, preemption
 from deepconv.run import log as runlog
@@ -106,9 +107,13 @@ def test_golden_losses(uninterrupted):
 
 
 @pytest.mark.slow
-def test_initial_weights_are_those_of_a_program_that_is_optimised_in_full(monkeypatch):
+@pytest.mark.parametrize("recipe", ["resnet50", "alexnet", "vgg11", "vgg16"])
+def test_initial_weights_are_those_of_a_program_that_is_optimised_in_full(recipe, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")  # without the level of other tests
-    init = resume.initial_state(tiny_task())
+    for module in (alexnet, vgg):
+        narrow(monkeypatch, module)
+    config = recipes.load(ROOT / "configs" / f"{recipe}.py", {"data.image_size": 64}, smoke=True)
+    init = resume.initial_state(task_lib.prepare(config, None))
     full = jax.jit(init.__wrapped__, compiler_options={"xla_backend_optimization_level": 3})
     for a, b in zip(leaves(init()), leaves(full()), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -65,7 +65,8 @@ def average_precision(
     """
     best, overlap = _best_objects(detections, objects)
     matched = overlap >= minimum_iou
-    counts = matched & ~objects.difficult[best] if len(objects.difficult) else matched
+    counts = matched.copy()
+    counts[matched] &= ~objects.difficult[best[matched]]
     order = np.argsort(-detections.scores, kind="stable")
     candidates = order[counts[order]]
     right = np.zeros(len(order), bool)

@@ -54,6 +54,7 @@ def normalize(codes: Array, mean: Array, std: Array) -> Array:
     mean and std [..., 4] are those of the training set: [4] for all classes, [classes, 4] for codes per class. Ren et
     al.'s code does so; their paper does not say it.
     """
+    # without broadcast_to, tests that forbid JAX to add axes would fail
     xp = namespace(codes, mean, std)
     return (codes - xp.broadcast_to(mean, codes.shape)) / xp.broadcast_to(std, codes.shape)
 

@@ -4,18 +4,23 @@ Every function takes NumPy arrays on the host or JAX's arrays on a device, and r
 distances and factors are numbers, or arrays that broadcast to boxes without their last axis.
 """
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-Array = TypeVar("Array", np.ndarray, jax.Array)
+if TYPE_CHECKING:
+    import jax
+
+Array = TypeVar("Array", np.ndarray, "jax.Array")
 
 
-def namespace(*arrays: np.ndarray | jax.Array) -> Any:
+def namespace(*arrays: Any) -> Any:
     """Returns the module numpy if all arrays are NumPy's, or else jax.numpy."""
-    return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        return np
+    import jax.numpy as jnp  # takes seconds, and readers of boxes do not need it
+
+    return jnp
 
 
 def corners(boxes: Any) -> tuple[Any, Any, Any, Any]:  # a type checker cannot tell which kind of array indexing gives
@@ -85,14 +90,17 @@ def _ratio(part: Any, whole: Any) -> Any:
 def clip(boxes: Array, height: float | Array, width: float | Array) -> Array:
     """Moves what lies outside an image of this size in pixels to its edge."""
     xp = namespace(boxes)
+    height, width = (xp.asarray(side, boxes.dtype) for side in (height, width))
     x1, y1, x2, y2 = corners(boxes)
     return xp.stack([xp.clip(x, 0, end) for x, end in ((x1, width), (y1, height), (x2, width), (y2, height))], -1)
 
 
 def mirror(boxes: Array, width: float | Array) -> Array:
     """Returns the boxes in the mirror image, left for right, of an image of this width in pixels."""
+    xp = namespace(boxes)
+    width = xp.asarray(width, boxes.dtype)
     x1, y1, x2, y2 = corners(boxes)
-    return namespace(boxes).stack([width - x2, y1, width - x1, y2], -1)
+    return xp.stack([width - x2, y1, width - x1, y2], -1)
 
 
 def translate(boxes: Array, right: float | Array, down: float | Array) -> Array:

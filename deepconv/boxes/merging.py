@@ -6,6 +6,9 @@ from jax import lax
 
 from deepconv.boxes import geometry
 
+# threshold, boxes, scores; distance of the nearest pair, and its two indices
+State = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+
 
 @jax.jit
 def merge(boxes: jax.Array, scores: jax.Array, threshold: float = 0.5) -> tuple[jax.Array, jax.Array]:
@@ -18,14 +21,8 @@ def merge(boxes: jax.Array, scores: jax.Array, threshold: float = 0.5) -> tuple[
     the intersection area", which is least for disjoint boxes; they do not give the threshold. Of several pairs with
     the least distance, the first is merged. The mean of a merged box and another one is that of the two.
     """
-
     state = lax.while_loop(_is_below, _join, (jnp.float32(threshold), boxes, scores, *_nearest(boxes, scores)))
     return state[1], state[2]
-
-
-State = tuple[
-    jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array
-]  # threshold, boxes, scores, nearest pair
 
 
 def _nearest(boxes: jax.Array, scores: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

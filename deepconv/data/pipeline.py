@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.util
+import itertools
 import multiprocessing
 import os
 import sys
@@ -98,7 +99,7 @@ def train_batches(
     _start_tracker()
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
     options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-    return _reported(_by_workers(loader.mp_prefetch(options, worker_init_fn=_start_worker)), report)
+    return _reported(_by_workers(loader.mp_prefetch(options, worker_init_fn=_start_worker), workers), report)
 
 
 def ordered_batches(
@@ -118,12 +119,12 @@ def ordered_batches(
     return _reported(batches.to_iter_dataset(_options(data)), report)
 
 
-def _by_workers(batches: grain.IterDataset) -> Iterator[Batch]:
+def _by_workers(batches: grain.IterDataset, workers: int) -> Iterator[Batch]:
     loader = iter(batches)
-    # workers start here, ignore signals, and end with this process, after its save
+    # workers ignore signals, and end with this process, after its save; all have started once each has given a batch
     with preemption.blocked(), _main_module("deepconv.data.loader"):
-        first = next(loader)
-    yield first
+        first = list(itertools.islice(loader, workers))
+    yield from first
     yield from loader
 
 

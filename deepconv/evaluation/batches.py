@@ -12,11 +12,11 @@ from deepconv.evaluation import crops, dense
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.protocols import Protocol
 
-CHUNK = 32  # images that a thread reads, decodes and rescales at a time
+CHUNK = 32  # images that a thread reads, decodes and rescales at a time; fewer at several scales, to limit memory
 
 
 @dataclass
-class Batch:
+class TestBatch:
     """A batch of a test, filled from the first place on; places that stay empty are padding."""
 
     test: int  # its number among the tests
@@ -25,15 +25,16 @@ class Batch:
     labels: list[int] = field(default_factory=list)
 
 
-def batches(net: Net, tests: Sequence[Protocol], missing: Sequence[np.ndarray], data: Images) -> Iterator[Batch]:
+def batches(net: Net, tests: Sequence[Protocol], missing: Sequence[np.ndarray], data: Images) -> Iterator[TestBatch]:
     """Yields batches of tests; a mask for each test, bool [N], marks the images that it needs.
 
     An image is read and decoded once for all tests, and rescaled once for all tests at a scale. The batches of a test
     do not depend on the other tests. Of each test, at most one batch of a shape is incomplete at a time.
     """
-    rescale = functools.partial(at_scales, scales={test.scale for test in tests}, square=net.square)
-    incomplete: dict[tuple[int, tuple[int, int]], Batch] = {}
-    for chunk in pipeline.test_images(data, np.flatnonzero(np.any(missing, 0)), CHUNK, rescale):
+    scales = {test.scale for test in tests}
+    rescale, chunk_size = functools.partial(at_scales, scales=scales, square=net.square), max(1, CHUNK // len(scales))
+    incomplete: dict[tuple[int, tuple[int, int]], TestBatch] = {}
+    for chunk in pipeline.test_images(data, np.flatnonzero(np.any(missing, 0)), chunk_size, rescale):
         for index, label, images in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
             for number, test in enumerate(tests):
                 if not missing[number][index]:
@@ -41,7 +42,7 @@ def batches(net: Net, tests: Sequence[Protocol], missing: Sequence[np.ndarray], 
                 image = images[test.scale]
                 shape = dense.bucket_shape(*image.shape[:2]) if test.kind == "dense" else (net.size, net.size)
                 if (number, shape) not in incomplete:
-                    incomplete[number, shape] = Batch(number, _empty(net, test, shape))
+                    incomplete[number, shape] = TestBatch(number, _empty(net, test, shape))
                 batch = incomplete[number, shape]
                 _put(image, batch.arrays, len(batch.rows), test)
                 batch.rows.append(index)

@@ -74,5 +74,6 @@ def empty_batch(net: Net, shape: tuple[int, int]) -> dict[str, np.ndarray]:
 
 def put(image: np.ndarray, batch: dict[str, np.ndarray], place: int) -> None:
     """Puts an image, uint8 [H, W, 3], into a batch, with padding on the right and below."""
-    height, width = batch["extent"][place] = image.shape[:2]
+    height, width = image.shape[:2]
+    batch["extent"][place] = height, width
     batch["image"][place, :height, :width] = image

@@ -59,7 +59,8 @@ def probabilities(
     Returns the number of shapes that were compiled for each test. `show` receives the number of rows that are done.
     """
     replicated = distributed.replicated(net.mesh)  # joins divided towers
-    states = {id(test.state): jax.device_put(test.state.replace(opt_state=()), replicated) for test in tests}
+    states = {id(test.state): test.state.replace(opt_state=()) for test in tests}  # tests may share one
+    states = {key: jax.device_put(state, replicated) for key, state in states.items()}
     missing = [~test.table["done"] for test in tests]
     done = sum(int(test.table["done"].sum()) for test in tests)
     steps = batches(net, [test.protocol for test in tests], missing, data)

@@ -47,11 +47,15 @@ class AnnotatedImages:
         return geometry.scale(self.boxes[row], width / stated_width, height / stated_height)
 
     def objects(self) -> Objects:
-        """Returns the objects for `average_precision`, images numbered by row; crowds count as difficult."""
-        rows, places = np.nonzero(self.classes >= 0)
-        chosen = rows, places
+        """Returns the objects for `average_precision`, images numbered by row; crowds count as difficult.
+
+        Raises ValueError if boxes are scaled: detections are in pixels of the files.
+        """
+        if self.scaled:
+            raise ValueError("these boxes are not in pixels of the image files; rescale each image's with boxes_in")
+        chosen = np.nonzero(self.classes >= 0)
         difficult = self.difficult[chosen] | self.crowd[chosen]
-        return Objects(rows, self.classes[chosen], self.boxes[chosen], difficult)
+        return Objects(chosen[0], self.classes[chosen], self.boxes[chosen], difficult)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,14 @@ def check_boxes(
             problem = "it has no area inside its image; correct or remove it"
         mistakes.append(f"{describe(int(k))}: {problem}")
     return clipped
+
+
+def report_empty(boxes: np.ndarray, describe: Callable[[int], str]) -> np.ndarray:
+    """Prints boxes without area, of which official data sets have a few; returns which they are, bool [K]."""
+    empty = geometry.area(boxes) == 0
+    for k in np.flatnonzero(empty):
+        print(f"{describe(int(k))}, without area in its image: it counts as difficult", flush=True)
+    return empty
 
 
 def check_images(folder: Path, names: Iterable[str], mistakes: list[str]) -> None:

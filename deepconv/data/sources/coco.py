@@ -1,7 +1,6 @@
 """COCO's layout: annotations/instances_<split>.json and the images in <split>/."""
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from deepconv.data.sources.annotated import (
     check_images,
     names_array,
     refuse,
+    report_empty,
 )
 from deepconv.data.sources.folders import FolderRecords
 from deepconv.data.sources.source import parse_split
 
+LARGEST = 1e9  # pixels
 NEEDED = {
     "images": {"id": int, "file_name": str, "height": int, "width": int},
     "categories": {"id": int, "name": str},
@@ -58,11 +59,7 @@ def read_coco(folder: Path, split: str) -> AnnotatedImages:
     boxes = geometry.from_coco(np.array([annotation["bbox"] for annotation in objects]).reshape(-1, 4))
     boxes = check_boxes(boxes, sizes[places], describe, mistakes, empty_allowed=True)
     refuse(mistakes)
-    empty = geometry.area(boxes) == 0
-    for k in np.flatnonzero(empty):
-        print(
-            f"{describe(int(k))}, without area in its image: neither trained on nor counted in VOC's rules", flush=True
-        )
+    empty = report_empty(boxes, describe)
     found = Found(
         rows=places,
         boxes=boxes,
@@ -107,7 +104,7 @@ def read_annotations(folder: Path, split: str) -> dict[str, Any]:
     refuse(mistakes)
     for kind in ("images", "categories"):
         ids = [entry["id"] for entry in content[kind]]
-        mistakes += [f"{file}: two {kind} have the id {number}; ids have to differ" for number in _repeated(ids)]
+        mistakes += [f"{file}: two {kind} have the id {number}; ids must differ" for number in _repeated(ids)]
     refuse(mistakes)
     images, categories = ({entry["id"] for entry in content[kind]} for kind in ("images", "categories"))
     for annotation in content["annotations"]:
@@ -135,13 +132,17 @@ def _problem(entry: Any, fields: dict[str, Any]) -> str:
     if not isinstance(entry, dict):
         return f"is {entry!r:.60}, not an object with {', '.join(fields)}"
     for name, kind in fields.items():
-        if not isinstance(entry.get(name), kind):
+        if not isinstance(entry.get(name), kind) or isinstance(entry[name], bool):
             return f"has {name} {entry[name]!r:.60}" if name in entry else f"has no {name!r}"
     box = entry.get("bbox", [0, 0, 0, 0])
-    if len(box) != 4 or not all(isinstance(x, int | float) and math.isfinite(x) for x in box):
+    if len(box) != 4 or not all(isinstance(x, int | float) and abs(x) < LARGEST for x in box):
         return f"has the bbox {box!r:.60}; four numbers are needed: x, y, width, height"
-    if "height" in entry and min(entry["height"], entry["width"]) < 1:
-        return f"has a height of {entry['height']} and a width of {entry['width']}; both have to be above 0"
+    if "height" in entry and not all(0 < entry[side] < LARGEST for side in ("height", "width")):
+        return f"has a height of {entry['height']} and a width of {entry['width']}; both must be above 0"
+    if entry["id"] >= 2**63:
+        return f"has the id {entry['id']}; it must be below 2**63"
+    if entry.get("iscrowd", 0) not in (0, 1):
+        return f"has iscrowd {entry['iscrowd']}; it must be 0 or 1"
     return ""
 
 

@@ -16,6 +16,7 @@ from deepconv.data.sources.annotated import (
     check_images,
     names_array,
     refuse,
+    report_empty,
 )
 from deepconv.data.sources.folders import FolderRecords, hashed_order, imagenet_synsets, imagenet_validation_labels
 from deepconv.data.sources.source import parse_split, split_name
@@ -28,7 +29,8 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
     train/<synset>/<name>.xml and val/<name>.xml. split is "train", "val" or a part; images are in hashed order.
 
     Boxes are on images of the size that their file states, mostly not that of the JPEG: use `boxes_in`. Boxes with min
-    above max are sorted, and clipped to the image. All objects have the class of their image; a file's <filename> and
+    above max are sorted, and all are clipped to the image, which the devkit does not do; those without area in it are
+    printed and become difficult. All objects have the class of their image; a file's <filename> and
     <name> are not read, since some are "%s" or words. Raises ValueError for an unknown split, and DataError with a line
     for each file that is malformed, of an unknown class, or without its image.
     """
@@ -40,9 +42,7 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
     if not names:
         pattern = "<synset>/<name>.xml" if base == "train" else "<name>.xml"
         raise DataError(f"{root} holds no files {pattern}; unpack ILSVRC's boxes of {base} there")
-    names = [names[k] for k in hashed_order([name.encode() for name in names])]
-    _, first, last = parse_split(split, {split.split("[")[0]: len(names)})
-    names = [name.removesuffix(".xml") for name in names[first:last]]
+    names = [name.removesuffix(".xml") for name in names]
     labels = _labels(root, names, mistakes)
     refuse(mistakes)
     in_folders = base == "val" and not any((folder / base).glob("*.JPEG"))
@@ -51,6 +51,9 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
         f"{base}/{synsets[label]}/{name}.JPEG" if in_folders else f"{base}/{name}.JPEG"
         for name, label in zip(names, labels, strict=True)
     ]
+    _, first, last = parse_split(split, {split.split("[")[0]: len(names)})
+    part = hashed_order([file.encode() for file in files])[first:last]  # the order of the data set without boxes
+    names, files, labels = [names[k] for k in part], [files[k] for k in part], labels[part]
     check_images(folder, files, mistakes)
 
     sizes, rows, boxes, places = np.ones((len(names), 2), np.int32), [], [], []
@@ -77,10 +80,10 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
     flat = np.concatenate([np.minimum(flat[:, :2], flat[:, 2:]), np.maximum(flat[:, :2], flat[:, 2:])], -1)
     of_rows = sizes[np.array(rows, int)]
     clipped = geometry.clip(geometry.from_voc(flat), of_rows[:, 0], of_rows[:, 1])
-    clipped = check_boxes(clipped, of_rows, describe, mistakes)
+    clipped = check_boxes(clipped, of_rows, describe, mistakes, empty_allowed=True)
     refuse(mistakes)
-    none = np.zeros(len(rows), bool)
-    found = Found(np.array(rows, int), clipped, labels[rows], none, none)
+    empty = report_empty(clipped, describe)
+    found = Found(np.array(rows, int), clipped, labels[rows], empty, np.zeros(len(rows), bool))
     records = FolderRecords(str(folder), names_array(files), labels)
     ids = np.array([name.rpartition("/")[2] for name in names])
     return arrange(records, ids, sizes, found, tuple(synsets), scaled=True)

@@ -37,7 +37,9 @@ def read(path: Path) -> PascalImage:
         raise DataError(f"{path} cannot be parsed as XML: {error}; restore it") from None
     sides = [_number(root, f"size/{side}", f"{path}") for side in ("height", "width")]
     if not all(side >= 1 and side == int(side) for side in sides):
-        raise DataError(f"{path} states a height of {sides[0]:g} and a width of {sides[1]:g}; whole pixels above 0 fit")
+        raise DataError(
+            f"{path} states a height of {sides[0]:g} and a width of {sides[1]:g}; both must be whole numbers from 1"
+        )
     items = root.findall("object")
     return PascalImage(
         (int(sides[0]), int(sides[1])),
@@ -64,7 +66,7 @@ def _object(item: ElementTree.Element, place: str) -> PascalObject:
 def _number(item: ElementTree.Element, tag: str, place: str) -> float:
     text = item.findtext(tag)
     if text is None:
-        raise DataError(f"{place} has no <{tag}>, which has to be a number of pixels")
+        raise DataError(f"{place} has no <{tag}>, which must be a number of pixels")
     try:
         number = float(text)  # VOC 2012 has a few with decimals
     except ValueError:

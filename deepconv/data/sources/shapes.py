@@ -15,6 +15,7 @@ from deepconv.data.sources.tfds import IN_MEMORY_BYTES
 CLASSES = ("circle", "ring", "square", "frame", "triangle", "cross", "star", "crescent", "half disc", "bar")
 SPLITS = {"train": 10_000, "test": 2_000}
 OFFSETS = {"train": 0, "test": 1_000_000_000}  # index of a split's first image
+REACH = 1.07  # radii from a shape's centre to its farthest point, a square's corner
 PIXELS_AT_A_TIME = 50_000  # faster than 5,000 and than 400,000
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right are one past the last
 
@@ -37,9 +38,9 @@ class Place(NamedTuple):
     """The random numbers that place a shape."""
 
     label: int
-    radius: float  # pixels, like top and left, the centre of the shape
-    top: float
-    left: float
+    radius: float  # in pixels, like the centre
+    center_y: float
+    center_x: float
     angle: float
 
 
@@ -84,7 +85,7 @@ def place_several(index: int, height: int, width: int, most: int, seed: int = 0)
     cells = rng.permutation(side**2)[: rng.integers(1, most + 1)].tolist()
     rows, columns = (np.linspace(0, length, side + 1).round().astype(int).tolist() for length in (height, width))
     corners = [divmod(cell, side) for cell in cells]
-    places = [_place(rng, (rows[i], columns[j], rows[i + 1], columns[j + 1])) for i, j in corners]
+    places = [_place(rng, (rows[i], columns[j], rows[i + 1], columns[j + 1]), REACH) for i, j in corners]
     return _shapes(places, height, width)
 
 
@@ -116,22 +117,22 @@ def _draw(indices: Sequence[int], height: int, width: int, seed: int) -> tuple[n
     return _pixels(image, noise), np.array([placed.label for placed in places]), cover
 
 
-def _place(rng: np.random.Generator, cell: Box) -> Place:
-    """Places a shape in a cell of an image."""
+def _place(rng: np.random.Generator, cell: Box, reach: float = 1.0) -> Place:
+    """Places a shape in a cell of an image, with its centre at least `reach` radii from the cell's border."""
     first_row, first_column, last_row, last_column = cell
     label = int(rng.integers(len(CLASSES)))
     radius = min(last_row - first_row, last_column - first_column) * rng.uniform(0.26, 0.42)
-    top = rng.uniform(first_row + radius, last_row - radius)
-    left = rng.uniform(first_column + radius, last_column - radius)
-    return Place(label, radius, top, left, rng.uniform(0, 2 * np.pi))
+    center_y = rng.uniform(first_row + reach * radius, last_row - reach * radius)
+    center_x = rng.uniform(first_column + reach * radius, last_column - reach * radius)
+    return Place(label, radius, center_y, center_x, rng.uniform(0, 2 * np.pi))
 
 
 def _cover(places: Sequence[Place], height: int, width: int) -> np.ndarray:
     """Returns the part of each pixel that each shape covers, [N, height, width]."""
-    label, radius, top, left, angle = map(np.array, zip(*places, strict=True))
+    label, radius, center_y, center_x, angle = map(np.array, zip(*places, strict=True))
     y, x = np.mgrid[:height, :width].astype(np.float32)
     radius, angle = radius[:, None, None], angle[:, None, None]
-    right, down = (at + 0.5 - centre.astype(np.float32)[:, None, None] for at, centre in ((x, left), (y, top)))
+    right, down = (at + 0.5 - centre.astype(np.float32)[:, None, None] for at, centre in ((x, center_x), (y, center_y)))
     u = (right * np.cos(angle) + down * np.sin(angle)) / radius
     v = (down * np.cos(angle) - right * np.sin(angle)) / radius
     distance = np.empty_like(u)
@@ -198,7 +199,7 @@ def _texture(colours: np.ndarray, waves: np.ndarray, x: np.ndarray, y: np.ndarra
 
 
 def _distance(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Returns the approximate distance to the shape's edge, negative inside; the shape fills the unit circle."""
+    """Returns the approximate distance to the shape's edge, negative inside; the shape reaches REACH at most."""
     r = np.hypot(u, v)
     square = np.maximum(abs(u), abs(v)) - 0.75
     match name:

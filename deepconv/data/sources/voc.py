@@ -41,7 +41,7 @@ def read_voc(folder: Path, split: str) -> AnnotatedImages:
     """
     base, names = _image_names(folder, split)
     mistakes: list[str] = []
-    listed = _listed_classes(folder, base)
+    listed = _listed_classes(folder)
     files = [_xml(folder, name) for name in names]
     others = [] if listed else sorted((folder / "Annotations").glob("*.xml"))
     read = _read(dict.fromkeys([*files, *others]), mistakes)
@@ -76,9 +76,13 @@ def read_actions(folder: Path, split: str) -> tuple[AnnotatedImages, np.ndarray]
     """Reads the persons of VOC 2012's ImageSets/Action/<action>_<split>.txt, and their labels, int8 [N, 10].
 
     Row i is one person on its image, M is 1; images with several persons recur. Labels are as in `image_labels`, in
-    the order of ACTIONS. Raises DataError as `read_voc` does.
+    the order of ACTIONS. Raises as `read_voc` does.
     """
-    lists = [folder / f"ImageSets/Action/{name}_{split}.txt" for name in ACTIONS]
+    actions, base = folder / "ImageSets/Action", split.split("[")[0]
+    known = sorted(file.stem.removeprefix(f"{ACTIONS[0]}_") for file in actions.glob(f"{ACTIONS[0]}_*.txt"))
+    if base not in known:
+        raise ValueError(f"no split {split!r} in {actions}; choose one of {known}, or a part of one")
+    lists = [actions / f"{name}_{base}.txt" for name in ACTIONS]
     tables = [_labels(file, words=3) for file in lists]
     persons = list(tables[0])
     for file, table in zip(lists, tables, strict=True):
@@ -87,6 +91,8 @@ def read_actions(folder: Path, split: str) -> tuple[AnnotatedImages, np.ndarray]
                 f"{file} and {lists[0].name} differ in object {' '.join(different[0][1:])} of "
                 f"{different[0][0]}, which one of them lacks; restore them"
             )
+    _, first, last = parse_split(split, {base: len(persons)})
+    persons = persons[first:last]
     names, mistakes = [image for image, _ in persons], []
     read = _read(dict.fromkeys(_xml(folder, name) for name in names), mistakes)
     objects = []
@@ -165,7 +171,7 @@ def _jpeg(name: str) -> str:
 def _image_names(folder: Path, split: str) -> tuple[str, list[str]]:
     """Returns the split's name without its part, as in train[:90%], and the names of its images."""
     lists = folder / "ImageSets/Main"
-    known = sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
+    known = _splits(lists)
     base = split.split("[")[0]
     chosen = split_name(base, known)
     if chosen not in known:
@@ -177,9 +183,14 @@ def _image_names(folder: Path, split: str) -> tuple[str, list[str]]:
     return chosen, names[first:last]
 
 
-def _listed_classes(folder: Path, split: str) -> set[str]:
-    """Returns the classes that have a list of images of the split; none in data sets that have no such lists."""
-    return {file.stem.removesuffix(f"_{split}") for file in (folder / "ImageSets/Main").glob(f"*_{split}.txt")}
+def _listed_classes(folder: Path) -> set[str]:
+    """Returns the classes that have a list of images of any split; none in data sets that have no such lists."""
+    lists = folder / "ImageSets/Main"
+    return {file.stem.removesuffix(f"_{split}") for split in _splits(lists) for file in lists.glob(f"*_{split}.txt")}
+
+
+def _splits(lists: Path) -> list[str]:
+    return sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
 
 
 def _known(names: set[str]) -> tuple[str, ...]:
@@ -199,5 +210,7 @@ def _labels(file: Path, words: int) -> dict[tuple[str, ...], int]:
         *key, label = line.split()
         if len(key) != words - 1 or label not in ("-1", "0", "1"):
             raise DataError(f"{file}, line {number}, is {line!r}; it should be {words} words, the last 1, 0 or -1")
+        if tuple(key) in table:
+            raise DataError(f"{file}, line {number}, is the second line for {' '.join(key)}; remove one")
         table[tuple(key)] = int(label)
     return table
