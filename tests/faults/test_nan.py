@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from deepconv.run import checkpoint
-from faults.harness import QUICK, RUN, all_finite, assert_same, at_step, copy, newest, read_checkpoint
+from faults.harness import QUICK, RUN, all_finite, assert_same, at_step, copy, newest, outcome, read_checkpoint
 
 WEIGHTS = """
 import jax
@@ -20,7 +20,7 @@ from deepconv.data import augment
 
 def for_training(*arguments, make=augment.for_training):
     prepare = make(*arguments)
-    return lambda key, step, images: prepare(key, step, images) * jax.numpy.where(step == 13, jax.numpy.nan, 1)
+    return lambda key, step, images: prepare(key, step, images) * jax.numpy.where(step == {step}, jax.numpy.nan, 1)
 
 augment.for_training = for_training
 """
@@ -34,13 +34,17 @@ def cross_entropy(logits, labels, original=objective.cross_entropy):
 objective.cross_entropy = cross_entropy
 """
 PLACES = {
-    "images of step 14": IMAGES,
+    "images of step 14": IMAGES.format(step=13),
     "gradient": GRADIENT,
     "parameters": at_step(9, WEIGHTS.format(part="params")),
     "optimiser": at_step(14, WEIGHTS.format(part="opt_state")),
     "BatchNorm averages": at_step(9, WEIGHTS.format(part="batch_stats")),
     "parameters before the last step": at_step(39, WEIGHTS.format(part="params")),
 }
+
+
+# The same program without NaN: XLA may round the numbers of another one in another way
+WITHOUT = {"images of step 14": IMAGES.format(step=-1)}
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -51,7 +55,10 @@ def test_training(shell, wanted, tally, tmp_path, place):
         shell.run(arguments, tmp_path, inject=PLACES[place]).ends(1).says("not finite")
         for saved in (tmp_path / "run" / "checkpoints").glob("[0-9]*"):
             assert all_finite(saved), f"a broken state was saved as {saved.name}"
-        shell.run(arguments, tmp_path).ends(0)
+        shell.run(arguments, tmp_path, inject=WITHOUT.get(place, "")).ends(0)
+        if place in WITHOUT:
+            shell.run([*RUN, "--workdir=undisturbed"], tmp_path, inject=WITHOUT[place]).ends(0)
+            wanted = outcome(tmp_path / "undisturbed")
         assert_same(tmp_path / "run", wanted)
 
 
