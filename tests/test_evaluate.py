@@ -20,6 +20,7 @@ from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.statistics import Input
 from deepconv.evaluation import batch_stats, probabilities, protocols
 from deepconv.evaluation import run as evaluate
+from deepconv.evaluation.batches import batches
 from deepconv.evaluation.crops import crop_probabilities
 from deepconv.evaluation.dense import bucket_shape, dense_probabilities
 from deepconv.evaluation.net import Net
@@ -324,6 +325,10 @@ def test_several_tests_share_one_pass_and_give_the_bits_of_each_alone(net, state
         record = json.loads((tmp_path / "at_once" / f"eval.{name}.json").read_text())
         assert record["compiled_shapes"] == shapes and (np.load(tmp_path / "labels.npy") == np.arange(6)).all()
     assert not list(tmp_path.glob("**/*partial*"))
+    rows = [[] for _ in tests]
+    for batch in batches(net, [part for part, _ in tests], [~mask for mask in done], photos):
+        rows[batch.test] += batch.rows
+    assert [sorted(found) for found in rows] == [np.flatnonzero(~mask).tolist() for mask in done]
 
 
 def test_an_image_that_was_not_tested_and_a_number_that_is_none_are_noticed(net, state, photos, tmp_path, monkeypatch):

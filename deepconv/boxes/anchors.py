@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SIDES = (128, 256, 512)  # of the square anchors in pixels; Ren et al. 2015, 3.1.1
+SIDES = (128, 256, 512)  # of the square anchors in pixels; py-faster-rcnn, lib/rpn/generate_anchors.py
 RATIOS = (0.5, 1.0, 2.0)  # height / width
 
 

@@ -6,8 +6,8 @@ from deepconv.boxes.geometry import Array, corners, namespace
 def encode(boxes: Array, anchors: Array) -> Array:
     """Returns R-CNN's codes dx / width, dy / height, log width, log height of boxes relative to anchors, [..., 4].
 
-    Girshick et al. 2014, appendix C. Anchors are proposals, too. The code of a box without area is not finite, so
-    padding must be masked before a sum.
+    As in py-faster-rcnn, lib/fast_rcnn/bbox_transform.py. Anchors may be proposals. The code of a box without area is
+    not finite, so padding must be masked before a sum.
     """
     xp = namespace(boxes, anchors)
     x, y, width, height = _center_and_size(boxes)

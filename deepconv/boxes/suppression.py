@@ -55,8 +55,9 @@ def vote(
 ) -> jax.Array:
     """Returns each kept box [K, 4] as the mean of all boxes [N, 4] of its class around it, weighted by their scores.
 
-    boxes, scores and classes are those before suppression; scores are probabilities, -inf for padding. Gidaris &
-    Komodakis 2015, 3.4; their scores are an SVM's, and probabilities as weights are our reading.
+    boxes, scores and classes are those before suppression; scores are probabilities, -inf for padding. As in Gidaris
+    & Komodakis's code (post_process_candidate_detections.m), whose scores are an SVM's: probabilities as weights are
+    our reading.
     """
     near = (geometry.iou(kept_boxes, boxes) >= minimum_iou) & (kept_classes[:, None] == classes[None])
     weights = jnp.where(near & (scores > -jnp.inf)[None], scores[None], 0.0)

@@ -9,16 +9,8 @@ import numpy as np
 
 from deepconv.boxes import geometry
 from deepconv.data.images import DataError
-from deepconv.data.sources.annotated import (
-    AnnotatedImages,
-    Found,
-    arrange,
-    check_boxes,
-    check_images,
-    names_array,
-    refuse,
-    report_empty,
-)
+from deepconv.data.sources import annotated
+from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.data.sources.folders import FolderRecords
 from deepconv.data.sources.source import parse_split
 
@@ -45,7 +37,7 @@ def read_coco(folder: Path, split: str) -> AnnotatedImages:
     file = annotations_file(folder, base)
     _, first, last = parse_split(split, {base: len(content["images"])})
     images, mistakes = content["images"][first:last], []
-    check_images(folder / base, [image["file_name"] for image in images], mistakes)
+    annotated.check_images(folder / base, [image["file_name"] for image in images], mistakes)
     rows = {image["id"]: row for row, image in enumerate(images)}
     objects = [annotation for annotation in content["annotations"] if annotation["image_id"] in rows]
     categories = sorted(content["categories"], key=lambda category: category["id"])
@@ -57,20 +49,20 @@ def read_coco(folder: Path, split: str) -> AnnotatedImages:
     places = np.array([rows[annotation["image_id"]] for annotation in objects], int)
     sizes = np.array([(image["height"], image["width"]) for image in images], np.int32).reshape(-1, 2)
     boxes = geometry.from_coco(np.array([annotation["bbox"] for annotation in objects]).reshape(-1, 4))
-    boxes = check_boxes(boxes, sizes[places], describe, mistakes, empty_allowed=True)
-    refuse(mistakes)
-    empty = report_empty(boxes, describe)
-    found = Found(
+    boxes = annotated.check_boxes(boxes, sizes[places], describe, mistakes, empty_allowed=True)
+    annotated.refuse(mistakes)
+    empty = annotated.report_empty(boxes, describe)
+    found = annotated.Found(
         rows=places,
         boxes=boxes,
         classes=np.array([numbers[annotation["category_id"]] for annotation in objects], int),
         difficult=empty,
         crowd=np.array([annotation["iscrowd"] for annotation in objects], bool),
     )
-    names = names_array([f"{base}/{image['file_name']}" for image in images])
+    names = annotated.names_array([f"{base}/{image['file_name']}" for image in images])
     records = FolderRecords(str(folder), names, np.full(len(images), -1, np.int32))
     ids = np.array([image["id"] for image in images], np.int64)
-    return arrange(records, ids, sizes, found, tuple(category["name"] for category in categories))
+    return annotated.arrange(records, ids, sizes, found, tuple(category["name"] for category in categories))
 
 
 def annotations_file(folder: Path, split: str) -> Path:
@@ -101,11 +93,11 @@ def read_annotations(folder: Path, split: str) -> dict[str, Any]:
         for number, entry in enumerate(content[kind], 1)
         if (problem := _problem(entry, fields))
     ]
-    refuse(mistakes)
+    annotated.refuse(mistakes)
     for kind in ("images", "categories"):
         ids = [entry["id"] for entry in content[kind]]
         mistakes += [f"{file}: two {kind} have the id {number}; ids must differ" for number in _repeated(ids)]
-    refuse(mistakes)
+    annotated.refuse(mistakes)
     images, categories = ({entry["id"] for entry in content[kind]} for kind in ("images", "categories"))
     for annotation in content["annotations"]:
         if annotation["image_id"] not in images:
@@ -118,7 +110,7 @@ def read_annotations(folder: Path, split: str) -> dict[str, Any]:
                 f"{file}: annotation {annotation['id']} has the category {annotation['category_id']}; known are "
                 f"{', '.join(map(str, sorted(categories)))}"
             )
-    refuse(mistakes)
+    annotated.refuse(mistakes)
     return content
 
 

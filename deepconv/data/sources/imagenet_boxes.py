@@ -7,17 +7,8 @@ import numpy as np
 
 from deepconv.boxes import geometry
 from deepconv.data.images import DataError
-from deepconv.data.sources import pascal_xml
-from deepconv.data.sources.annotated import (
-    AnnotatedImages,
-    Found,
-    arrange,
-    check_boxes,
-    check_images,
-    names_array,
-    refuse,
-    report_empty,
-)
+from deepconv.data.sources import annotated, pascal_xml
+from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.data.sources.folders import FolderRecords, hashed_order, imagenet_synsets, imagenet_validation_labels
 from deepconv.data.sources.source import parse_split, split_name
 
@@ -30,32 +21,16 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
 
     Boxes are on images of the size that their file states, mostly not that of the JPEG: use `boxes_in`. Boxes with min
     above max are sorted, and all are clipped to the image, which the devkit does not do; those without area in it are
-    printed and become difficult. All objects have the class of their image; a file's <filename> and
-    <name> are not read, since some are "%s" or words. Raises ValueError for an unknown split, and DataError with a line
-    for each file that is malformed, of an unknown class, or without its image.
+    printed and become difficult. All objects have the class of their image; a file's <filename> and <name> are not
+    read, since some are "%s" or words. Raises ValueError for an unknown split, and DataError with a line for each file
+    that is malformed, of an unknown class, or without its image.
     """
     base = split_name(split.split("[")[0], ("train", "val"))
     if base not in ("train", "val"):
         raise ValueError(f"no split {split!r}; choose train or val, or a part of one")
     root, mistakes = annotations / base, []
-    names = [path.relative_to(root).as_posix() for path in root.glob("*/*.xml" if base == "train" else "*.xml")]
-    if not names:
-        pattern = "<synset>/<name>.xml" if base == "train" else "<name>.xml"
-        raise DataError(f"{root} holds no files {pattern}; unpack ILSVRC's boxes of {base} there")
-    names = [name.removesuffix(".xml") for name in names]
-    labels = _labels(root, names, mistakes)
-    refuse(mistakes)
-    in_folders = base == "val" and not any((folder / base).glob("*.JPEG"))
-    synsets = imagenet_synsets()
-    files = [
-        f"{base}/{synsets[label]}/{name}.JPEG" if in_folders else f"{base}/{name}.JPEG"
-        for name, label in zip(names, labels, strict=True)
-    ]
-    _, first, last = parse_split(split, {split.split("[")[0]: len(names)})
-    part = hashed_order([file.encode() for file in files])[first:last]  # the order of the data set without boxes
-    names, files, labels = [names[k] for k in part], [files[k] for k in part], labels[part]
-    check_images(folder, files, mistakes)
-
+    names, files, labels = _listed(folder, root, split)
+    annotated.check_images(folder, files, mistakes)
     sizes, rows, boxes, places = np.ones((len(names), 2), np.int32), [], [], []
     for row, name in enumerate(names):
         path = root / f"{name}.xml"
@@ -79,14 +54,36 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
     flat = np.array(boxes).reshape(-1, 4)
     flat = np.concatenate([np.minimum(flat[:, :2], flat[:, 2:]), np.maximum(flat[:, :2], flat[:, 2:])], -1)
     of_rows = sizes[np.array(rows, int)]
+    # DIFFERS: ILSVRC's devkit does not clip
     clipped = geometry.clip(geometry.from_voc(flat), of_rows[:, 0], of_rows[:, 1])
-    clipped = check_boxes(clipped, of_rows, describe, mistakes, empty_allowed=True)
-    refuse(mistakes)
-    empty = report_empty(clipped, describe)
-    found = Found(np.array(rows, int), clipped, labels[rows], empty, np.zeros(len(rows), bool))
-    records = FolderRecords(str(folder), names_array(files), labels)
+    clipped = annotated.check_boxes(clipped, of_rows, describe, mistakes, empty_allowed=True)
+    annotated.refuse(mistakes)
+    empty = annotated.report_empty(clipped, describe)
+    found = annotated.Found(np.array(rows, int), clipped, labels[rows], empty, np.zeros(len(rows), bool))
+    records = FolderRecords(str(folder), annotated.names_array(files), labels)
     ids = np.array([name.rpartition("/")[2] for name in names])
-    return arrange(records, ids, sizes, found, tuple(synsets), scaled=True)
+    return annotated.arrange(records, ids, sizes, found, tuple(imagenet_synsets()), scaled=True)
+
+
+def _listed(folder: Path, root: Path, split: str) -> tuple[list[str], list[str], np.ndarray]:
+    """Returns the names of a split's images with boxes, their files in folder and their classes, int32 [N]."""
+    base, mistakes = root.name, []
+    found = [path.relative_to(root) for path in root.glob("*/*.xml" if base == "train" else "*.xml")]
+    if not found:
+        pattern = "<synset>/<name>.xml" if base == "train" else "<name>.xml"
+        raise DataError(f"{root} holds no files {pattern}; unpack ILSVRC's boxes of {base} there")
+    names = [path.with_suffix("").as_posix() for path in found]
+    labels = _labels(root, names, mistakes)
+    annotated.refuse(mistakes)
+    in_folders = base == "val" and not any((folder / base).glob("*.JPEG"))
+    synsets = imagenet_synsets()
+    files = [
+        f"{base}/{synsets[label]}/{name}.JPEG" if in_folders else f"{base}/{name}.JPEG"
+        for name, label in zip(names, labels, strict=True)
+    ]
+    _, first, last = parse_split(split, {split.split("[")[0]: len(names)})
+    part = hashed_order([file.encode() for file in files])[first:last]  # the order of the data set without boxes
+    return [names[k] for k in part], [files[k] for k in part], labels[part]
 
 
 def _labels(root: Path, names: list[str], mistakes: list[str]) -> np.ndarray:

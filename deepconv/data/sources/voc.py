@@ -8,16 +8,8 @@ import numpy as np
 
 from deepconv.boxes import geometry
 from deepconv.data.images import DataError
-from deepconv.data.sources import pascal_xml
-from deepconv.data.sources.annotated import (
-    AnnotatedImages,
-    Found,
-    arrange,
-    check_boxes,
-    check_images,
-    names_array,
-    refuse,
-)
+from deepconv.data.sources import annotated, pascal_xml
+from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.data.sources.folders import FolderRecords
 from deepconv.data.sources.pascal_xml import PascalImage, PascalObject
 from deepconv.data.sources.source import parse_split, split_name
@@ -124,7 +116,7 @@ def _annotated(
 ) -> AnnotatedImages:
     """Checks images and objects, and arranges them. Raises DataError if there are mistakes, earlier ones too."""
     images = [_jpeg(name) for name in names]
-    check_images(folder, dict.fromkeys(images), mistakes)
+    annotated.check_images(folder, dict.fromkeys(images), mistakes)
     numbers = {name: number for number, name in enumerate(classes)}
     for _, file, number, found in objects:
         if found.name not in numbers:
@@ -135,18 +127,20 @@ def _annotated(
         return pascal_xml.written(file, number, found)
 
     boxes = geometry.from_voc(np.array([item.found.box for item in objects]).reshape(-1, 4))
-    boxes = check_boxes(boxes, np.array([read[item.file].size for item in objects]).reshape(-1, 2), describe, mistakes)
-    refuse(mistakes)
-    flat = Found(
+    boxes = annotated.check_boxes(
+        boxes, np.array([read[item.file].size for item in objects]).reshape(-1, 2), describe, mistakes
+    )
+    annotated.refuse(mistakes)
+    flat = annotated.Found(
         rows=np.array([item.row for item in objects], int),
         boxes=boxes,
         classes=np.array([numbers[item.found.name] for item in objects], int),
         difficult=np.array([item.found.difficult for item in objects], bool),
         crowd=np.zeros(len(objects), bool),
     )
-    records = FolderRecords(str(folder), names_array(images), np.full(len(names), -1, np.int32))
+    records = FolderRecords(str(folder), annotated.names_array(images), np.full(len(names), -1, np.int32))
     sizes = np.array([read[_xml(folder, name)].size for name in names])
-    return arrange(records, np.array(names), sizes, flat, classes)
+    return annotated.arrange(records, np.array(names), sizes, flat, classes)
 
 
 def _read(files: Iterable[Path], mistakes: list[str]) -> dict[Path, PascalImage]:
