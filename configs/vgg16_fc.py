@@ -13,7 +13,11 @@ CONVOLUTIONS = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}  # in each block
 
 def get_config() -> ConfigDict:
     """Returns the recipe of vgg16.py with frozen convolutions."""
-    config = vgg16()
+    return freeze_convolutions(vgg16())
+
+
+def freeze_convolutions(config: ConfigDict) -> ConfigDict:
+    """Returns the recipe, in which no convolution changes from the first step on."""
     layers = [f"conv{block}_{number}" for block, count in CONVOLUTIONS.items() for number in range(1, count + 1)]
     config.optimizer.layers = ConfigDict({layer: dict(freeze_at_steps=0) for layer in layers})
     return config

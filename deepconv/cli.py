@@ -1,22 +1,28 @@
 """Shared parts of the commands: the flags of a run, help, one-line error messages and exit codes."""
 
 import contextlib
-import ctypes
+import difflib
 import io
+import os
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from deepconv import processes
+from deepconv import malloc, processes
 from deepconv.config import recipes
-from deepconv.config.fields import check_fields
+from deepconv.config.execute import siblings
+from deepconv.config.fields import check_fields, unknown_field
+from deepconv.config.mistakes import raise_all, reworded
+from deepconv.config.shorten import check_drops
 from deepconv.ops import forms
+from deepconv.processes import group
 from deepconv.run import preemption
 from deepconv.run.directory import printable
 
@@ -51,13 +57,13 @@ HEARTBEAT_SECONDS = flags.DEFINE_integer(
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Shrink the recipe to seconds on the built-in data; --config.x=y takes precedence."
 )
+_SHORTEN = flags.DEFINE_float(
+    "shorten",
+    1.0,
+    "Train for a fraction of the recipe's time, such as 0.01, with drops in proportion; --config.x=y takes precedence.",
+)
 _FORMS = flags.DEFINE_list(
     "forms", [], "Forms of operations, such as blocks:plain, to compare speeds; see deepconv/ops/forms.py."
-)
-MALLOC = (  # options of malloc.h, and their values
-    (-8, 1),  # M_ARENA_MAX: one arena
-    (-4, 0),  # M_MMAP_MAX: large blocks lie in it, too
-    (-1, -1),  # M_TRIM_THRESHOLD: it never shrinks
 )
 ABOUT_GRAPHS = "deepconv: if this GPU cannot record convolutions in a CUDA graph, --forms=graphs:plain leaves them out"
 EXIT_CODES = """Exit codes of all commands:
@@ -74,15 +80,19 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
 
     Under Slurm's `srun` with several tasks, a command that cannot run in several processes is refused.
     """
-    _keep_freed_memory()
+    malloc.keep_freed_memory()
     sys.unraisablehook = _print_unraisable
     arguments = parse(sys.argv, main)
     try:
         allowed = in_several or not processes.slurm_address()
         code = main(arguments) if allowed else refuse("this command runs in one process; use srun --ntasks=1", code=2)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
+        sys.stdout = open(os.devnull, "w")
+        code = 1
     except Exception as error:
         if processes.lost_another(error):
-            code = refuse(f"another process {processes.LOST_MESSAGE}", processes.LOST)
+            code = refuse(f"another process {group.LOST_MESSAGE}", group.LOST)
         else:  # a bug, or a failure of JAX
             traceback.print_exc()
             if _is_graph_error(error):
@@ -110,40 +120,63 @@ def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _keep_freed_memory() -> None:
-    """Makes glibc keep freed memory for the next step.
-
-    By default, it gives the memory of a step back, and the page faults of the next step cost a quarter of its time on a
-    CPU. Arenas other than the first would still give memory back, hence the limit to one. By default, there are eight
-    arenas per core, in which the threads that orbax starts for each checkpoint would keep 0.3 MB more each time.
-    """
-    with contextlib.suppress(AttributeError):  # not glibc
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in MALLOC:
-            mallopt(option, value)
-
-
 def load_config(
     arguments: list[str],
     init_from: str | None = None,
     change: Callable[[ConfigDict, str], dict[str, Any]] = lambda config, name: {},
     init_layers: Sequence[str] = (),
+    proposals_from: str | None = None,
 ) -> tuple[ConfigDict, str]:
     """Returns the config that the flags describe, and its run's name. Raises ValueError.
 
-    change(config, name) returns new values of fields; flags take precedence over them.
+    change(config, name) returns new values of fields; flags take precedence over them. Earlier versions had changes of
+    recipes.WATCHING in the name; where runs/ holds only a run of that name, this is the run's name.
     """
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
-    flag, smoke = flags.FLAGS["config"], _SMOKE.value
+    flag, smoke, factor = flags.FLAGS["config"], _SMOKE.value, _SHORTEN.value
+    if not 0 < factor <= 1:
+        raise ValueError(f"--shorten={factor:g}; choose a number above 0 and up to 1, such as 0.01")
+    if smoke and factor != 1:
+        raise ValueError("give either --smoke or --shorten; --smoke shrinks the recipe to seconds")
     if not flag.present:
-        raise ValueError("--config is missing; try --config=configs/quickstart.py")
+        raise ValueError("--config is missing; try --config=quickstart")
     path, overrides = config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
-    name = recipes.run_name(path, overrides, smoke, init_from, init_layers)
-    overrides = change(recipes.load(path, overrides, smoke), name) | overrides
-    config = recipes.load(path, overrides, smoke)
+    name, earlier = (
+        recipes.run_name(path, overrides, smoke, init_from, init_layers, factor, watching, proposals_from)
+        for watching in (False, True)
+    )
+    if not _has_run(name) and _has_run(earlier):
+        name = earlier
+    overrides = change(recipes.load(path, overrides, smoke, factor), name) | overrides
+    config = recipes.load(path, overrides, smoke, factor)
+    if factor != 1:
+        check_drops(config, factor, overrides)
     check_fields(config)
     return config, name
+
+
+def _has_run(name: str) -> bool:
+    """Returns whether runs/ holds the directory of a run with this name, which may be one that only tests."""
+    return any(Path("runs", f"{name}{ending}", "config.json").exists() for ending in ("", ",train=False"))
+
+
+def recipe() -> str:
+    """Returns the recipe's name and the flags that shrink it, as in "resnet50 --shorten=0.01"."""
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    shortened = [f"--shorten={_SHORTEN.value:g}"] * (_SHORTEN.value != 1)
+    return " ".join([name, *["--smoke"] * _SMOKE.value, *shortened])
+
+
+def changes(config: ConfigDict, shrunk: bool = False) -> dict[str, tuple[Any, Any]]:
+    """Returns {field: (its value in the recipe, its value)} for the fields of a config that differ from the recipe's.
+
+    With `shrunk`, they are compared with the recipe as --smoke and --shorten change it.
+    """
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    base = recipes.load(path, {}, _SMOKE.value, _SHORTEN.value) if shrunk else recipes.load(path)
+    recipe, now = recipes.flatten(base.to_dict()), recipes.flatten(config.to_dict())
+    return {field: (recipe.get(field), now.get(field)) for field in now | recipe if now.get(field) != recipe.get(field)}
 
 
 def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
@@ -155,25 +188,40 @@ def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
         print(f"deepconv {metadata.version('deepconv')}", flush=True)
         sys.exit(0)
     escape_unknown_letters()
+    config = None
     try:
         argv, recipe = _find_recipe(argv)
-        if recipe:
-            recipes.load(recipe)  # raises clear errors, where absl's are unclear or missing
-        with recipes.siblings(recipe or "."):
+        if recipe:  # absl's errors are unclear or missing
+            config = recipes.load(recipe)
+            mistakes = [unknown_field(config, name) for name in _overridden(argv)]
+            raise_all([mistake for mistake in mistakes if mistake])
+        with siblings(recipe) if recipe else contextlib.nullcontext():
             arguments = flags.FLAGS(argv)
         forms.choose(_FORMS.value)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)  # orbax and TFDS log much; errors are printed here
         return arguments
-    except AttributeError as error:
-        mistake = str(error)
-        if error.args and isinstance(error.args[0], KeyError):  # ml_collections wraps its message
-            mistake = f"the config has no field {error.args[0].args[0]}"
-    except KeyError as error:
-        mistake = f"the config has no field {error.args[0].split()[-1]}"  # such as optimizer.momentum.x
-    except (flags.Error, TypeError, ValueError) as error:
-        mistake = str(error)
-    sys.exit(refuse(" ".join(mistake.split()), code=2))
+    except flags.UnrecognizedFlagError as error:
+        mistake = _unknown_flag(error.flagname, config)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        mistake = "\n".join(reworded(" ".join(line.split())) for line in str(error).splitlines())
+    sys.exit(refuse(mistake, code=2))
+
+
+def _overridden(argv: list[str]) -> list[str]:
+    """Returns the names of the fields that arguments such as --config.model.depth=56 change."""
+    names = [argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument.startswith("-")]
+    return [name.removeprefix("config.") for name in names if name.startswith("config.")]
+
+
+def _unknown_flag(name: str, config: ConfigDict | None) -> str:
+    if name.startswith("config."):
+        return f"--{name} changes a recipe; give one by --config=RECIPE"
+    near = difflib.get_close_matches(name, flags.FLAGS, n=1)
+    if config and not unknown_field(config, name):
+        near = [f"config.{name}"]
+    hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+    return f"--{name} is not a flag of this command; {hint}"
 
 
 def escape_unknown_letters() -> None:

@@ -22,7 +22,7 @@ class LearningRateState(NamedTuple):
 
 
 def create(config: ConfigDict, in_steps: InSteps, warm_up: bool) -> optax.GradientTransformationExtraArgs:
-    """Returns SGD as in config.optimizer; its update takes top1_error, the batch's training error in percent.
+    """Returns SGD as in config.optimizer; its update takes `error`, the batch's training error in percent.
 
     The learning rate lies inside the momentum buffer, v <- m v + lr (g + wd w); w <- w - v, as in Caffe and
     cuda-convnet. This differs from optax.sgd after every drop: earlier updates keep their old, larger rate.
@@ -105,7 +105,7 @@ def scale_by_learning_rate(
         default = jnp.asarray(schedule(config)(state.count), jnp.float32)
         if warm_up:
             default = jnp.where(state.warming_up, config.warm_up_learning_rate, default)
-        train_error = 0.98 * state.train_error + 0.02 * measured["top1_error"]
+        train_error = 0.98 * state.train_error + 0.02 * measured["error"]
         warming_up = state.warming_up & (train_error >= config.get("warm_up_until_error", 100.0))
         updates = jax.tree.map_with_path(lambda path, u: -rate(path, state.count, default) * u, updates)
         return updates, LearningRateState(state.count + 1, default, train_error, warming_up)

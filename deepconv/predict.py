@@ -1,9 +1,16 @@
 """Classify your own photographs with a trained net, or extract its features.
 
 python -m deepconv.predict --run=RUN_DIR photo.jpg ...
+python -m deepconv.predict --weights=resnet50.safetensors --library=torchvision --config=resnet50 photo.jpg ...
+python -m deepconv.predict --run=RUN_DIR --csv FOLDER 'more/*.jpg' > classes.csv
 python -m deepconv.predict --run=RUN_DIR --protocol=dense_q256_384_512 --plot=top5.png photo.jpg ...
 python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy photo.jpg ...
 python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy --split=train --data_dir=DIR
+
+python -m deepconv.predict --run=LOC --classes_from=RUN_DIR --plot=boxes.png photo.jpg ...
+
+A folder stands for all images in it and below it. A localisation net gives boxes; one with boxes of each class gives
+that of the likeliest class, by the net of --classes_from.
 """
 
 if __name__ == "__main__":
@@ -11,20 +18,22 @@ if __name__ == "__main__":
 
     preemption.install()  # before the imports, which take seconds
 
+import glob
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from deepconv import cli
-from deepconv.config import recipes
-from deepconv.run.directory import expanded, printable
+from deepconv.config import fields, recipes
+from deepconv.run.directory import expanded
+from deepconv.weights import inputs
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from deepconv.data.sources.source import Source
     from deepconv.evaluation.net import Trained
 
@@ -33,50 +42,152 @@ FLAGS = flags.FLAGS
 
 def main(arguments: list[str]) -> int:
     """Classifies photographs, or writes features."""
-    photos = arguments[1:]
     try:
-        _check_flags(photos)
-        run = expanded(FLAGS.run)
-        recipes.read_run(run)  # raises for a wrong directory
+        _check_flags(arguments[1:])
+        load, boxes = _find_net(arguments[0])
+        photos = _find_photos(arguments[1:])
         # Imported here, since `--help` and mistakes need not wait for JAX.
         from deepconv.evaluation import photographs
-        from deepconv.evaluation.net import load_run
-        from deepconv.ops import repeat
 
-        trained = load_run(run)
-        layers = repeat.names(trained.state.params)
-        if FLAGS.features and FLAGS.features not in layers:
-            raise ValueError(f"--features={FLAGS.features} is not a layer of this net; it has {', '.join(layers)}")
-        readable = [photo for photo in photos if _is_readable(photo)]
+        trained = load()
+        classifier = _load_classifier(trained) if FLAGS.classes_from else None
         if FLAGS.features:
-            if readable != photos:
-                raise ValueError(f"no features were written: {len(photos) - len(readable)} files cannot be read")
-            options = FLAGS.features, FLAGS.rectify, Path(FLAGS.out), FLAGS.run
-            photographs.write_features(trained, readable, _source(trained), *options)
-        elif readable:
-            probs = photographs.classify(trained, readable, FLAGS.protocol)
-            show(readable, probs, trained.classes)
-            if FLAGS.plot:
-                photographs.draw(readable, probs, trained.classes).savefig(FLAGS.plot)
-                print(f"drawn to {FLAGS.plot}")
+            try:
+                photographs.check_layer(trained, FLAGS.features)
+            except ValueError as error:
+                raise ValueError(f"--features={error}") from None
+            unread = _unreadable(photos)
+            if unread:
+                raise ValueError(f"no features were written: {unread} files cannot be read")
+            options = FLAGS.features, FLAGS.rectify, Path(FLAGS.out), _origin()
+            photographs.write_features(trained, photos, _source(trained), *options)
+        else:
+            unread = _predict(trained, classifier, photos, boxes)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
-    return 0 if len(readable) == len(photos) else 1
+    return 1 if unread else 0
+
+
+def _origin() -> str:
+    """Returns what distinguishes the net of these flags, apart from its config and step."""
+    if FLAGS.run:
+        return FLAGS.run
+    file = expanded(FLAGS.weights)
+    return repr((FLAGS.weights, file.stat().st_mtime_ns, file.stat().st_size, FLAGS.library, FLAGS.input))
 
 
 def _check_flags(photos: Sequence[str]) -> None:
-    if not FLAGS.run:
-        raise ValueError("--run=RUN_DIR is missing: the directory of a run, or of imported weights")
+    if not (FLAGS.run or FLAGS.weights):
+        raise ValueError(
+            "--run=RUN_DIR is missing: the directory of a run, or of imported weights; --weights=FILE reads a file"
+        )
+    if FLAGS.run and FLAGS.weights:
+        raise ValueError("--run and --weights each give a net; leave out one of them")
+    given = [f"--{name}" for name in ("config", "library", "input") if FLAGS[name].present]
+    if FLAGS.run and given:
+        raise ValueError(f"{given[0]} describes a file of --weights; {FLAGS.run} is a run, which records its net")
     if bool(photos) == bool(FLAGS.split):
         raise ValueError("give the files of photographs, or --split of the run's data set with --features")
     if bool(FLAGS.features) != bool(FLAGS.out) or (FLAGS.split and not FLAGS.features):
         raise ValueError("--features=LAYER and --out=FILE.npy need each other, and --split needs both")
-    if FLAGS.features and (FLAGS.protocol != "center" or FLAGS.plot):
-        raise ValueError("--features are those of the central crop and are not drawn; leave out --protocol and --plot")
+    if FLAGS.json and FLAGS.csv:
+        raise ValueError("--json and --csv are two formats; leave out one of them")
+    own = [f"--{name}" for name in ("protocol", "plot", "top", "json", "csv") if FLAGS[name].present]
+    if FLAGS.features and own:
+        raise ValueError(f"--features are those of the central crop, written to --out; leave out {', '.join(own)}")
     for flag in ("plot", "out"):
         file = FLAGS[flag].value
         if file and not Path(file).absolute().parent.is_dir():
             raise ValueError(f"--{flag}={file}: its folder does not exist")
+
+
+def _find_net(program: str) -> "tuple[Callable[[], Trained], bool]":
+    """Returns a function that loads the net, and whether it gives boxes. Raises ValueError, OSError."""
+    library, images = FLAGS.library or "", FLAGS.input or ""
+    if FLAGS.classes_from and (FLAGS.weights or FLAGS.features):
+        raise ValueError("--classes_from is for boxes of a --run; leave it out")
+    if FLAGS.weights:
+        config, _ = cli.load_config([program], change=lambda config, name: inputs.file_fields(config, library, images))
+        file = expanded(FLAGS.weights)
+        if file.is_dir():
+            raise ValueError(f"--weights={file} is a directory; --run takes the directory of a run")
+        if not file.exists():
+            raise FileNotFoundError(f"--weights={file} does not exist")
+
+        def load() -> "Trained":
+            from deepconv import nets
+
+            return nets.from_file(config, file, library, images)
+
+        return load, False
+    config = recipes.read_run(expanded(FLAGS.run))
+    boxes = fields.predicts_boxes(config) and not FLAGS.features
+    of_classes = boxes and config["objective"] != fields.ONE_BOX
+    if boxes and config["objective"] == fields.REFINES:
+        raise ValueError(
+            f"--run={FLAGS.run} refines the proposals of another net; give --run=RPN, the net that makes them, or test "
+            f"both: python -m deepconv.localization --run=RPN --refined_by={FLAGS.run}"
+        )
+    if of_classes and not FLAGS.classes_from:
+        raise ValueError(
+            f"--run={FLAGS.run} predicts boxes for given classes; give --classes_from=RUN, a classification net with "
+            "the same classes"
+        )
+    if FLAGS.classes_from and not of_classes:
+        raise ValueError(
+            f"--classes_from is for a net with boxes of each class, unlike that of --run={FLAGS.run}; leave it out"
+        )
+    if boxes and FLAGS["top"].present:
+        raise ValueError(f"--run={FLAGS.run} predicts one box; leave out --top")
+    if boxes and not of_classes and FLAGS.protocol != "center":
+        raise ValueError(f"--run={FLAGS.run} predicts one box on the central crop; leave out --protocol")
+
+    def load_run() -> "Trained":
+        from deepconv.evaluation import net
+
+        return net.load_run(FLAGS.run)
+
+    return load_run, boxes
+
+
+def _load_classifier(localizer: "Trained") -> "Trained":
+    """Loads the net of --classes_from. Raises ValueError if it does not give the localizer's classes."""
+    from deepconv.evaluation import net
+
+    if fields.predicts_boxes(recipes.read_run(expanded(FLAGS.classes_from))):
+        raise ValueError(f"--classes_from={FLAGS.classes_from} predicts boxes; give a classification net")
+    classifier = net.load_run(FLAGS.classes_from)
+    if [*classifier.classes] != [*localizer.classes]:
+        raise ValueError(
+            f"--classes_from={FLAGS.classes_from} has other classes than --run={FLAGS.run}; give nets that were "
+            "trained on the same data set"
+        )
+    return classifier
+
+
+def _find_photos(arguments: Sequence[str]) -> list[str]:
+    """Returns the files that the arguments name: files, folders with images, patterns such as '*.jpg'."""
+    from deepconv.data.sources.folders import SUFFIXES
+
+    photos = []
+    for argument in arguments:
+        if Path(argument).is_dir():
+            below = (path for path in Path(argument).rglob("*") if path.suffix.lower() in SUFFIXES)
+            found = sorted(
+                str(path)
+                for path in below
+                if path.is_file() and not any(part.startswith(".") for part in path.relative_to(argument).parts)
+            )
+            if not found:
+                raise ValueError(f"{argument} holds no images ({', '.join(SUFFIXES)})")
+        elif glob.has_magic(argument) and not Path(argument).exists():
+            found = sorted(path for path in glob.glob(argument, recursive=True) if not Path(path).is_dir())
+            if not found:
+                raise ValueError(f"no file matches {argument}")
+        else:
+            found = [argument]
+        photos += found
+    return [*dict.fromkeys(photos)]
 
 
 def _source(trained: "Trained") -> "Source | None":
@@ -88,34 +199,93 @@ def _source(trained: "Trained") -> "Source | None":
     return sources.find(data.name, FLAGS.split, cli.DATA_DIR.value, data.image_size, scale) if FLAGS.split else None
 
 
-def _is_readable(photo: str) -> bool:
-    from deepconv.data import decode
+def _unreadable(photos: Sequence[str]) -> int:
+    """Returns the number of files that are not photographs, and prints a line for each."""
+    from deepconv.data import decode, pipeline
+    from deepconv.evaluation import photographs
 
-    try:
-        decode.decode(Path(photo).read_bytes())
-    except OSError as error:
-        cli.refuse(f"{photo} cannot be read: {error.strerror}")
-    except decode.CorruptImage as error:
-        cli.refuse(f"{photo} cannot be decoded: {error}")
-    else:
-        return True
-    return False
+    def mistake(photo: str) -> str | None:
+        try:
+            decode.decode(Path(photo).read_bytes())
+        except (OSError, decode.CorruptImage) as error:
+            return photographs.reason(photo, error)
+        return None
+
+    with ThreadPoolExecutor(pipeline.THREADS) as threads:
+        mistakes = [line for line in threads.map(mistake, photos) if line]
+    for line in mistakes:
+        cli.refuse(line)
+    return len(mistakes)
 
 
-def show(photos: Sequence[str], probs: "np.ndarray", classes: Sequence[str]) -> None:
-    """Prints each photograph's five likeliest classes, with bars as in Krizhevsky et al. 2012, Fig. 4."""
-    bar = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
-    for photo, row in zip(photos, probs, strict=True):
-        print(printable(photo))
-        for number in (-row).argsort(kind="stable")[:5]:
-            print(f"  {row[number]:4.2f}  {bar * round(30 * row[number]):30}  {printable(classes[number])}")
+def _predict(trained: "Trained", classifier: "Trained | None", photos: Sequence[str], boxes: bool) -> int:
+    """Prints and draws the classes or boxes of photographs; returns the number of photographs that cannot be read.
+
+    A classifier gives the class whose box is found.
+    """
+    import numpy as np
+
+    from deepconv.evaluation import drawing, photographs, predictions
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends the command silently
+    unread: dict[int, str] = {}
+    drawn: dict[int, np.ndarray] = {}
+    guesses: list[predictions.Guess] = []
+    form = "json" if FLAGS.json else "csv" if FLAGS.csv else "text"
+
+    def describe(number: int, row: np.ndarray) -> str:
+        if boxes:
+            return predictions.BOXES[form](photos[number], row, guesses[number] if guesses else None)
+        return predictions.CLASSES[form](photos[number], row, trained.classes, FLAGS.top)
+
+    with predictions.progress(len(photos) * (2 if classifier else 1)) as advance:
+
+        def show(number: int, row: np.ndarray) -> None:
+            if number in unread:
+                cli.refuse(unread[number])
+            else:
+                print(describe(number, row), end="", flush=True)
+                if FLAGS.plot and len(drawn) < drawing.MOST:
+                    drawn[number] = row.copy()
+            advance()
+
+        print(predictions.head(form, boxes, of_classes=classifier is not None), end="", flush=True)
+        if classifier:
+            probs = photographs.classify(classifier, photos, FLAGS.protocol, unread, lambda number, row: advance())
+            best = [predictions.likeliest(row, 1)[0] for row in probs]
+            guesses += [(trained.classes[k], float(row[k])) for k, row in zip(best, probs, strict=True)]
+            photographs.find_boxes(trained, photos, unread, show, best)
+        elif boxes:
+            photographs.find_boxes(trained, photos, unread, show)
+        else:
+            photographs.classify(trained, photos, FLAGS.protocol, unread, show)
+    if drawn:
+        files, rows = [photos[number] for number in drawn], np.stack([*drawn.values()])
+        if boxes:
+            captions = [predictions.describe(guesses[number]) for number in drawn] if guesses else []
+            figure = drawing.draw_boxes(files, rows, captions)
+        else:
+            figure = drawing.draw_classes(files, rows, trained.classes, FLAGS.top)
+        figure.savefig(FLAGS.plot)
+        left = f" (the first {len(drawn)})" if len(drawn) < len(photos) - len(unread) else ""
+        print(f"drawn to {FLAGS.plot}{left}", file=sys.stdout if form == "text" else sys.stderr)
+    return len(unread)
 
 
 def define_flags() -> None:
-    """Defines the flags of this command only."""
+    """Defines the flags of this command only; cli defines --config and its overrides."""
     flags.DEFINE_string("run", None, "The run's directory.")
-    flags.DEFINE_string("protocol", "center", "The test protocol to apply, as in main's --evals.")
-    flags.DEFINE_string("plot", None, "Draw the photographs and their five likeliest classes to this file.")
+    flags.DEFINE_string("weights", None, "A safetensors file, in place of a run; --config gives the recipe of its net.")
+    flags.DEFINE_enum("library", None, [*inputs.LIBRARIES], inputs.LIBRARY_HELP)
+    flags.DEFINE_string("input", None, inputs.INPUT_HELP)
+    flags.DEFINE_string(
+        "classes_from", None, "The run of a classification net, which gives the classes that boxes are found for."
+    )
+    flags.DEFINE_string("protocol", "center", "The test protocol that gives classes, as in main's --evals.")
+    flags.DEFINE_integer("top", 5, "The number of likeliest classes to show.", lower_bound=1)
+    flags.DEFINE_bool("json", False, "Print a line of JSON per photograph.")
+    flags.DEFINE_bool("csv", False, "Print a line of CSV per photograph and class.")
+    flags.DEFINE_string("plot", None, "Draw the photographs and their likeliest classes, or their boxes, to this file.")
     flags.DEFINE_string("features", None, "Write the output of this layer, such as fc7, instead of classes.")
     flags.DEFINE_bool("rectify", False, "Set negative features to zero, as the layer's rectifier does.")
     flags.DEFINE_string("out", None, "The .npy file for features, float32 [N, ...].")

@@ -80,6 +80,12 @@ def begin(
     return (start_from(init(), start, task.mesh) if start else init()), []
 
 
+def record(task: Task, workdir: Path, step: int) -> None:
+    """Records this start of training, and prints what differs from the one before."""
+    for change in record_start(workdir, step, task.mesh.shape["model"], task.accumulate):
+        print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
+
+
 def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
     """Saves and returns the state of step 0, which later tests use without the source of its weights."""
     computed = statistics_for(task, task.train_source.open())

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from deepconv import processes
 from deepconv.config import durations, recipes
+from deepconv.run import checkpoint_files
 from deepconv.run.directory import expanded
 from deepconv.weights import inputs
 
@@ -97,12 +98,13 @@ class Start:
 
     def weights(self, task: "Task", workdir: Path) -> dict[str, Any]:
         """Reads the weights by layer; empty for a run that is resumed, which does not need them."""
-        from deepconv.run import checkpoint
         from deepconv.weights import files
 
-        if processes.agree(lambda: bool(checkpoint.steps(workdir / "checkpoints"))):
+        if processes.agree(lambda: bool(checkpoint_files.steps(workdir / "checkpoints"))):
             return {}
         source = expanded(self.init_from)
+        if not source.exists():
+            raise FileNotFoundError(f"{source} does not exist; give the directory of a run, or a safetensors file")
         _check_finished(source)
         bgr = inputs.in_bgr(self.library, self.images)
         weights = files.load_weights(source, task.model, task.config.data.image_size, self.init_layers, bgr)
@@ -113,13 +115,11 @@ class Start:
 
 def _check_finished(source: Path) -> None:
     """Raises ValueError if the run to start from is not finished."""
-    from deepconv.run import checkpoint
-
     if not (source / "config.json").exists():
         return
     total = durations.total_steps(recipes.read_run(source))
-    if (saved := checkpoint.steps(source / "checkpoints")) and saved[-1] < total:
+    if (saved := checkpoint_files.steps(source / "checkpoints")) and saved[-1] < total:
         raise ValueError(
-            f"--init_from={source} is an unfinished run (step {saved[-1]} of {total}); finish it, or start "
+            f"{source} is an unfinished run (step {saved[-1]} of {total}); finish it, or start "
             f"from a file: python -m deepconv.weights export --run={shlex.quote(str(source))} --to=FILE.safetensors"
         )

@@ -5,6 +5,7 @@ python -m experiments show resnet/table6
 python -m experiments collect [entry ...]
 python -m experiments render
 python -m experiments smoke [entry ...]
+python -m experiments site [--open] [--to=DIR]
 """
 
 if __name__ == "__main__":
@@ -16,16 +17,19 @@ import argparse
 import signal
 import sys
 import tempfile
+import webbrowser
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from deepconv import cli
+from deepconv import cli, repository
+from deepconv.config.mistakes import suggestion
 from deepconv.run.directory import printable
-from experiments import commands, entries, records, speed
+from experiments import commands, entries, speed
 from experiments.entry import Table
 
-COMMANDS = ("status", "show", "collect", "render", "smoke")
+COMMANDS = ("status", "show", "collect", "render", "smoke", "site")
+WHOLE = {"render": "writes the page of all entries", "site": "shows all entries"}  # commands that take no entry
 
 
 def main(arguments: list[str]) -> int:
@@ -35,12 +39,16 @@ def main(arguments: list[str]) -> int:
         "python -m experiments", description=__doc__, epilog=cli.EXIT_CODES, formatter_class=plain
     )
     parser.add_argument("--version", action="version", version=f"deepconv {metadata.version('deepconv')}")
-    parser.add_argument("command", nargs="?", default="status", choices=COMMANDS, help="the command [status]")
+    parser.add_argument("command", nargs="?", default="status", help=f"{', '.join(COMMANDS)} [status]")
     parser.add_argument("entry", nargs="*", help="alexnet/table1, ..., or a paper: alexnet, vgg, resnet [all]")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs' directories [runs]")
+    parser.add_argument("--to", type=Path, default=Path("site"), help="the folder of the site [site]")
+    parser.add_argument("--open", action="store_true", help="open the site in a browser")
     flags = parser.parse_args(arguments)
     cli.escape_unknown_letters()
     try:
+        if flags.command not in COMMANDS:
+            raise ValueError(f"{flags.command!r} is not a command; {suggestion(flags.command, COMMANDS)}")
         return _run(flags, entries.load(flags.entry))
     except (ValueError, OSError) as error:
         print(f"experiments: {printable(str(error))}", file=sys.stderr)
@@ -48,22 +56,34 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
+    if flags.entry and flags.command in WHOLE:
+        print(f"experiments: {flags.command} {WHOLE[flags.command]}; give it no entry", file=sys.stderr)
+        return 2
+    if flags.command in WHOLE and not repository.is_checkout():
+        print(
+            f"experiments: {flags.command} needs the repository; clone it, and give this command there", file=sys.stderr
+        )
+        return 2
     if flags.command == "status":
         commands.status(chosen, entries.RESULTS)
     elif flags.command == "show":
         for name, table in chosen.items():
-            commands.show(name, table, records.read(entries.RESULTS / f"{name}.json"))
+            commands.show(name, table, entries.results(name))
     elif flags.command == "collect":
         if not flags.runs.is_dir():
             print(f"experiments: no folder {flags.runs}; name the folder of runs by --runs=DIR", file=sys.stderr)
             return 2
         commands.collect(chosen, flags.runs, entries.RESULTS)
-    elif flags.command == "render" and flags.entry:
-        print("experiments: render writes the page of all entries; give it no entry", file=sys.stderr)
-        return 2
     elif flags.command == "render":
         commands.render(entries.load(), entries.RESULTS, entries.HERE / "README.md")
         speed.render()
+    elif flags.command == "site":
+        from experiments.site import build  # with mkdocs
+
+        first = build.build(flags.to, chosen, commands.read(chosen, entries.RESULTS)).resolve()
+        print(f"written: {first}")
+        if flags.open:
+            webbrowser.open(first.as_uri())
     else:
         from experiments import smoke  # slow to import
 

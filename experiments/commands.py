@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Column
 from rich.table import Table as Grid
 
+from deepconv import repository
 from experiments import collect as collect_lib
 from experiments import entries, pages, records
 from experiments.entry import Table
@@ -18,7 +19,7 @@ from experiments.measurements import Results
 
 def read(chosen: Mapping[str, Table], folder: Path) -> dict[str, Results]:
     """Returns the results of entries, empty for entries without any."""
-    return {name: records.read(folder / f"{name}.json") for name in chosen}
+    return {name: entries.results(name, folder) for name in chosen}
 
 
 def status(chosen: Mapping[str, Table], folder: Path) -> None:
@@ -30,7 +31,7 @@ def status(chosen: Mapping[str, Table], folder: Path) -> None:
     )
     total = dict.fromkeys(pages.STATES, 0)
     for name, table in chosen.items():
-        counts = pages.counts(table, records.read(folder / f"{name}.json"))
+        counts = pages.counts(table, entries.results(name, folder))
         total = {state: total[state] + count for state, count in counts.items()}
         grid.add_row(
             name,
@@ -40,7 +41,7 @@ def status(chosen: Mapping[str, Table], folder: Path) -> None:
     grid.add_section()
     grid.add_row("rows", "", *map(str, total.values()))
     Console().print(grid)
-    print("python -m experiments show <entry>: the paper's numbers beside ours, and the commands for missing rows")
+    print("deepconv experiments show <entry>: the paper's numbers beside ours, and the commands for missing rows")
 
 
 def show(name: str, table: Table, results: Results) -> None:
@@ -54,7 +55,7 @@ def show(name: str, table: Table, results: Results) -> None:
     for note in pages.notes(table):
         print(note)
     if commands := pages.commands(table, results):
-        print("\nCommands for the missing rows; repeat one to resume it. Then: python -m experiments collect")
+        print("\nCommands for the missing rows; repeat one to resume it. Then: deepconv experiments collect")
         print("\n".join(commands))
 
 
@@ -63,12 +64,13 @@ def collect(chosen: Mapping[str, Table], runs: Path, folder: Path) -> None:
     directories = collect_lib.directories(runs)
     for name, table in chosen.items():
         file = folder / f"{name}.json"
-        before = records.read(file)
+        before = entries.results(name, folder)
         after = collect_lib.collect(table, directories, before)
         if after != before and (before or len(after) > 2 or after["rows"]):
             records.write(file, after)
             print(f"written: {file}")
-    print(f"{len(directories)} runs in {runs} were read; python -m experiments render writes the page")
+    then = "; deepconv experiments render writes the page" if repository.is_checkout() else ""
+    print(f"{len(directories)} runs in {runs} were read{then}")
 
 
 def render(chosen: Mapping[str, Table], folder: Path, page: Path) -> None:

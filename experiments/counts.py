@@ -3,7 +3,8 @@
 import functools
 from typing import TYPE_CHECKING, Any
 
-from experiments.entry import DATA, Run
+from deepconv.data.known import DATA
+from experiments.entry import Run
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -16,11 +17,12 @@ def net(run: Run) -> "tuple[nn.Module, dict[str, Any]]":
 
 @functools.cache
 def _net(recipe: str, overrides: tuple[tuple[str, Any], ...]) -> "tuple[nn.Module, dict[str, Any]]":
-    from deepconv import models
+    from deepconv import models, objective
     from deepconv import state as state_lib
 
     config = Run(recipe, dict(overrides)).load()
-    model = models.create(config.model, DATA[config.data.name].classes)
+    aim = objective.create(config, DATA[config.data.name].classes)
+    model = models.create(config.model, aim.outputs, aim.per_place)
     return model, state_lib.shapes_of(model, config.data.image_size)
 
 

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deepconv import repository
+from experiments import records
 from experiments.entry import Table
+from experiments.measurements import Results
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"  # one JSON file per entry
+COMMITTED = HERE / "results"  # one JSON file per entry
+# where `collect` writes; from an installed wheel, which is not the place for measurements, into the current folder
+RESULTS = COMMITTED if repository.is_checkout() else Path("results")
 PAPERS = ("alexnet", "vgg", "resnet")
 
 
@@ -37,3 +42,13 @@ def load(chosen: Sequence[str] = ()) -> dict[str, Table]:
         raise ValueError(f"{unknown[0]} is not an entry; {hint}")
     wanted = [name for name in available if not chosen or name in chosen or name.split("/")[0] in chosen]
     return {name: importlib.import_module(f"experiments.{name.replace('/', '.')}").TABLE for name in wanted}
+
+
+def results(name: str, folder: Path | None = None) -> Results:
+    """Returns an entry's results in a folder, empty without any. Raises OSError.
+
+    By default, they are those collected in RESULTS, or else those that come with deepconv.
+    """
+    file = (folder or RESULTS) / f"{name}.json"
+    own = folder not in (None, RESULTS) or file.exists()
+    return records.read(file if own else COMMITTED / f"{name}.json")

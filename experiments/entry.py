@@ -9,52 +9,45 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from deepconv.config import recipes, smoke
-from experiments.measurements import Cell, Config, Measurement, Results, Values
+from experiments.measurements import Cell, Results, Values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # slow to import
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A data set of the papers, with its numbers of images."""
-
-    train: int
-    test: int | None  # None: the paper did not test on it
-    classes: int
-    exact: bool = True  # False: the numbers of images are rounded
-
-
-DATA = {
-    "cifar10": DataSet(50_000, 10_000, 10),
-    "imagenet2012": DataSet(1_281_167, 50_000, 1000),
-    "ilsvrc2010": DataSet(1_200_000, 150_000, 1000, exact=False),
-    "imagenet_fall2009": DataSet(4_450_000, 4_450_000, 10_184, exact=False),  # half for training, half for testing
-    "imagenet_fall2011": DataSet(15_000_000, None, 22_000, exact=False),
-}
 ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}
-OTHER_DATA = re.compile(r"name=|\d+ instead of \d+ images")  # matches departures in the data
+BENCHMARKS = ("voc2007", "voc2012", "caltech101", "caltech256", "voc2012_action")  # of VGG's Tables 11 and 12
+OTHER_DATA = re.compile(r"(name|data)=|\d+ instead of \d+ images")  # matches departures in the data
 QUOTED = "quoted by the paper from other work"
+EVERY_IMAGE = (
+    "All images are counted; ILSVRC leaves out blacklisted ones, without which the errors are in the runs' directories."
+)
 WITHHELD = "needs ILSVRC's test server: the test labels are not public"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe with changes, and the run whose weights it starts from."""
+    """A recipe with changes, the run whose weights it starts from, and the run whose net makes its proposals."""
 
     config: str  # the recipe's name: "vgg16" for configs/vgg16.py
     overrides: Mapping[str, Any] = field(default_factory=dict)
     init_from: "Run | None" = None
     init_layers: Sequence[str] = ()
     smoke: bool = False
+    proposals_from: "Run | None" = None
 
     @property
     def name(self) -> str:
         """The name of the run's directory."""
         source = self.init_from.name if self.init_from else None
-        return recipes.run_name(self.config, self.overrides, self.smoke, source, self.init_layers)
+        proposer = self.proposals_from.name if self.proposals_from else None
+        named = self.config, self.overrides, self.smoke, source, self.init_layers
+        return recipes.run_name(*named, proposals_from=proposer)
+
+    @property
+    def sources(self) -> "list[Run]":
+        """The runs that must be trained before this one."""
+        return [run for run in (self.init_from, self.proposals_from) if run]
 
     @property
     def path(self) -> Path:
@@ -70,10 +63,11 @@ class Run:
         fields = {name: flag_value(value) for name, value in self.overrides.items()}
         source = [f"--init_from={runs}/{self.init_from.name}"] if self.init_from else []
         layers = [f"--init_layers={','.join(self.init_layers)}"] if self.init_layers else []
+        proposer = [f"--proposals_from={runs}/{self.proposals_from.name}"] if self.proposals_from else []
         changes = [f"--config.{name}={value}" for name, value in fields.items()]
         start = [f"--config=configs/{self.config}.py", *["--smoke"] * self.smoke]
         evals = [f"--evals={','.join(tests)}"] if tests else []
-        return [*start, *changes, *source, *layers, *evals]
+        return [*start, *changes, *source, *layers, *proposer, *evals]
 
     def format_command(self, command: str, runs: str = "runs") -> str:
         """Returns one of a table's extra commands with this run's directory and splits filled in."""
@@ -83,22 +77,77 @@ class Run:
     def shrunk(self, changes: Mapping[str, Any]) -> "Run":
         """Returns this run shrunk to seconds on the built-in data, with further changes.
 
-        It keeps the run's own changes of the net and the images, but not of seeds, durations and rates.
+        It keeps the run's own changes of the net, its objective and the images, but not of seeds, durations and rates.
+        The runs that must be trained before it are not shrunk.
         """
         config = self.load().copy_and_resolve_references().unlock()
         smoke.shrink(config, changes)
-        shrunk = flatten(config.to_dict())
-        base = flatten(recipes.load(self.path, changes, smoke=True).to_dict())
+        shrunk = recipes.flatten(config.to_dict())
+        base = recipes.flatten(recipes.load(self.path, changes, smoke=True).to_dict())
         kept = {name: shrunk[name] for name in self.overrides if shrunk.get(name) != base.get(name)}
-        kept = {name: value for name, value in kept.items() if name.startswith(("model.", "data."))}
+        kept = {name: value for name, value in kept.items() if name.startswith(("model.", "data.", "objective"))}
         kept.pop("data.lighting_until_epochs", None)
-        source = self.init_from.shrunk(changes) if self.init_from else None
-        return replace(self, overrides={**kept, **changes}, init_from=source, smoke=True)
+        return replace(self, overrides={**kept, **changes}, smoke=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that reads finished runs and measures values, such as python -m deepconv.transfer.
+
+    It writes one JSON file, named after its module, to --workdir: the values; its other arguments, under the names of
+    their flags; its runs, as lists of {"directory", "step"} with "test" where it reads one, under `runs` for the flag
+    --run and else under the name of the flag; `images`, {split: their number}; and the fields of an Environment
+    (deepconv.run.directory).
+    """
+
+    module: str
+    arguments: Mapping[str, Any]
+    runs: Mapping[str, Sequence[tuple[Run, str]]]  # {flag: runs, each with the test that is read, or ""}
+    values: Mapping[str, str]  # {column: field of the file}; <field>_std is its standard deviation
+    examples: Mapping[str, int] = field(default_factory=dict)  # {split: the paper's number of images}, as far as known
+    images: str = ""  # the images it measures on, where the labels of the paper's are not public
+
+    @property
+    def test(self) -> str:
+        """The name of the module's last part, which is the `test` of its records."""
+        return self.module.rpartition(".")[2]
+
+    @property
+    def file(self) -> str:
+        """The name of the file it writes."""
+        return f"{self.test}.json"
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        runs = {flag: [(run.name, test) for run, test in pairs] for flag, pairs in self.runs.items()}
+        arguments = {flag: flag_value(value).replace(",", "+") for flag, value in self.arguments.items()}
+        return recipes.result_name(self.test, arguments, runs)
+
+    def pairs(self) -> list[tuple[Run, str]]:
+        """Returns the runs that it reads, with their tests."""
+        return [pair for pairs in self.runs.values() for pair in pairs]
+
+    def line(self, runs: str = "runs") -> list[str]:
+        """Returns the module and its arguments, after `python -m`.
+
+        A flag is repeated for each of its runs, since names of runs contain commas.
+        """
+        named = [
+            f"--{flag}={runs}/{run.name}{f':{test}' if test else ''}"
+            for flag, pairs in self.runs.items()
+            for run, test in pairs
+        ]
+        others = [f"--{flag}={flag_value(value)}" for flag, value in self.arguments.items()]
+        return [self.module, *named, *others, f"--workdir={runs}/{self.name}"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table or a curve of a figure: the paper's numbers, and the runs and tests that measure them here."""
+    """A line of a table or a curve of a figure: the paper's numbers, and what measures them here.
+
+    That is either runs with tests, or commands that read finished runs.
+    """
 
     label: str
     paper: Sequence[Cell]  # one for each column
@@ -106,6 +155,7 @@ class Row:
     tests: Sequence[str] = ("center",)  # one for all runs, or one for each
     combine: str = "mean"  # "mean" or "best" of the runs' numbers, "ratio" of two, or "ensemble": mean probabilities
     baseline: Run | None = None  # its numbers are subtracted
+    commands: Sequence[Command] = ()  # each measures some of the columns
     quoted: str = ""  # the reason why the row is only quoted
     needs: str = ""  # the missing part: not built yet, or not public
     note: str = ""
@@ -118,6 +168,15 @@ class Row:
     def all_pairs(self) -> list[tuple[Run, str]]:
         """Returns the runs and the baseline with their tests."""
         return [*self.pairs(), *([(self.baseline, self.tests[0])] if self.baseline else [])]
+
+    def needed_pairs(self) -> list[tuple[Run, str]]:
+        """Returns all runs that must be trained for this row, with their tests: also those that its commands read."""
+        return [*self.all_pairs(), *(pair for command in self.commands for pair in command.pairs())]
+
+    def measurements(self) -> list[tuple[str, str]]:
+        """Returns the name and the test of each record that fills the row, except for an ensemble."""
+        commands = [(command.name, command.test) for command in self.commands]
+        return [*((run.name, test) for run, test in self.all_pairs()), *commands]
 
 
 @dataclass(frozen=True)
@@ -144,110 +203,20 @@ class Table:
 
 
 def jobs(pairs: Iterable[tuple[Run, str]]) -> dict[str, tuple[Run, list[str]]]:
-    """Returns {name: (run, its tests)}; a run comes after the run whose weights it starts from."""
+    """Returns {name: (run, its tests)}; a run comes after its sources. The test "" is none."""
     found: dict[str, tuple[Run, list[str]]] = {}
 
     def add(run: Run, tests: list[str]) -> None:
-        if run.init_from:
-            add(run.init_from, [])
+        for source in run.sources:
+            add(source, [])
         first, first_tests = found.setdefault(run.name, (run, []))
         if first != run:
             raise ValueError(f"two runs are called {run.name}: {first} and {run}")
         first_tests += [test for test in tests if test not in first_tests]
 
     for run, test in pairs:
-        add(run, [test])
+        add(run, [test] if test else [])
     return found
-
-
-def missing(table: Table, results: Results) -> list[tuple[Run, str]]:
-    """Returns the runs and tests without results; for an ensemble all, since it needs all probabilities."""
-    pairs = []
-    for row in table.rows if table.trained() else ():
-        if not (row.quoted or row.needs) and row_records(row, results) is None:
-            done = {(record["run"], record["test"]) for record in exact_records(row, results)}
-            pairs += [(run, test) for run, test in row.all_pairs() if (run.name, test) not in done]
-    return pairs
-
-
-def state(table: Table, row: Row, results: Results) -> str:
-    """Returns "done", "missing", "out of reach" or "quoted"."""
-    if row.quoted or row.needs:
-        return "quoted" if row.quoted else "out of reach"
-    counted = not table.counts or row.label in results.get("counted", {})
-    trained = not table.trained() or row_records(row, results) is not None
-    return "done" if counted and trained else "missing"
-
-
-def exact_records(row: Row, results: Results) -> list[Measurement]:
-    """Returns the records without departures from the paper."""
-    return [record for record in results.get("rows", {}).get(row.label, []) if not record["departs"]]
-
-
-def row_records(row: Row, results: Results) -> list[Measurement] | None:
-    """Returns the exact records that fill a row, one per run, or one for an ensemble; None if one is missing."""
-    records = by_run(exact_records(row, results))
-    if row.combine == "ensemble":
-        return [*records.values()] or None
-    wanted = [(run.name, test) for run, test in row.all_pairs()]
-    return [records[pair] for pair in wanted] if wanted and records.keys() >= {*wanted} else None
-
-
-def by_run(records: Iterable[Measurement]) -> dict[tuple[str, str], Measurement]:
-    """Returns one record per run and test, preferring the directory with the run's name, then the newest."""
-    ordered = sorted(records, key=lambda record: (record["directory"] == record["run"], record["trained"][0]["time"]))
-    return {(record["run"], record["test"]): record for record in ordered}
-
-
-def on_paper_data(results: Results) -> Results:
-    """Returns the rows with the records of runs on the paper's images; figures draw only these."""
-    rows = {
-        label: [record for record in records if not any(map(OTHER_DATA.match, record["departs"]))]
-        for label, records in results.get("rows", {}).items()
-    }
-    return {"rows": {label: records for label, records in rows.items() if records}} if any(rows.values()) else {}
-
-
-def numbers(table: Table, row: Row, results: Results) -> dict[str, tuple[Cell, float | None]]:
-    """Returns {column: (our number, its standard deviation over seeds or None)}; trained columns need every run."""
-    cells: dict[str, tuple[Cell, float | None]] = {}
-    for name, counted in results.get("counted", {}).get(row.label, {}).items():
-        cells[name] = (counted, None)
-    records = row_records(row, results) if row.runs and table.trained() else None
-    for name in table.trained() if records else ():
-        found: list[Cell] = [record["values"].get(name) for record in records or ()]
-        if row.combine == "ratio":
-            found = [_ratio(*found)]
-        values = [value for value in found if isinstance(value, float | int)]
-        if len(values) < len(found):
-            cells[name] = (found[0] if len(found) == 1 else None, None)
-            continue
-        if row.baseline:
-            *values, base = values
-            values = [value - base for value in values]
-        mean = sum(values) / len(values) if len(values) > 1 else values[0]
-        many = len(values) > 1 and row.combine == "mean"
-        spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if many else None
-        cells[name] = (min(values) if row.combine == "best" else mean, spread)
-    return cells
-
-
-def _ratio(numerator: Cell, denominator: Cell) -> Cell:
-    """Returns the ratio, "more than 8.0" for "more than 40" and 5, or None if it is unknown."""
-    if not isinstance(denominator, float | int) or numerator is None:
-        return None
-    if isinstance(numerator, str):
-        words, limit = numerator.rsplit(" ", 1)
-        return f"{words} {float(limit) / denominator:.1f}"
-    return numerator / denominator
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Config:
-    """Flattens {"model": {"depth": 20}} to {"model.depth": 20}."""
-    flat: Config = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def shrink_test(name: str, before: int, after: int) -> str:
@@ -256,7 +225,8 @@ def shrink_test(name: str, before: int, after: int) -> str:
 
 
 def flag_value(value: Any) -> str:
-    """Formats a value as a flag takes it."""
+    """Formats a value as a flag takes it: 1,2 for a list, 1/2,3 for a list of lists."""
     if isinstance(value, tuple | list):
-        return ",".join(map(str, value)) or "()"
+        separator = "/" if value and isinstance(value[0], tuple | list) else ","
+        return separator.join(map(flag_value, value)) or "()"
     return str(value)

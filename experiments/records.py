@@ -8,13 +8,30 @@ from typing import Any
 from deepconv.config import durations, recipes
 from deepconv.run import directory
 from deepconv.run import log as runlog
-from deepconv.run.directory import printable, read_eval, read_json, read_starts
-from experiments.measurements import Environment, Results, Start, Trained, Values
+from deepconv.run.directory import errors_of, printable, read_eval, read_json, read_starts
+from experiments.measurements import SOURCES, Environment, Measurement, Results, Start, Trained, Values
 
 
 def started(record: Trained) -> str:
     """Returns when a run's training began; it distinguishes successive runs in one directory."""
     return record["trained"][0]["time"]
+
+
+def key(record: Measurement) -> tuple[Any, ...]:
+    """Returns what distinguishes a measurement from others, apart from configs."""
+    arguments = json.dumps(record.get("arguments"), sort_keys=True)
+    return record["directory"], record["test"], started(record), tuple(map(key, record.get("of", ()))), arguments
+
+
+def identity(record: Measurement) -> tuple[Any, ...]:
+    """Returns what distinguishes a record from others."""
+    return key(record), json.dumps(record["config"], sort_keys=True)
+
+
+def assigned_to(record: Measurement, run: str, departs: list[str]) -> Measurement:
+    """Returns a record of a row: with the name of the row's run or command, and the departures from it, in front."""
+    assignment: Measurement = {"run": run, "directory": record["directory"], "test": record["test"], "departs": departs}
+    return {**assignment, **record, **assignment}
 
 
 def evaluation(workdir: Path, test: str) -> Values | None:
@@ -23,17 +40,18 @@ def evaluation(workdir: Path, test: str) -> Values | None:
     if not file.exists():
         return None
     record = read_eval(file)
-    return {name: record[name] for name in ("top1_error", "top5_error", "examples")}
+    return errors_of(record) | {"examples": record["examples"]}
 
 
 def curves(workdir: Path, test: str) -> Values | None:
     """Returns errors in percent over training, [step, error], and the last; training errors are means between tests."""
     window, points = [], {"train": [], "test": []}
     for record in runlog.read_metrics(workdir):
-        window += [record["train_top1_error"]] if "train_top1_error" in record else []
-        if "test_top1_error" in record and window:
+        train_error, test_error = (runlog.error_of(record, part) for part in ("train", "test"))
+        window += [] if train_error is None else [train_error]
+        if test_error is not None and window:
             points["train"].append([record["step"], round(sum(window) / len(window), 3)])
-            points["test"].append([record["step"], round(record["test_top1_error"], 3)])
+            points["test"].append([record["step"], round(test_error, 3)])
             window = []
     if not points["test"]:
         return None
@@ -45,8 +63,9 @@ def curves(workdir: Path, test: str) -> Values | None:
 def provenance(workdir: Path) -> Trained:
     """Returns a run's config and how it was trained. Raises OSError."""
     config = recipes.read_run(workdir)
-    if config.get("init_from"):
-        config["init_from"] = Path(config["init_from"]).name
+    for field in SOURCES:
+        if config.get(field):
+            config[field] = Path(config[field]).name
     steps = timed = 0
     seconds = 0.0
     for record in runlog.read_metrics(workdir):
@@ -121,7 +140,7 @@ def _complete(record: dict[str, Any]) -> None:
         record |= {"trained": [{"time": record.pop("started")} | environment], "tested": None, "config": None}
     if record.get("config"):
         recipes.complete(record["config"])
-    for nested in [*record.get("of", ()), *([record["init"]] if "init" in record else [])]:
+    for nested in [*record.get("of", ()), *(record[key] for key in SOURCES.values() if key in record)]:
         _complete(nested)
 
 

@@ -8,9 +8,9 @@ There is one JobSet per run, one pod per node, and one process per pod. The clus
 installed. The claim, a PersistentVolumeClaim, is mounted at /deepconv and keeps the runs in /deepconv/runs; for several
 nodes, its access mode must be ReadWriteMany.
 
-A run that starts from the weights of another cannot wait for it by itself, since JobSets do not depend on each other.
-Its label `deepconv-stage` is one higher than that run's: apply stage 1, wait until it is complete, apply stage 2, and
-so on.
+A run that needs the weights or the proposals of another, or a command that reads runs, cannot wait for these, since
+JobSets do not depend on each other. Its label `deepconv-stage` is higher than theirs: apply stage 1, wait until it is
+complete, apply stage 2, and so on.
 
     kubectl apply -f runs.json -l deepconv-stage=1
     kubectl wait jobset -l deepconv-stage=1 --for=condition=Completed --timeout=-1s
@@ -31,10 +31,11 @@ from absl import flags
 
 from deepconv import cli
 from deepconv.config import fields
+from deepconv.data.known import DATA
 from deepconv.run import preemption
-from experiments import entries, entry, jobs, records
-from experiments.entry import DATA, Run
-from experiments.jobs import Command, Job
+from experiments import entries, entry, jobs
+from experiments.entry import Run
+from experiments.jobs import Arguments, Job
 from launch import selection
 from launch.script import GPU_PLATFORM
 
@@ -67,13 +68,13 @@ def main(arguments: list[str]) -> int:
     passed += [flag for flag in selection.passed_on() if not flag.startswith("--data_dir=")]
     try:
         if len(arguments) == 1:
-            raise ValueError("no entry is given; name one, such as resnet/table6; python -m experiments lists them")
-        if single := [name for name in ("config", "smoke", "forms") if given[name].present]:
+            raise ValueError("no entry is given; name one, such as resnet/table6; deepconv experiments lists them")
+        if single := [name for name in ("config", "smoke", "shorten", "forms") if given[name].present]:
             raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
         if missing := [name for name in ("image", "claim") if not given[name].value]:
             raise ValueError(f"--{missing[0]} is missing: {given[missing[0]].help}")
         chosen = entries.load(arguments[1:])
-        done = {name: records.read(entries.RESULTS / f"{name}.json") for name in chosen}
+        done = {name: entries.results(name) for name in chosen}
         check_batches([run for run, _ in entry.jobs(jobs.missing_runs(chosen, done)).values()], options)
         todo = jobs.missing(chosen, done, f"{MOUNT}/runs", passed)
     except (ValueError, OSError) as error:
@@ -97,17 +98,21 @@ def check_batches(runs: Sequence[Run], options: Options) -> None:
 
 
 def stage(name: str, todo: Mapping[str, Job]) -> int:
-    """Returns the length of the chain of jobs that ends with this one."""
-    needs = todo[name].needs
-    return 1 + (stage(needs, todo) if needs in todo else 0)
+    """Returns the length of the longest chain of jobs that ends with this one."""
+    return 1 + max((stage(need, todo) for need in todo[name].needs if need in todo), default=0)
 
 
 def manifest(name: str, job: Job, stage: int, options: Options) -> Manifest:
-    """Returns the JobSet of a run: a Job for its training and tests, then one for each further command."""
+    """Returns the JobSet of a run, or of a command that reads runs: a Job for each of its commands.
+
+    Only training and its tests work on all nodes and with the flags of processes.
+    """
     short = short_name(name)
     first, *others = [[argument.replace("$", "$$") for argument in command] for command in job.commands]
-    first += place(short, options)
-    replicated: list[Manifest] = [{"name": "run", "replicas": 1, "template": template(first, options, options.nodes)}]
+    trains = first[0] == jobs.MAIN
+    first += place(short, options) if trains else []
+    part = template(first, options, options.nodes if trains else 1)
+    replicated: list[Manifest] = [{"name": "run", "replicas": 1, "template": part}]
     for number, command in enumerate(others, 1):
         after = [{"name": replicated[-1]["name"], "status": "Complete"}]
         part = {"name": f"then{number}", "replicas": 1, "dependsOn": after}
@@ -117,7 +122,7 @@ def manifest(name: str, job: Job, stage: int, options: Options) -> Manifest:
         "restartStrategy": "BlockingRecreate",  # no pod of the last try still holds the run's directory
         "rules": [{"name": "notRepeatable", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
     }
-    annotations = {"deepconv-run": name} | ({"deepconv-starts-from": job.needs} if job.needs else {})
+    annotations = {"deepconv-run": name} | ({"deepconv-needs": " ".join(job.needs)} if job.needs else {})
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
@@ -144,7 +149,7 @@ def place(short: str, options: Options) -> list[str]:
     return place + expected
 
 
-def template(command: Command, options: Options, nodes: int) -> Manifest:
+def template(command: Arguments, options: Options, nodes: int) -> Manifest:
     """Returns the template of a Job that runs a command once on each node.
 
     A pod that fails ends the Job. The JobSet then starts again, unless the exit code says that this would not help.
@@ -162,7 +167,7 @@ def template(command: Command, options: Options, nodes: int) -> Manifest:
     return {"spec": spec}
 
 
-def pod(command: Command, options: Options) -> Manifest:
+def pod(command: Arguments, options: Options) -> Manifest:
     """Returns the pod of a node. Its first process is Python, which gets SIGTERM and saves."""
     container: Manifest = {
         "name": "deepconv",

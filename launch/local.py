@@ -5,8 +5,9 @@
     python -m launch.local grid.py --config=resnet_cifar --data_dir=DIR
 
 A grid is a Python file with a function sweep() that yields dicts of changes, as in {"optimizer.learning_rate": 0.1}.
-A run starts when the run whose weights it starts from is done. Repeat the command to resume. All runs get --data_dir,
---workers, --model_parallel, --accumulate and --heartbeat_seconds.
+A run, or a command that reads runs, starts when the runs that it needs are finished: those that give its weights or its
+proposals, or that it reads. Repeat the command to resume. All runs get --data_dir, --workers, --model_parallel,
+--accumulate and --heartbeat_seconds.
 """
 
 if __name__ == "__main__":
@@ -52,17 +53,17 @@ def main(arguments: list[str]) -> int:
         if wrong := [device for device in devices if not device.isdigit() or devices.count(device) > 1]:
             raise ValueError(f"--devices={','.join(devices)}: {wrong[0]!r}; give different numbers, as in 0,1,2,3")
         selected = selection.select(arguments)
-        selection.check_data(selected.runs[name][0] for name in selected.jobs)
+        selection.check_data(run for name, run in selected.runs.items() if name in selected.jobs)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     todo = selected.jobs
     devices = devices or [""] * (_PARALLEL.value or 1)
     failed = run_all(todo, devices)
     for name, code in failed.items():
-        print(f"launch: not done: {name} (exit code {code})", file=sys.stderr)
+        print(f"launch: not finished: {name} (exit code {code})", file=sys.stderr)
         if len(devices) > 1 and (log := _log(name)).exists() and code != preemption.EXIT_CODE:
             print("".join(f"    {line}\n" for line in state.tail(log)[-SHOWN_LINES:] if line), end="", file=sys.stderr)
-    print(f"{len(todo) - len(failed)} of {len(todo)} runs are done; python -m experiments collect reads them")
+    print(f"{len(todo) - len(failed)} of {len(todo)} runs are finished; deepconv experiments collect reads them")
     codes = {*failed.values()}
     return preemption.EXIT_CODE if preemption.EXIT_CODE in codes else 2 if codes == {2} else int(bool(codes))
 
@@ -91,7 +92,7 @@ class Machine:
             if run.process.poll() is None:
                 run.process.send_signal(signal.SIGTERM)
 
-    def start(self, name: str, command: jobs.Command, retried: bool = False) -> Callable[[], int | None]:
+    def start(self, name: str, command: jobs.Arguments, retried: bool = False) -> Callable[[], int | None]:
         """Starts a command on a free device; returns a function that polls its exit code."""
         if self.stopped:
             return lambda: preemption.EXIT_CODE
@@ -108,7 +109,7 @@ class Machine:
             self.stop()
         return lambda: self._poll(name, command)
 
-    def _poll(self, name: str, command: jobs.Command) -> int | None:
+    def _poll(self, name: str, command: jobs.Arguments) -> int | None:
         if name not in self.running:
             return preemption.EXIT_CODE
         run = self.running[name]
@@ -140,14 +141,14 @@ def run_all(todo: Mapping[str, jobs.Job], devices: Sequence[str] = ("",)) -> dic
     Path(RUNS, state.LOCAL).mkdir(parents=True, exist_ok=True)
     console, ended = Console(), []
 
-    def start(name: str, command: jobs.Command) -> Callable[[], int | None]:
+    def start(name: str, command: jobs.Arguments) -> Callable[[], int | None]:
         if not console.is_terminal:
             print(f"begun: {name}; log: {_log(name)}", flush=True)
         return machine.start(name, command)
 
     def report(name: str, code: int, seconds: float) -> None:
         ended.append(name)
-        result = f"failed with exit code {code}" if code else "done"
+        result = f"failed with exit code {code}" if code else "finished"
         result = "stopped" if code == preemption.EXIT_CODE else result
         console.print(f"{len(ended)}/{len(todo)} {name}: {result} after {seconds:.0f} s", markup=False, soft_wrap=True)
 
@@ -155,8 +156,8 @@ def run_all(todo: Mapping[str, jobs.Job], devices: Sequence[str] = ("",)) -> dic
         heads = ("device", Column("run", overflow="fold"), "state", "step", "test error", "time left")
         grid = Table(*heads, box=SIMPLE_HEAD, pad_edge=False, caption=f"{len(ended)} of {len(todo)} runs have ended")
         for name, run in [*machine.running.items()]:
-            cells = state.row(state.of_run(Path(RUNS, name), ["center"]))
-            grid.add_row(run.device, *map(escape, cells[:5]))
+            shown = state.row(state.of_job(Path(RUNS, name), ["eval.center.json"]))
+            grid.add_row(run.device, *map(escape, shown[:5]))
         return grid
 
     live = Live(get_renderable=table, console=console, refresh_per_second=1)

@@ -86,17 +86,21 @@ def _plain(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Array:
-    """Runs of one job array, and the run whose weights all of them start from, if that is not done yet."""
+    """Jobs of one job array, and the jobs that all of them need, as far as these are not finished."""
 
-    needs: str
+    needs: Sequence[str]
     todo: dict[str, Job] = field(default_factory=dict)
+
+    def dependency(self, ids: Mapping[str, str]) -> str:
+        """Returns what the array waits for, such as "afterok:17_3:18_0"; ids: of the jobs in Slurm."""
+        return ":".join(["afterok", *(ids[need] for need in self.needs)]) if self.needs else ""
 
 
 def arrays(todo: Mapping[str, Job], ids: Mapping[str, str]) -> list[Array]:
-    """Groups jobs by the run they need, in an order in which they can be submitted. ids: of jobs in Slurm's queue."""
-    found: dict[str, Array] = {}
+    """Groups jobs by the jobs they need, in an order in which they can be submitted. ids: of jobs in Slurm's queue."""
+    found: dict[Sequence[str], Array] = {}
     for name, job in todo.items():
-        needs = job.needs if job.needs in todo or job.needs in ids else ""
+        needs = tuple(need for need in job.needs if need in todo or need in ids)
         found.setdefault(needs, Array(needs)).todo[name] = job
     return [*found.values()]
 
@@ -118,7 +122,7 @@ def seconds(time: str) -> int:
 
 
 def text(name: str, todo: Mapping[str, Job], options: Options, python: str, dependency: str = "") -> str:
-    """Returns the script of an array of jobs. dependency: the task that must be done before, such as "afterok:17_3"."""
+    """Returns the script of an array of jobs. dependency: tasks to be finished before, as "afterok:17_3:18_0"."""
     limit_seconds = seconds(options.time) if options.time else 0  # 0: the partition's limit, or none
     lead = min(LEAD_SECONDS, limit_seconds // 2) or LEAD_SECONDS
     limit = f"%{options.parallel}" if options.parallel else ""

@@ -9,7 +9,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from deepconv import cli
-from experiments import entries, entry, jobs, records
+from deepconv.config import fields
+from experiments import cells, entries, entry, jobs
 from experiments.entry import Run, Table
 from experiments.measurements import Measurement, Results
 
@@ -20,20 +21,23 @@ EXAMPLE = "yield {'optimizer.learning_rate': 0.1}"
 
 @dataclass(frozen=True)
 class Selection:
-    """Runs with their tests by name, and the jobs of those without results, each after the job it needs."""
+    """Runs, the commands that read them, and the jobs of those without results, each after the jobs it needs."""
 
-    runs: Mapping[str, tuple[Run, list[str]]]
+    runs: Mapping[str, Run]  # by name, as all fields
+    files: Mapping[str, list[str]]  # the results of each run and command in its directory
     jobs: Mapping[str, jobs.Job]
-    measured: Mapping[str, float | None]  # by run with committed results: the top-1 error in percent, if it has one
+    measured: Mapping[str, float | None]  # of those with committed results: the top-1 error in percent, if it has one
 
 
 def select(arguments: list[str]) -> Selection:
     """Returns the runs of the arguments, which are entries, papers, or one grid. Raises ValueError and OSError."""
     names = arguments[1:]
     if not names:
-        raise ValueError("no entry is given; name one, such as resnet/table6; python -m experiments lists them")
+        raise ValueError("no entry is given; name one, such as resnet/table6; deepconv experiments lists them")
     if flags.FLAGS["forms"].present:
         raise ValueError("--forms belongs to one run; remove it")
+    if flags.FLAGS["shorten"].present:
+        raise ValueError("--shorten belongs to one run; remove it")
     if any(name.endswith(".py") for name in names):
         return _grid(names)
     if single := [name for name in ("config", "smoke") if flags.FLAGS[name].present]:
@@ -43,22 +47,28 @@ def select(arguments: list[str]) -> Selection:
 
 def _tables(names: list[str]) -> Selection:
     chosen = entries.load(names)
-    done = {name: records.read(entries.RESULTS / f"{name}.json") for name in chosen}
+    done = {name: entries.results(name) for name in chosen}
     trained = [(table, row) for table in chosen.values() if table.trained() for row in table.rows]
-    pairs = [pair for _, row in trained if not (row.quoted or row.needs) for pair in row.all_pairs()]
+    rows = [row for _, row in trained if not (row.quoted or row.needs)]
     todo = jobs.missing(chosen, done, RUNS, passed_on())
-    selected = entry.jobs(pairs)
-    measured: dict[str, float | None] = dict.fromkeys(name for name in selected if name not in todo)
+    selected = entry.jobs(pair for row in rows for pair in row.needed_pairs())
+    files = _eval_files(selected) | {command.name: [command.file] for row in rows for command in row.commands}
+    measured: dict[str, float | None] = dict.fromkeys(name for name in files if name not in todo)
     records_of_rows = [record for name, table in chosen.items() for record in _records(table, done[name])]
     for record in records_of_rows:
         error = record["values"].get("top1_error")
         if record["run"] in measured and isinstance(error, float | int):
             measured[record["run"]] = error
-    return Selection(selected, todo, measured)
+    return Selection({name: run for name, (run, _) in selected.items()}, files, todo, measured)
+
+
+def _eval_files(selected: Mapping[str, tuple[Run, list[str]]]) -> dict[str, list[str]]:
+    """Returns {run: the files of its tests}; without tests, a run writes those of the test `center`."""
+    return {name: [f"eval.{test}.json" for test in tests or ["center"]] for name, (_, tests) in selected.items()}
 
 
 def _records(table: Table, results: Results) -> list[Measurement]:
-    return [record for row in table.rows for record in entry.exact_records(row, results)]
+    return [record for row in table.rows for record in cells.exact_records(row, results)]
 
 
 def _grid(names: list[str]) -> Selection:
@@ -88,7 +98,9 @@ def _grid(names: list[str]) -> Selection:
         except ValueError as error:
             raise ValueError(f"{names[0]}: {run.name}: {error}") from None
     pairs = [(run, "center") for run in runs]
-    return Selection(entry.jobs(pairs), jobs.for_runs(pairs, RUNS, passed_on()), {})
+    todo = jobs.for_runs(pairs, RUNS, passed_on())
+    selected = entry.jobs(pairs)
+    return Selection({name: run for name, (run, _) in selected.items()}, _eval_files(selected), todo, {})
 
 
 def _sweep(file: Path) -> list[object]:
@@ -120,10 +132,11 @@ def check_data(runs: Iterable[Run]) -> None:
 
     problems = {}
     for run in runs:
-        data = run.load().data
+        config = run.load()
+        data, find = config.data, sources.find_annotated if fields.predicts_boxes(config) else sources.find
         for split in (data.train_split, data.eval_split):
             try:
-                sources.find(data.name, split, cli.DATA_DIR.value, data.image_size, data.get("train_scale"))
+                find(data.name, split, cli.DATA_DIR.value, data.image_size, data.get("train_scale"))
             except (ValueError, OSError) as error:
                 problems.setdefault(data.name, str(error))
     if problems:

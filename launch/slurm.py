@@ -4,8 +4,9 @@
     python -m launch.slurm grid.py --config=resnet_cifar --partition=gpu --data_dir=DIR
 
 A grid is a Python file with a function sweep() that yields dicts of changes, as in {"optimizer.learning_rate": 0.1}.
-The scripts are kept in runs/slurm, with the logs. A run that starts from the weights of another run waits for it. Runs
-that are done, queued or running are not submitted. A job that is stopped is queued again and continues.
+The scripts are kept in runs/slurm, with the logs. A run waits for those that give its weights or its proposals, and a
+command that reads runs waits for these. Runs that are finished, queued or running are not submitted. A job that is
+stopped is queued again and continues.
 """
 
 import contextlib
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> int:
             further=_SBATCH.value,
         )
         selected = selection.select(arguments)
-        selection.check_data(selected.runs[name][0] for name in selected.jobs)
+        selection.check_data(run for name, run in selected.runs.items() if name in selected.jobs)
         # Locked, since two commands at the same time would both find the runs in no queue.
         with contextlib.nullcontext() if _DRY_RUN.value else lock(Path(RUNS, queue.FOLDER)):
             tasks = queue.known_tasks(Path(RUNS)) if _DRY_RUN.value else queue.tasks(Path(RUNS))
@@ -72,18 +73,17 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=1 if submitted else 2)
     if not _DRY_RUN.value:
-        print(f"{submitted} runs were submitted; python -m launch.status {' '.join(arguments[1:])} shows their state")
+        print(f"{submitted} runs were submitted; deepconv launch.status {' '.join(arguments[1:])} shows their state")
     return 0
 
 
 def pending(selected: Selection, tasks: Mapping[str, queue.Task]) -> dict[str, Job]:
-    """Returns the jobs that are neither done nor in Slurm's queue; prints the latter."""
+    """Returns the jobs that are neither finished nor in Slurm's queue; prints the latter."""
     todo = {}
     for name, job in selected.jobs.items():
-        _, tests = selected.runs[name]
         if task := tasks.get(name):
             print(f"not submitted again: {name} (job {task.id}, {task.state})", file=sys.stderr)
-        elif len(job.commands) > 1 or state.of_run(Path(RUNS, name), tests or ["center"]).state != "done":
+        elif len(job.commands) > 1 or state.of_job(Path(RUNS, name), selected.files[name]).state != "finished":
             todo[name] = job
     return todo
 
@@ -100,8 +100,7 @@ def new_names(argument: str, count: int) -> list[str]:
 def submit(array: script.Array, options: script.Options, name: str, ids: dict[str, str]) -> None:
     """Writes the script of an array and submits it as the job `name`; adds the ids of its tasks to `ids`."""
     folder = Path(RUNS, queue.FOLDER)
-    dependency = f"afterok:{ids[array.needs]}" if array.needs else ""
-    content = script.text(name, array.todo, options, sys.executable, dependency)
+    content = script.text(name, array.todo, options, sys.executable, array.dependency(ids))
     if _DRY_RUN.value:
         print(content)
         ids |= {run: f"<id of {name}>_{index}" for index, run in enumerate(array.todo)}

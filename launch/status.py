@@ -3,7 +3,7 @@
     python -m launch.status resnet/table6
     python -m launch.status runs
 
-A run is waiting (not begun), queued or running, saved (it continues when its command is repeated), failed, or done.
+A run is waiting (not begun), queued, running, stopped (it continues when its command is repeated), failed, or finished.
 States come from the runs' directories, their logs and, where it is installed, Slurm.
 """
 
@@ -36,6 +36,9 @@ def main(arguments: list[str]) -> int:
     if _JSON.value:
         print(json.dumps([dataclasses.asdict(state) for state in states.values()], indent=1))
         return 0
+    if not states:
+        print("no runs")
+        return 0
     columns = (Column("run", overflow="fold"), "state", Column("step", justify="right"))
     columns += (Column("test error", justify="right"), Column("time left", justify="right"))
     grid = Table(*columns, Column("", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False)
@@ -52,16 +55,16 @@ def read(arguments: list[str]) -> dict[str, State]:
     if len(arguments) == 2 and folder.is_dir():
         runs, measured = folder, {}
         found = sorted(file.parent for file in runs.glob("*/config.json"))
-        tests = {path.name: [file.name[5:-5] for file in path.glob("eval.*.json")] or ["center"] for path in found}
+        files = {path.name: [file.name for file in path.glob("eval.*.json")] or ["eval.center.json"] for path in found}
     else:
         selected, runs = selection.select(arguments), Path(selection.RUNS)
-        tests, measured = {name: names or ["center"] for name, (_, names) in selected.runs.items()}, selected.measured
+        files, measured = selected.files, selected.measured
     tasks, logs, endings = queue.known_tasks(runs), state.log_files(runs), queue.endings(runs)
     states = {}
-    for name, names in tests.items():
-        states[name] = state.of_run(runs / name, names, logs.get(name), tasks.get(name), endings.get(name, ""))
+    for name, names in files.items():
+        states[name] = state.of_job(runs / name, names, logs.get(name), tasks.get(name), endings.get(name, ""))
         if name in measured and states[name].state == "waiting":
-            states[name] = State(name, "done", "in the committed results", test_top1_error=measured[name])
+            states[name] = State(name, "finished", "in the committed results", test_error=measured[name])
     return states
 
 

@@ -145,12 +145,14 @@ class Fake:
 
     def run(self, steps):
         self.ran.append(steps)
+        if self.job.peer == "torch" and len(self.ran) == 2:
+            raise OSError("out of memory")
         slow = 1 + (len(self.ran) == 2)  # one round takes twice as long
         return {"seconds": slow * self.seconds, "system_seconds": 0.0, "page_faults": 5.0}
 
 
 def test_libraries_take_turns_and_medians_count(monkeypatch, capsys):
-    seconds, parameters = {"deepconv": 0.25, "flax": 0.5, "compile": None}, {}
+    seconds, parameters = {"deepconv": 0.25, "torch": 0.5, "flax": 0.5, "compile": None}, {}
     workers = []
 
     @contextlib.contextmanager
@@ -161,16 +163,20 @@ def test_libraries_take_turns_and_medians_count(monkeypatch, capsys):
     monkeypatch.setattr(compare, "started", started)
     monkeypatch.setattr(compare, "_is_installed", lambda peer: True)
     choice = compare.Choice(["alexnet"], ["train"], ["float32"], [*seconds], 3)
-    own, flax = compare.show_peers(choice)["speeds"]
-    assert "alexnet, train, float32: not compared: no compiler" in capsys.readouterr().out
+    figures = compare.show_peers(choice)
+    own, flax = figures["speeds"]
+    failures = [f"alexnet, train, float32: not compared: {reason}" for reason in ("no compiler", "out of memory")]
+    assert figures["not_compared"] == failures and "\n".join(failures) in capsys.readouterr().out
     assert (own["images_per_second"], own["speed_of_deepconv_relative_to_it"]) == (16 / 0.25, 1)
     assert (flax["images_per_second"], flax["speed_of_deepconv_relative_to_it"]) == (16 / 0.5, 2)
     assert (own["slowest_images_per_second"], flax["slowest_images_per_second"]) == (32, 16)
     assert flax["page_faults"] == 5 and flax["versions"] == {"jax": "1"}
-    assert [worker.ran for worker in workers] == [[1, 4, 4, 4], [4, 4, 4], []]  # four steps take a second
+    assert [worker.ran for worker in workers] == [[1, 4, 4, 4], [4, 4], [4, 4, 4], []]  # four steps take a second
 
     parameters["flax"] = 8
-    with pytest.raises(OSError, match="alexnet differ: their parameters are 7 in deepconv, 8 in plain Flax"):
+    with pytest.raises(
+        OSError, match="alexnet differ: their parameters are 7 in deepconv, 7 in PyTorch, 8 in plain Flax"
+    ):
         compare.show_peers(choice)
     seconds["deepconv"] = None
     with pytest.raises(OSError, match="no compiler"):
@@ -265,7 +271,6 @@ REFUSED = [
     (["peers", QUICK], "it takes no --config"),
     (["peers", "growth"], "unknown argument 'growth'"),
     (["growth", "--axes=width"], "--axes=width is unknown; choose from records, depth"),
-    (["peers"], "--config=alexnet does not exist"),  # without configs/
 ]
 
 

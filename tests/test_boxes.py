@@ -97,18 +97,21 @@ def test_boxes_move_with_the_pixels():
 def test_codes_are_torchvisions(torchvision):
     encoded = on_both(codes.encode, torchvision["box_targets"], torchvision["box_anchors"])
     np.testing.assert_allclose(encoded, torchvision["box_codes"], rtol=1e-6, atol=1e-6)
-    small = (np.abs(encoded[:, 2:]) < np.log(1000 / 16)).all(-1)  # torchvision limits larger ones
-    decoded = on_both(codes.decode, encoded[small], torchvision["box_anchors"][small])
-    np.testing.assert_allclose(decoded, torchvision["box_decoded"][small], rtol=1e-5, atol=1e-3)
-    assert small.sum() > 100
+    decoded = on_both(codes.decode, encoded, torchvision["box_anchors"])
+    np.testing.assert_allclose(decoded, torchvision["box_decoded"], rtol=1e-5, atol=1e-3)
 
 
 def test_codes_by_hand():
     box = np.array([[5, 0, 25, 10]], np.float32)  # center 15, 5 and size 20, 10; the anchor's are 5, 5 and 10, 10
     np.testing.assert_allclose(codes.encode(box, UNIT), [[1, 0, np.log(2), 0]], rtol=1e-6)
     np.testing.assert_allclose(codes.encode_in_crop(box, 20), [[0.25, -0.25, 1, 0.5]])
-    far = codes.decode(np.array([[0, 0, np.log(500), 0]], np.float32), UNIT)  # no limit
-    np.testing.assert_allclose(far, [[5 - 2500, 0, 5 + 2500, 10]], rtol=1e-5)
+
+
+def test_largest_and_smallest_sizes():
+    large = np.array([[0, 0, np.log(62.5), np.log(62)], [0, 1, 1000, 4.2], [0, 0, np.nan, 0]], np.float32)
+    expected = [[-307.5, -305, 317.5, 315], [-307.5, -297.5, 317.5, 327.5], [np.nan, 0, np.nan, 10]]  # 625 at most
+    np.testing.assert_allclose(on_both(codes.decode, large, UNIT), expected, rtol=1e-5)
+    np.testing.assert_allclose(on_both(codes.decode, np.float32([[0, 0, -1000, -9]]), UNIT)[0, ::2], [5, 5])
 
 
 def test_decoding_inverts_coding():

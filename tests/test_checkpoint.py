@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from deepconv import processes
-from deepconv.run import checkpoint
+from deepconv.run import checkpoint, checkpoint_files
 from deepconv.state import TrainState
 
 
@@ -66,7 +66,7 @@ def test_metrics_that_are_not_logged_come_back(tmp_path):
     state, unlogged = checkpoint.restore(manager, make_state(0))
     assert unlogged == rows and same(state, make_state(1))
     (tmp_path / "checkpoints" / "1" / checkpoint.UNLOGGED / "metadata").write_text("[]")
-    assert "unlogged/metadata has changed" in checkpoint.damage(tmp_path / "checkpoints" / "1")
+    assert "unlogged/metadata has changed" in checkpoint_files.damage(tmp_path / "checkpoints" / "1")
 
 
 def test_a_checkpoint_of_the_state_alone_comes_back(tmp_path):
@@ -74,8 +74,8 @@ def test_a_checkpoint_of_the_state_alone_comes_back(tmp_path):
     manager = ocp.CheckpointManager(tmp_path / "checkpoints")
     manager.save(1, args=ocp.args.StandardSave(make_state(1)))
     manager.wait_until_finished()
-    sums = checkpoint._sums(tmp_path / "checkpoints" / "1")
-    (tmp_path / "checkpoints" / "1" / checkpoint.SUMS).write_text(json.dumps(sums))
+    sums = checkpoint_files.sums(tmp_path / "checkpoints" / "1")
+    (tmp_path / "checkpoints" / "1" / checkpoint_files.SUMS).write_text(json.dumps(sums))
     manager = checkpoint.open_manager(tmp_path / "checkpoints", total_steps=9)
     state, unlogged = checkpoint.restore(manager, make_state(0))
     assert same(state, make_state(1)) and unlogged == []
@@ -102,7 +102,7 @@ def test_a_failed_save_is_known_before_the_next(tmp_path, monkeypatch):
         may_fail.wait(timeout=30)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_sums", fail)
+    monkeypatch.setattr(checkpoint_files, "write_sums", fail)
     checkpoint.save(manager, make_state(1))
     checkpoint.check(manager)  # does not wait
     may_fail.set()
@@ -146,9 +146,9 @@ def test_a_damaged_newest_is_named_and_the_one_before_is_used(directory, harm, c
     elif harm == "delete":
         path.unlink()
     elif harm == "sums":
-        (directory / "2" / checkpoint.SUMS).unlink()
+        (directory / "2" / checkpoint_files.SUMS).unlink()
     else:
-        (directory / "2" / checkpoint.SUMS).write_text(harm)
+        (directory / "2" / checkpoint_files.SUMS).write_text(harm)
     assert same(restore(directory), make_state(1))
     assert "CHECKPOINT 2 IS DAMAGED" in capsys.readouterr().err
     assert (directory.with_name("checkpoints.damaged") / "2").is_dir()
@@ -164,7 +164,9 @@ def test_none_left_is_an_error(directory):
 
 def test_a_process_waits_until_it_sees_the_checkpoints_of_process_0(directory, monkeypatch):
     listings, pauses = [[1, 2], [1, 2], [1]], []
-    monkeypatch.setattr(checkpoint, "steps", lambda directory: listings.pop(0) if len(listings) > 1 else listings[0])
+    monkeypatch.setattr(
+        checkpoint_files, "steps", lambda directory: listings.pop(0) if len(listings) > 1 else listings[0]
+    )
     monkeypatch.setattr(processes, "agree", lambda value: [1])  # process 0 has moved step 2 away
     monkeypatch.setattr(time, "sleep", pauses.append)
     checkpoint.open_manager(directory, total_steps=9).close()

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import re
 import sys
@@ -5,7 +6,8 @@ import sys
 import pytest
 from conftest import CONFIGS, ROOT
 
-from deepconv.config import durations, fields, recipes
+from deepconv import task as task_lib
+from deepconv.config import durations, fields, recipes, shorten
 from deepconv.run.directory import expanded
 
 CIFAR = ROOT / "configs" / "resnet_cifar.py"
@@ -35,6 +37,53 @@ def test_smoke_keeps_units_and_fits_durations_to_overrides():
     for config in shrunk:
         fields.check_fields(config)
         fields.check_together(config, examples=160, devices=2)
+
+
+def test_a_config_is_flattened_with_its_types():
+    config = {"seed": 3, "optimizer": {"layers": {"conv1": {"drop_at_steps": (4, 5)}}, "momentum": 0.9}}
+    fields_by_name = {"seed": 3, "optimizer.layers.conv1.drop_at_steps": (4, 5), "optimizer.momentum": 0.9}
+    assert recipes.flatten(recipes.ConfigDict(config).to_dict()) == fields_by_name
+
+
+def test_shorten_scales_all_durations_and_keeps_the_rest():
+    changed = {"total_steps": 640, "eval_every_steps": 64, "optimizer.drop_at_steps": (320, 480)}
+    assert recipes.flatten(recipes.load(CIFAR, factor=0.01).to_dict()) == recipes.flatten(
+        recipes.load(CIFAR, changed).to_dict()
+    )
+    assert recipes.load(CIFAR, {"total_steps": 900}, factor=0.01).total_steps == 900  # flags take precedence
+    code = recipes.load(CODE, factor=0.01)
+    conv1 = code.optimizer.layers.conv1
+    assert (code.total_epochs, code.optimizer.drop_at_epochs) == (0.91, (0.25, 0.51, 0.79))
+    assert (conv1.drop_at_epochs, conv1.freeze_at_epochs) == ((0.25, 0.51, 0.67), 0.72)
+    assert (code.data.lighting_until_epochs, code.eval_every_epochs) == (0.67, 0.091)  # ten tests
+    frozen = recipes.load(ROOT / "configs" / "vgg16_fc.py", factor=0.01).optimizer.layers.conv5_3
+    assert frozen.freeze_at_steps == 0
+    assert recipes.run_name(CIFAR, {"seed": 3}, factor=0.01) == "resnet_cifar,shorten=0.01,seed=3"
+    for path in CONFIGS:
+        config = recipes.load(path, factor=0.002)
+        fields.check_fields(config)
+        fields.check_together(config, examples=1_000_000, devices=1)
+    config = recipes.load(ROOT / "configs" / "quickstart.py", factor=1e-4)
+    with pytest.raises(ValueError, match="config.total_epochs=0.0008 is less than one step of 32 images"):
+        fields.check_together(config, examples=10_000, devices=1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "drops"),
+    [
+        ({}, r"\(1, 1\): two drops coincide"),
+        ({"total_steps": 9}, r"\(1, 1\): two drops coincide"),
+        ({"total_steps": 9, "optimizer.drop_at_steps": (4, 6)}, ""),
+        ({"optimizer.drop_at_steps": ()}, ""),
+        ({"optimizer.drop_at_steps": (4, 4)}, ""),  # check_fields refuses these and the next
+        ({"optimizer.drop_at_steps": ("a",)}, ""),
+    ],
+)
+def test_drops_that_shorten_makes_coincide_are_refused_unless_they_are_overridden(overrides, drops):
+    config = recipes.load(CIFAR, overrides, factor=1e-5)
+    refused = pytest.raises(ValueError, match=f"--shorten=1e-05 makes config.optimizer.drop_at_steps={drops}")
+    with refused if drops else contextlib.nullcontext():
+        shorten.check_drops(config, 1e-5, overrides)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +153,15 @@ def test_run_name_is_recipe_and_changes():
     chain = recipes.run_name(CIFAR, {"seed": 1}, init_from="runs/resnet_cifar,seed=3,init_from=quickstart")
     assert chain == "resnet_cifar,seed=1,init_from=resnet_cifar-a7c5e374"
     assert recipes.run_name(CIFAR, {}, smoke=True) == "resnet_cifar,smoke"
+    both = recipes.run_name("rcnn.py", {}, init_from="runs/net", proposals_from="runs/resnet_cifar,seed=3")
+    assert both == "rcnn,init_from=net,proposals_from=resnet_cifar-721d25bf"
+
+
+def test_how_a_run_is_watched_is_not_in_its_name():
+    changes = {"log_every_steps": 7, "seed": 3, "checkpoint_every_steps": 9}
+    assert recipes.run_name(CIFAR, changes) == "resnet_cifar,seed=3"
+    earlier = recipes.run_name(CIFAR, changes, watching=True)
+    assert earlier == "resnet_cifar,checkpoint_every_steps=9,log_every_steps=7,seed=3"
 
 
 def test_runs_that_begin_with_other_weights_have_other_names():
@@ -123,6 +181,8 @@ def test_runs_that_begin_with_other_weights_have_other_names():
     ]
     assert len({*long}) == 10 and all(len(name.encode()) < 243 for name in long)
     assert not {*"".join([*names, *long])} & {*"[]*?/"}
+    many = recipes.run_name("a.py", {f"optimizer.layers.conv{i}.learning_rate": 0.5 for i in range(9)})
+    assert many.startswith("a,") and re.fullmatch(r"(,optimizer\.layers\.conv\d\.learning_rate=0\.5)+-\w{8}", many[1:])
 
 
 def test_durations_carry_units():
@@ -163,6 +223,18 @@ def test_a_recipe_may_import_those_beside_it_and_no_others(tmp_path, monkeypatch
     assert recipes.load("mine.py").seed == 71
     assert recipes.load(ROOT / "configs" / "resnet101.py").model.depth == 101
     assert str(ROOT / "configs") not in sys.path and "resnet50" not in sys.modules
+
+
+def test_recipes_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert recipes.find("resnet50") == recipes.find("configs/resnet50.py") == ROOT / "configs" / "resnet50.py"
+    with pytest.raises(ValueError, match="--config=configs/resnet5.py does not exist; the nearest recipe is resnet50$"):
+        recipes.find("configs/resnet5.py")
+    (tmp_path / "configs").mkdir()
+    own = tmp_path / "configs" / "resnet50.py"
+    own.write_text(CIFAR.read_text())
+    assert recipes.find("resnet50").absolute() == recipes.find("configs/resnet50.py").absolute() == own
+    assert recipes.find("resnet50.py").absolute() == own and recipes.find("vgg16") == ROOT / "configs" / "vgg16.py"
 
 
 def test_schedules_of_biases_and_layers_are_scaled_and_checked():
@@ -246,6 +318,17 @@ def test_more_than_one_epoch_in_a_batch_and_more_steps_than_can_be_counted_are_r
     config = recipes.load(ROOT / "configs" / "quickstart.py", {"total_epochs": 10**6})
     with pytest.raises(ValueError, match="total_epochs=1000000 is 31250000000 steps; 2147483647 is the maximum"):
         fields.check_together(config, examples=1_000_000, devices=1)
+
+
+@pytest.mark.parametrize("given", [{}, {"test_scale": 32}])
+def test_photographs_need_a_recipe_that_says_how_to_test_them(given):
+    config = recipes.load(ROOT / "configs" / "quickstart.py")
+    with config.unlocked():
+        config.data.update({"train_scale": (32, 32)} | given)
+    missing = "central_square" if given else "test_scale"
+    with pytest.raises(ValueError, match=f"^config.data.{missing} is missing, and the images of shapes have many") as e:
+        task_lib.prepare(config)
+    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(

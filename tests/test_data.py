@@ -88,7 +88,7 @@ def test_pad_crop_flip_gives_crops_of_the_padded_image_and_their_mirrors():
 
 def test_random_crop_flip_gives_every_crop_and_its_mirror():
     images = jax.random.randint(jax.random.key(0), (400, 9, 10, 3), 0, 256).astype(np.uint8)
-    crops = np.asarray(augment.random_crop_flip(jax.random.key(1), images, 7))
+    crops = np.asarray(augment.random_crop_flip(jax.random.key(1), {"image": images}, 7)["image"])
     seen = []
     for image, crop in zip(np.asarray(images), crops, strict=True):
         places = itertools.product(range(3), range(4), (1, -1))
@@ -100,7 +100,7 @@ def test_random_crop_flip_gives_every_crop_and_its_mirror():
 
 def test_center_crop_is_the_middle():
     image = np.arange(6 * 8 * 3).reshape(1, 6, 8, 3)
-    assert (np.asarray(augment.center_crop(image, 4)) == image[:, 1:5, 2:6]).all()
+    assert (np.asarray(augment.center_crop({"image": image}, 4)["image"]) == image[:, 1:5, 2:6]).all()
 
 
 @pytest.mark.parametrize(("convention", "power"), [("eigenvalue", 1), ("standard_deviation", 0.5)])
@@ -123,9 +123,14 @@ def test_training_images_are_cropped_lit_and_less_their_mean():
     mean = np.random.default_rng(2).normal(120, 20, (6, 6, 3)).astype(np.float32)
     prepare = augment.for_training(data, dataclasses.replace(STATISTICS, pixel_mean=mean), lighting_steps=10)
     key = jax.random.key(3)
-    crops = np.asarray(augment.random_crop_flip(jax.random.split(key)[0], images, 4)).astype(np.float32)
+    crops = np.asarray(augment.random_crop_flip(jax.random.split(key)[0], {"image": images}, 4)["image"]).astype(
+        np.float32
+    )
     dark = crops - mean[1:5, 1:5]  # the centre of the mean image, wherever the crop comes from
-    lit, unlit = np.asarray(prepare(key, 9, images)), np.asarray(prepare(key, 10, images))
+    lit, unlit = (
+        np.asarray(prepare(key, 9, {"image": images})["image"]),
+        np.asarray(prepare(key, 10, {"image": images})["image"]),
+    )
     np.testing.assert_allclose(unlit, dark, atol=1e-4)
     shifts = lit * 1.1 - dark
     np.testing.assert_allclose(shifts, np.broadcast_to(shifts[:, :1, :1], shifts.shape), atol=1e-3)
@@ -219,7 +224,7 @@ def test_images_less_a_mean_are_divided_by_a_standard_deviation():
     assert not statistics.needed(data, training=True)
     prepare = augment.for_training(data, statistics.NOT_NEEDED, augment.ALWAYS)
     by_hand = (images.astype(np.float32) - [10, 20, 30]) / [2, 4, 8]
-    np.testing.assert_allclose(prepare(jax.random.key(0), 0, images), by_hand, rtol=1e-6)
+    np.testing.assert_allclose(prepare(jax.random.key(0), 0, {"image": images})["image"], by_hand, rtol=1e-6)
     assert statistics.needed(ConfigDict(dict(lighting="eigenvalue", mean="10,20,30")), training=True)
 
 
@@ -227,11 +232,13 @@ def test_colours_are_shifted_and_borders_are_zero_before_the_division():
     """A border of zeros stays one; a shift of colours is in units of pixels from 0 to 255."""
     images = np.full((64, 8, 8, 3), 200, np.uint8)
     data = ConfigDict(dict(image_size=8, augment="pad_crop_flip", mean="100,100,100", std="50,50,50"))
-    seen = np.asarray(augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, images))
+    seen = np.asarray(
+        augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, {"image": images})["image"]
+    )
     assert {*np.unique(seen)} == {0.0, 2.0}
     data = ConfigDict(dict(image_size=8, augment="none", lighting="eigenvalue", mean="100,100,100", std="none"))
-    plain = augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, images)
+    plain = augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, {"image": images})["image"]
     data.std = "50,50,50"
-    divided = augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, images)
+    divided = augment.for_training(data, STATISTICS, augment.ALWAYS)(jax.random.key(0), 0, {"image": images})["image"]
     np.testing.assert_allclose(divided, plain / 50, rtol=1e-6)
     assert np.std(plain) > 0.1

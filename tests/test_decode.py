@@ -160,6 +160,24 @@ def test_the_whole_image_is_rescaled_to_its_shorter_side():
     assert (decode.rescale(SMOOTH, 5) == averaged).all()
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_axis_that_shrinks_is_averaged_while_the_other_grows(turned):
+    """Narrow stripes, whose pixels a bilinear interpolation would skip."""
+    image = RNG.integers(0, 256, (6, 400, 3), np.uint8)
+    image[:, ::4] = 255
+    averaged = image.reshape(6, 20, 20, 3).mean(2)  # [6, 20, 3]
+    rows = np.clip((np.arange(16) + 0.5) * 6 / 16 - 0.5, 0, 5)
+    low, share = np.minimum(rows.astype(int), 4), (rows - np.minimum(rows.astype(int), 4))[:, None, None]
+    expected = averaged[low] * (1 - share) + averaged[low + 1] * share
+    if turned:
+        resized = decode.resize(np.ascontiguousarray(image.transpose(1, 0, 2)), 20, 16).transpose(1, 0, 2)
+    else:
+        resized = decode.resize(image, 16, 20)
+    assert resized.shape == (16, 20, 3) and abs(resized - expected).max() <= 1
+    same = decode.resize(image, 6, 20)  # the other axis keeps its size
+    assert abs(same - averaged).max() <= 0.5
+
+
 @pytest.mark.parametrize("square", [True, False])
 def test_one_pixel_and_a_line_can_be_seen(square):
     for shape in ((1, 1, 3), (1, 500, 3), (500, 1, 3)):

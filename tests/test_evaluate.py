@@ -26,6 +26,7 @@ from deepconv.evaluation.dense import bucket_shape, dense_probabilities
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.table import new_table
 from deepconv.models import vgg
+from deepconv.objective import Classification
 from deepconv.ops import pooling
 from deepconv.ops.padding import CEIL, windows
 from deepconv.run import preemption
@@ -65,7 +66,7 @@ def net():
         narrow(patch, vgg)
         model = models.create(ConfigDict(dict(name="vgg", configuration="A")), CLASSES)
         mean = np.random.default_rng(0).uniform(80, 160, (1, 16, 16, 3)).astype(np.float32)
-        yield Net(model, Input(mean), 16, False, 8, distributed.make_mesh())
+        yield Net(model, Classification(CLASSES), Input(mean), 16, False, 8, distributed.make_mesh())
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +379,7 @@ def test_names_of_protocols(name):
 @pytest.mark.parametrize(
     ("name", "mistake"),
     [
-        ("tencrop", "tencrop is not a protocol; choose from center, ten_crop"),
+        ("tencrop", "tencrop is not a protocol; did you mean ten_crop"),
         ("dense_q256_q384", "not a protocol"),
         ("dense_precise_batch_stats", "needs a net with BatchNorm"),
         ("ten_crop_posteriors", "ten_crop has none"),
@@ -416,7 +417,7 @@ def test_precise_batch_stats_are_means_over_an_epoch_of_training_batches(tmp_pat
     )
     moments = {"bn1": [], "conv3_1": []}
     for count, batch in zip(range(50 // 16), train.batches(task, data, 0), strict=False):
-        images = prepare(jax.random.fold_in(key, count), 0, batch["image"])
+        images = prepare(jax.random.fold_in(key, count), 0, batch)["image"]
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         options = dict(train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True)
         _, found = task.model.apply(variables, images, **options)

@@ -127,7 +127,8 @@ def test_names_suit_kubernetes_and_differ(jobsets):
 
 
 def test_containers_run_the_commands_of_the_jobs(todo, jobsets):
-    for name, job in todo.items():
+    training = {name: job for name, job in todo.items() if job.commands[0][0] == "deepconv.main"}
+    for name, job in training.items():
         one = parts(k8s.manifest(name, job, 1, OPTIONS))
         assert command(one["run"]) == ["python", "-m", *job.commands[0], "--expect_devices=8"]
         assert [command(part) for part in one.values()][1:] == [["python", "-m", *line] for line in job.commands[1:]]
@@ -136,6 +137,12 @@ def test_containers_run_the_commands_of_the_jobs(todo, jobsets):
         assert first[: -len(k8s.place("", FOUR))] == command(one["run"])[: -len(k8s.place("", OPTIONS))]
         assert others == [command(part) for part in one.values()][1:]
         assert [part["completions"] for part in four.values()] == [4, *[1] * len(others)]
+    measuring = {name: job for name, job in todo.items() if name not in training}
+    assert measuring  # on one node, without the flags of processes
+    for name, job in measuring.items():
+        (part,) = parts(jobsets[name]).values()
+        assert (command(part), part["completions"]) == (["python", "-m", *job.commands[0]], 1)
+        assert jobsets[name]["metadata"]["annotations"]["deepconv-needs"] == " ".join(job.needs)
 
 
 def test_the_processes_of_a_run_find_each_other():
@@ -169,9 +176,9 @@ def test_further_commands_wait_for_those_before_them(jobsets):
 def test_stages_follow_the_runs_that_others_start_from(todo, jobsets):
     stages = {name: int(jobset["metadata"]["labels"]["deepconv-stage"]) for name, jobset in jobsets.items()}
     for name, job in todo.items():
-        assert stages[name] == (stages[job.needs] + 1 if job.needs else 1)
-    assert {*stages.values()} == {1, 2, 3, 4}
-    assert k8s.stage("child", {"child": Job([], "done elsewhere")}) == 1
+        assert stages[name] == 1 + max((stages[need] for need in job.needs), default=0)
+    assert {*stages.values()} == {1, 2, 3, 4, 5}
+    assert k8s.stage("child", {"child": Job([], ["done elsewhere"])}) == 1
 
 
 def outcome(jobset, code=None, disrupted=False):

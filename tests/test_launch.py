@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, shell
 from test_results import make_run
 
+from deepconv import runs
 from deepconv.run import directory
 from experiments import jobs
 from experiments.entry import Run
@@ -126,7 +127,7 @@ if code:
     print("no luck")
 sys.exit(code)
 """)
-    todo = {name: jobs.Job([["work", name]]) for name in "abcde"} | {"f": jobs.Job([["work", "f"]], needs="d")}
+    todo = {name: jobs.Job([["work", name]]) for name in "abcde"} | {"f": jobs.Job([["work", "f"]], needs=["d"])}
     installed = {number: signal.getsignal(number) for number in local.preemption.SIGNALS}
     try:
         failed = local.run_all(todo, ["0", "7"])
@@ -141,7 +142,7 @@ sys.exit(code)
     assert log.count("no luck\n") == log.count("launch: exit code 1\n") == 2
     out = capfd.readouterr().out  # without the run that never began
     assert "/6 d: failed with exit code 1 after " in out and "5/6 e: failed with exit code 2 after " in out
-    assert state.of_run(tmp_path / "runs/d", ["center"], tmp_path / "runs/local/d.log").details == "no luck"
+    assert state.of_job(tmp_path / "runs/d", ["eval.center.json"], tmp_path / "runs/local/d.log").details == "no luck"
 
 
 @pytest.mark.slow
@@ -154,14 +155,14 @@ def test_a_grid_is_run_by_two_at_a_time_and_its_state_shown(tmp_path):
     before = call("launch.status", tmp_path, *arguments, "--json")
     assert [(run["run"], run["state"]) for run in json.loads(before.stdout)] == [(name, "waiting") for name in names]
     done = call("launch.local", tmp_path, *arguments, "--parallel=2")
-    assert done.returncode == 0 and "2 of 2 runs are done" in done.stdout, done.stderr
+    assert done.returncode == 0 and "2 of 2 runs are finished" in done.stdout, done.stderr
     after = call("launch.status", tmp_path, "runs", "--json")
     for name, found in zip(names, json.loads(after.stdout), strict=True):
         error = json.loads((tmp_path / "runs" / name / "eval.center.json").read_text())["top1_error"]
-        expected = {"run": name, "state": "done", "step": 2, "total_steps": 2, "test_top1_error": error}
+        expected = {"run": name, "state": "finished", "step": 2, "total_steps": 2, "test_error": error}
         assert expected.items() <= found.items()
     table = call("launch.status", tmp_path, *arguments)
-    assert table.stdout.splitlines()[-1] == "2 done" and table.stdout.count(" 2/2 ") == 2
+    assert table.stdout.splitlines()[-1] == "2 finished" and table.stdout.count(" 2/2 ") == 2
 
 
 @pytest.mark.parametrize("module", ["local", "slurm", "status"])
@@ -214,11 +215,13 @@ def test_a_job_is_queued_again_when_it_was_stopped_and_some_times_when_it_crashe
     assert (done.returncode, done.stdout.splitlines(), done.stderr) == (code, expected, "")
 
 
-def test_runs_that_need_the_same_run_are_an_array():
+def test_jobs_that_need_the_same_jobs_are_an_array():
     needs = {"a": "", "b": "a", "c": "", "d": "c", "e": "a", "f": "b", "g": "done", "h": "queued"}
-    todo = {name: jobs.Job([["m"]], need) for name, need in needs.items()}
-    found = [(array.needs, [*array.todo]) for array in script.arrays(todo, {"queued": "3_0"})]
-    assert found == [("", [*"acg"]), ("a", [*"be"]), ("c", ["d"]), ("b", ["f"]), ("queued", ["h"])]
+    needs |= {"i": "b d", "j": "done queued", "k": "b d"}
+    todo = {name: jobs.Job([["m"]], need.split()) for name, need in needs.items()}
+    found = [(" ".join(array.needs), [*array.todo]) for array in script.arrays(todo, {"queued": "3_0"})]
+    expected = [("", [*"acg"]), ("a", [*"be"]), ("c", ["d"]), ("b", ["f"]), ("queued", ["h", "j"]), ("b d", ["i", "k"])]
+    assert found == expected
 
 
 LOGS = {
@@ -226,8 +229,8 @@ LOGS = {
         "failed",
         "deepconv: the loss is not finite",
     ),
-    "deepconv: stopped by SIGUSR1; run\nlaunch: exit code 75\n": ("saved", ""),
-    "deepconv: stopped by SIGTERM; run\nslurmstepd: error: *** STEP 1.0 CANCELLED ***\n": ("saved", ""),
+    "deepconv: stopped by SIGUSR1; run\nlaunch: exit code 75\n": ("stopped", ""),
+    "deepconv: stopped by SIGTERM; run\nslurmstepd: error: *** STEP 1.0 CANCELLED ***\n": ("stopped", ""),
     "launch: exit code 75\ntrain 7/9\nslurmstepd: error: *** DUE TO NODE FAILURE ***\n": (
         "failed",
         "slurmstepd: error: *** DUE TO NODE FAILURE ***",
@@ -238,23 +241,42 @@ LOGS = {
 
 
 @pytest.mark.parametrize("text", LOGS)
-def test_a_run_that_has_ended_is_saved_or_failed(tmp_path, text):
+def test_a_run_that_has_ended_is_stopped_or_failed(tmp_path, text):
     folder = make_run(tmp_path, Run("resnet_cifar"), None, metrics=[{"step": 7, "test_top1_error": 20.0}])
     log = tmp_path / "log"
     log.write_text(text)
     (folder / "checkpoints" / "7").mkdir(parents=True)
-    found = state.of_run(folder, ["center"], log)
+    found = state.of_job(folder, ["eval.center.json"], log)
     assert (found.state, found.details) == LOGS[text]
-    assert (found.step, found.total_steps, found.test_top1_error, found.seconds_left) == (7, 64_000, 20.0, None)
+    assert (found.step, found.total_steps, found.test_error, found.seconds_left) == (7, 64_000, 20.0, None)
 
 
-def test_a_run_is_running_while_a_process_holds_its_lock(tmp_path):
+def test_a_run_is_running_while_a_process_holds_its_lock_then_stopped_or_failed(tmp_path):
     folder = make_run(tmp_path, Run("resnet_cifar"), None, metrics=[{"step": 32_000, "images_per_second": 128.0}])
     with directory.lock(folder):
-        found = state.of_run(folder, ["center"])
+        found = state.of_job(folder, ["eval.center.json"])
         assert (found.state, found.details) == ("running", f"process {os.getpid()}")
         assert found.seconds_left == 32_000  # steps of 128 images
-    assert state.of_run(folder, ["center"]).state == "waiting"
+    assert state.of_job(folder, ["eval.center.json"]).state == "stopped"
+    (folder / "failure.txt").write_text("the loss is\x1b not finite\n")
+    (tmp_path / "log").write_text("== a run\nlaunch: exit code 1\n")
+    found = state.of_job(folder, ["eval.center.json"], tmp_path / "log", ending="FAILED")
+    assert (found.state, found.details) == ("failed", r"FAILED: the loss is\x1b not finite")
+    (folder / "failure.txt").write_text("")
+    assert state.of_job(folder, ["eval.center.json"]).details == "failure.txt is empty"
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"), [(None, "finished"), ("failure.txt", "failed"), ("probs.ten_crop.partial.npy", "stopped")]
+)
+def test_the_list_of_runs_and_the_status_of_jobs_agree(tmp_path, file, expected):
+    """Of a run that has its results, and of one whose further test has failed or was stopped."""
+    folder = make_run(tmp_path, Run("resnet_cifar"), 9.0)
+    (folder / "environment.json").unlink()  # it is that of an entry, without a command
+    if file:
+        (folder / file).write_text("no luck")
+    listed, job = runs.read(folder), state.of_job(folder, ["eval.center.json"])
+    assert (listed.state, listed.details) == (job.state, job.details) and job.state == expected
 
 
 def test_slurm_is_asked_and_believed(tmp_path, monkeypatch, capsys):

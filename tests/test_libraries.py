@@ -9,7 +9,7 @@ import pytest
 from conftest import NARROW, ROOT, WIDTH, answers
 from PIL import Image
 
-from deepconv.data import decode
+from deepconv.data import decode, synsets
 from deepconv.data.sources import shapes
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[parity]'")
@@ -101,47 +101,50 @@ def file_of(name):
     return name.replace(" ", "_")
 
 
-@pytest.fixture(scope="module")
-def told(photos):
-    """Their scores of every net, and what predict says of the photographs, by name; the commands' files lie beside."""
-    folder, images = photos
-    scores, printed = {}, {}
+def told(name, folder, images):
+    """Their scores of a net, and what predict says of the photographs; the commands' files lie beside these."""
+    recipe, library, create = NETS[name]
+    torch.manual_seed(0)
+    net, key = randomise(create()), file_of(name)
+    file, tested = f"{key}.safetensors", f"{key}.tested"
+    tensors.save_file(net.state_dict(), folder / file)
+    scores, printed = theirs(net, images), {}
     data = ["--data_dir=.", "--config.data.name=photos", "--config.data.eval_split=val", "--config.batch_size=8"]
-    for name, (recipe, library, create) in NETS.items():
-        torch.manual_seed(0)
-        net, key = randomise(create()), file_of(name)
-        file, tested = f"{key}.safetensors", f"{key}.tested"
-        tensors.save_file(net.state_dict(), folder / file)
-        scores[name] = theirs(net, images)
-        config, said = f"--config={ROOT}/configs/{recipe}.py", f"--library={library}"
-        files = [f"photos/val/class{i:02d}/{i}.png" for i in range(8)]
-        commands = [
-            ("weights", ["import", config, said, f"--from={file}", f"--out={key}"], None),
-            ("predict", [f"--run={key}", *files], None),
-            ("main", [config, *data, f"--init_from={key}", "--notrain", f"--workdir={tested}"], key),
-            ("weights", ["export", f"--run={tested}", said, f"--to={key}.back.safetensors"], f"{tested}/checkpoints"),
-            ("main", [config, *data, f"--init_from={file}", said, "--evals=center", f"--workdir={key}.file"], file),
-        ]
-        for module, arguments, gone in commands:
-            inject = NARROW if library == "torchvision" else ""
-            ((code, out, err, _),) = answers(folder, f"deepconv.{module}", [(arguments, "")], inject)
-            assert code == 0 and "does not record" not in err, err
-            printed[module, key] = out
-            if gone:  # as files are large
-                (shutil.rmtree if (folder / gone).is_dir() else os.remove)(folder / gone)
-        shutil.rmtree(folder / f"{key}.file" / "checkpoints")
-    return folder, images, scores, printed
+    config, said = f"--config={ROOT}/configs/{recipe}.py", f"--library={library}"
+    files = [f"photos/val/class{i:02d}/{i}.png" for i in range(8)]
+    commands = [
+        ("weights", ["import", config, said, f"--from={file}", f"--out={key}"], None),
+        ("predict", [f"--run={key}", *files], None),
+        ("main", [config, *data, f"--init_from={key}", "--notrain", f"--workdir={tested}"], key),
+        ("weights", ["export", f"--run={tested}", said, f"--to={key}.back.safetensors"], f"{tested}/checkpoints"),
+        ("main", [config, *data, f"--init_from={file}", said, "--evals=center", f"--workdir={key}.file"], file),
+    ]
+    for module, arguments, gone in commands:
+        inject = NARROW if library == "torchvision" else ""
+        ((code, out, err, _),) = answers(folder, f"deepconv.{module}", [(arguments, "")], inject)
+        assert code == 0 and "does not record" not in err, err
+        printed[module] = out
+        if gone:  # as files are large
+            (shutil.rmtree if (folder / gone).is_dir() else os.remove)(folder / gone)
+    shutil.rmtree(folder / f"{key}.file" / "checkpoints")
+    return scores, printed["predict"]
+
+
+def test_the_words_of_classes_are_torchvision_s_but_for_a_few():
+    theirs, words = torchvision.models._meta._IMAGENET_CATEGORIES, synsets.imagenet_words().values()
+    assert sum(name in own for name, own in zip(theirs, words, strict=True)) > 990
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_file_gives_its_library_s_numbers_and_goes_back(name, told):
-    folder, images, scores, printed = told
-    key, scores = file_of(name), scores[name]
+def test_a_file_gives_its_library_s_numbers_and_goes_back(name, photos):
+    folder, images = photos
+    scores, predicted = told(name, folder, images)
+    key = file_of(name)
     assert scores.std(0).min() > 1e-3 and scores.abs().max() < 100  # images matter, and softmax does not saturate
     expected = scores.softmax(-1).numpy()
     for workdir in (f"{key}.tested", f"{key}.file"):
         np.testing.assert_allclose(probabilities(folder, workdir), expected, atol=1e-5)
-    likeliest = [line for line in printed["predict", key].splitlines() if line.startswith("  ")][::5]
+    likeliest = [line for line in predicted.splitlines() if line.startswith("  ")][::5]
     for line, row in zip(likeliest, expected, strict=True):
         assert line.endswith(f"  {row.argmax()}") and float(line.split()[0]) == pytest.approx(row.max(), abs=0.0051)
 

@@ -20,11 +20,20 @@ import pytest
 from conftest import CONFIGS, FLAGS, ROOT, answers, shell
 from PIL import Image
 
+from deepconv.config import recipes
 from deepconv.data.prepare import image_statistics
 
-COMMANDS = [f"deepconv.{name}" for name in ("main", "predict", "benchmark", "weights", "evaluation.ensemble")]
-OTHERS = ["experiments", "experiments.scale", *(f"launch.{name}" for name in ("local", "slurm", "k8s", "status"))]
-COMMANDS += ["deepconv.run.curves", "deepconv.data.prepare", "experiments.responses"]
+COMMANDS = [
+    f"deepconv.{name}" for name in ("main", "evaluate", "predict", "benchmark", "weights", "localization", "transfer")
+]
+OTHERS = [
+    "deepconv.runs",
+    "experiments",
+    "experiments.scale",
+    *(f"launch.{name}" for name in ("local", "slurm", "k8s", "status")),
+]
+COMMANDS += ["deepconv.evaluation.ensemble", "deepconv.curves", "deepconv.data.prepare", "experiments.responses"]
+COMMANDS += ["deepconv.config"]
 COMMAND = [sys.executable, "-m", "deepconv.main"]
 CIFAR = f"--config={ROOT}/configs/resnet_cifar.py"
 QUICK = f"--config={ROOT}/configs/quickstart.py"
@@ -81,11 +90,38 @@ MISTAKES = [
     (["--config=nothing.py"], "nothing.py does not exist"),
     (["--config=README.md"], "README.md does not exist"),
     ([f"--config={ROOT}/README.md"], "README.md is not a Python file"),
-    (["--config=resnet5"], "resnet5 does not exist; the nearest recipe is configs/resnet50.py"),
+    (["--config=resnet5"], "resnet5 does not exist; the nearest recipe is resnet50"),
     ([f"--config={ROOT}/configs/vgg61.py"], "configs/vgg19.py"),
     (["--config=resnet50", "--data_dir=nowhere"], "imagenet2012 is not in nowhere"),
     ([CIFAR, "--only_check_args"], "only_check_args"),
-    ([CIFAR, "--config.model.dept=20"], 'the config has no field \'dept\' Did you mean "depth" instead of "dept"?'),
+    (
+        [CIFAR, "--config.model.dept=20"],
+        "config.model.dept is not a field of this recipe; did you mean config.model.depth?",
+    ),
+    ([QUICK, "--config.optimzer.momentum=1"], "did you mean config.optimizer.momentum?"),
+    ([QUICK, "--config.learning_rate=1"], "did you mean config.optimizer.learning_rate?"),
+    (
+        [QUICK, "--config.lr=1"],
+        "config.lr is not a field of this recipe; the fields of config are batch_size, checkpoint",
+    ),
+    ([QUICK, "--config.seed=abc"], "deepconv: --config.seed=abc: it must be a whole number"),
+    ([QUICK, "--config.optimizer.learning_rate=high"], "learning_rate=high: it must be a number"),
+    ([QUICK, "--config.model=resnet"], "set its fields, as in --config.model.name="),
+    ([QUICK, "--config.model.name=resnet51"], "choose one of alexnet, alexnet_cifar, resnet, resnet_cifar, vgg"),
+    ([QUICK, "--seed=3"], "--seed is not a flag of this command; did you mean --config.seed?"),
+    ([QUICK, "--worker=3"], "--worker is not a flag of this command; did you mean --workers?"),
+    (["--config.seed=3"], "--config.seed changes a recipe; give one by --config=RECIPE"),
+    ([QUICK, "--workers=two"], "deepconv: --workers=two: it must be a whole number"),
+    ([QUICK, "--library=torchvison"], "--library=torchvison is unknown; did you mean torchvision?"),
+    ([QUICK, "--smoke", "--evals=centre"], "centre is not a protocol; did you mean center?"),
+    ([QUICK, "--smoke", "--workdir=file.txt"], "the directory file.txt cannot be created: it is a file; give another"),
+    (
+        [QUICK, "--smoke", "--init_from=nowhere"],
+        "nowhere does not exist; give the directory of a run, or a safetensors",
+    ),
+    ([CIFAR, "--data_dir=file.txt"], "--data_dir=file.txt is not a directory"),
+    ([QUICK, "--config.data.name=cifar11", "--data_dir=."], "cifar11 is not in . (nothing usable in cifar11); did you"),
+    ([QUICK, "--config.data.eval_split=tset"], "no split 'tset'; choose one of test, train, or a part"),
     ([CIFAR, "--config.batch_size=many"], "config.batch_size=many"),
     ([CIFAR, "--smoke", "--config.model.depth=21"], "config.model.depth=21 is not 6n+2"),
     ([CIFAR, "--smoke", "--evals=center,tencrop"], "tencrop is not a protocol"),
@@ -117,7 +153,7 @@ MISTAKES = [
     ([QUICK, "--config.batch_size=0"], "config.batch_size=0"),
     ([QUICK, "--config.total_epochs=3"], "'--config.optimizer.drop_at_epochs=()'"),
     ([QUICK, "--config.optimizer.drop_at_epochs=a,b"], "config.optimizer.drop_at_epochs=('a,b',)"),
-    ([CIFAR, "--smoke", "--config.optimizer.momentum.x=abc"], "the config has no field optimizer.momentum.x"),
+    ([CIFAR, "--smoke", "--config.optimizer.momentum.x=abc"], "config.optimizer.momentum is 0.9, and has no fields"),
     ([QUICK, "--config.data.image_size=1000000000"], "config.data.image_size=1000000000; it must be"),
     ([QUICK, "--config.data.image_size=500"], "10000 shapes of config.data.image_size=500 pixels need 7.5 GB"),
     ([QUICK, "--config.data.image_size=8192"], "shapes of 8192 pixels are not drawn"),
@@ -127,7 +163,14 @@ MISTAKES = [
     ([QUICK, "--smoke", "--evals=center_q1000000000"], "center_q1000000000"),
     ([QUICK, "--workdir=~nosuchuser/x"], "the home directory in ~nosuchuser/x is unknown"),
     ([CIFAR, "--data_dir=~nosuchuser/x"], "the home directory in ~nosuchuser/x is unknown"),
-    ([QUICK, "--smoke", "--verify_data"], "--verify_data is for folders of photographs, which shapes is not"),
+    (
+        [QUICK, "--smoke", "--verify_data"],
+        "--verify_data is for folders of photographs without boxes, which shapes is not",
+    ),
+    ([QUICK, "--shorten=0"], "--shorten=0; choose a number above 0 and up to 1"),
+    ([QUICK, "--shorten=nan"], "--shorten=nan; choose"),
+    ([QUICK, "--shorten=0.5", "--smoke"], "give either --smoke or --shorten"),
+    ([CIFAR, "--shorten=0.00001"], "--shorten=1e-05 makes config.optimizer.drop_at_steps=(1, 1): two drops coincide"),
     (["--config=empty.py"], "--config=empty.py is not a recipe"),
 ]
 
@@ -136,6 +179,7 @@ MISTAKES = [
 def answered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
     (folder / "empty.py").write_text("")
+    (folder / "file.txt").write_text("")
     (folder / "configs").symlink_to(ROOT / "configs")
     return answers(folder, "deepconv.main", MISTAKES), folder
 
@@ -145,8 +189,63 @@ def test_a_mistake_is_answered_in_one_line(case, answered):
     results, folder = answered
     code, out, err, named = results[case]
     assert code == 2 and named in err and len(err.strip().splitlines()) == 1, err
-    left = {path.name for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json", ".py")}
+    left = {path.name for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json", ".py", ".txt")}
     assert not out and left == {"configs"}
+
+
+OTHER_MISTAKES = {
+    "deepconv.evaluate": [
+        (["--run=good", "--tests=center,tencrop"], "tencrop is not a protocol; did you mean ten_crop?"),
+        (["--run=good", "--tests="], "--tests is empty; choose from center, ten_crop"),
+        (["--run=good", "--config.seed=1"], "--config.seed changes a recipe; give one by --config=RECIPE"),
+        (["--run=good", "--data_dir=x", "--workdir=y"], "--workdir has no effect with --run; good has its own config"),
+        (["--run=goad"], "goad is not the directory of a run: it has no config.json; did you mean good?"),
+        (["--run=unfinished"], "unfinished is an unfinished run (step 0 of 10); repeat the command that trains it"),
+        (["--run=imported"], "imported holds imported weights, and no data set; name a recipe with its data, as in"),
+        (["--run=other"], "this is not the data of other; give its --data_dir. eval_data: 7 examples, abc in the run"),
+        (["--weights=nowhere.safetensors", QUICK, "--smoke"], "nowhere.safetensors does not exist; give the directory"),
+        (["--weights=file.txt", QUICK, "--smoke"], "file.txt: not a safetensors file, or an incomplete one"),
+        (["good"], "unknown argument 'good'; flags are written --name=value"),
+    ],
+    "deepconv.weights": [
+        ([], "no command is given; choose one of import, export"),
+        (["exprot"], "'exprot' is not a command; did you mean export?"),
+        (["export", "--run=good"], "export needs --to"),
+        (["export", "--run=good", "--to=no/x.safetensors"], "--to=no/x.safetensors: its folder does not exist; create"),
+        (["export", "--run=good", "--to=file.txt"], "--to=file.txt exists; give another file"),
+    ],
+    "deepconv.data.prepare": [
+        ([], "no command is given; choose one of imagenet2012, cifar10, pack, statistics"),
+        (["imagenet"], "'imagenet' is not a command; did you mean imagenet2012?"),
+        (["statistics"], "statistics needs the name of one data set"),
+        (["statistics", "cifar10", "--split="], "--split is empty; name splits, as in --split=train,validation"),
+    ],
+    "deepconv.benchmark": [([QUICK, "--steps=3"], "--steps=3: 3 is not integer >= 10")],
+    "deepconv.curves": [
+        ([], "no run directory is given"),
+        (["good", "--to=x.gif"], "--to=x.gif must be a file in a folder that exists, ending in .png, .pdf, .svg"),
+    ],
+    "deepconv.runs": [(["a", "b"], "unknown argument 'b'; give one directory, in which the runs lie")],
+    "experiments": [(["shwo"], "'shwo' is not a command; did you mean show?")],
+}
+
+
+def test_mistakes_of_other_commands_are_answered_in_one_line(tmp_path):
+    (tmp_path / "file.txt").write_text("")
+    config = json.loads(recipes.load(ROOT / "configs" / "quickstart.py", smoke=True).to_json())
+    data = {"train_data": "160 examples, built in", "eval_data": "50 examples, built in"}
+    content = {"good": data, "unfinished": data, "imported": {}, "other": data | {"eval_data": "7 examples, abc"}}
+    for name, held in content.items():
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text(json.dumps(config | held))
+        (tmp_path / name / "metrics.jsonl").write_text('{"step": 1}\n')
+        if name != "unfinished":
+            (tmp_path / name / "checkpoints" / "10").mkdir()
+    before = {*tmp_path.rglob("*")}
+    for module, mistakes in OTHER_MISTAKES.items():
+        for code, out, err, named in answers(tmp_path, module, mistakes):
+            assert code == 2 and named in err and len(err.splitlines()) == 1 and not out, (module, named, out, err)
+    assert {*tmp_path.rglob("*")} == before
 
 
 @pytest.mark.slow
@@ -188,15 +287,27 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     code, _, err = command(tmp_path, [*arguments, "--config.seed=1"])
     assert code == 2 and "seed: 0 in the run, 1 now" in err
     code, _, err = command(tmp_path, [*SHORT, "--init_from=run", "--workdir=child"])
-    assert code == 2 and "--init_from=run is an unfinished run (step" in err and err.count("\n") == 1, err
+    assert code == 2 and "deepconv: run is an unfinished run (step" in err and err.count("\n") == 1, err
     assert not (tmp_path / "child").exists()
+    answer = shell().run(["--run=run"], tmp_path, module="deepconv.evaluate").ends(2)
+    answer.says("run is an unfinished run (step", "of 200); repeat the command that trains it")
     code, out, err = command(tmp_path, arguments)
     assert code == 0 and "90 %" in out and (tmp_path / "run" / "curves.png").exists(), err
+    assert re.search(r"continued from step \d+; then test center\n", out)
+    assert re.search(r"\ntrain \d+/200  compiling \.\.\.\ntrain ", out)
+    assert re.search(r"\ntrain 100/200  epoch 5\.0  test error \d+\.\d %  0:00:\d\d left\n", out)
     before = {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
     code, out, err = command(tmp_path, arguments)
-    assert code == 0 and "train " not in out, err
-    code, out, err = command(tmp_path, [*arguments, "--evals=ten_crop"])
+    assert code == 0 and "train " not in out and "10 epochs, done; then test center" in out, err
+    watching = ["--config.log_every_steps=7", "--config.checkpoint_every_steps=9"]  # they belong to no run's identity
+    code, out, err = command(tmp_path, [*arguments, *watching, "--evals=ten_crop"])
     assert code == 0 and "ten_crop" in out, err
+    moved = tmp_path / "run" / "probs.ten_crop.npy"
+    by_main = np.load(moved.rename(tmp_path / "by_main.npy"))
+    (tmp_path / "run" / "eval.ten_crop.json").unlink()
+    answer = shell().run(["--run=run", "--tests=center,ten_crop"], tmp_path, module="deepconv.evaluate").ends(0)
+    assert "ten_crop: 50 images" in answer.out and "center:" not in answer.out and "center " in answer.out, answer.out
+    assert (np.load(moved) == by_main).all()
     starts = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert [start["from_step"] == 0 for start in starts] == [True, False]  # those of training, and none of a test
     assert set(json.loads((tmp_path / "run" / "eval.ten_crop.json").read_text())) >= {"time", "commit", "versions"}
@@ -215,17 +326,45 @@ def without(folder, *libraries):
 
 EARLY = {
     "deepconv.main": [([QUICK, "--config.batch_size=0"], "config.batch_size=0"), ([CIFAR, "--data_dir=x"], "not in x")],
+    "deepconv.evaluate": [
+        (["--run=nowhere"], "nowhere is not the directory of a run"),
+        (["--run=a", CIFAR], "--config has no effect with --run; a has its own config"),
+        (["--weights=a.safetensors"], "--config is missing"),
+        (["--tests=center"], "give either --run=RUN_DIR or --weights=FILE"),
+    ],
+    "deepconv.config": [
+        (["resnet5"], "nearest recipe is resnet50"),
+        ([QUICK, "--config.dept=3"], "config.model.depth?"),
+    ],
     "deepconv.predict": [(["--run=nowhere", "photo.jpg"], "nowhere is not the directory of a run")],
-    "deepconv.benchmark": [([QUICK, "--config.dept=3"], "no field 'dept'"), ([CIFAR, "--data_dir=x"], "not in x")],
+    "deepconv.benchmark": [
+        ([QUICK, "--config.dept=3"], "did you mean config.model.depth?"),
+        ([CIFAR, "--data_dir=x"], "not in x"),
+    ],
     "deepconv.weights": [
         (["import", QUICK, "--from=nowhere", "--out=x"], "--from=nowhere does not exist"),
         (["export", "--run=nowhere", "--to=x"], "nowhere is not the directory of a run"),
     ],
     "deepconv.data.prepare": [(["statistics", "nothing", "--data_dir=x"], "nothing is not in x")],
     "deepconv.evaluation.ensemble": [(["nowhere.npy"], "nowhere.npy is missing")],
-    "deepconv.run.curves": [(["nowhere"], "nowhere is not the directory of a run")],
+    "deepconv.localization": [
+        (["--run=nowhere", "--scales=256"], "nowhere is not the directory of a run"),
+        (["--run=a", "--run=b", "--scales=256"], "--scales=256 holds 1 lists for 2 runs"),
+    ],
+    "deepconv.transfer": [
+        (["--run=nowhere", "--data=photos"], "nowhere is not the directory of a run"),
+        (["--run=a", "--data=photos", "--scales=big"], "--scales=big is not a number of pixels"),
+    ],
+    "deepconv.curves": [(["nowhere"], "nowhere is not the directory of a run")],
+    "deepconv.runs": [
+        (["nowhere"], "nowhere is not a directory"),
+        (["--sort=age"], "--sort=age is unknown; choose one of when, run"),
+    ],
     "experiments.responses": [(["--run=nowhere"], "nowhere is not the directory of a run")],
-    "experiments": [(["show", "nothing"], "nothing is not an entry")],
+    "experiments": [
+        (["show", "nothing"], "nothing is not an entry"),
+        (["site", "vgg"], "site shows all entries; give it no entry"),
+    ],
     "experiments.scale": [(["--speed=a"], "--speed=a")],
     "launch.local": [(["nothing"], "nothing is not an entry")],
     "launch.slurm": [(["nothing", "--partition=x", "--dry_run"], "nothing is not an entry")],
@@ -245,12 +384,19 @@ def test_wrong_paths_and_fields_are_refused_before_slow_imports(tmp_path, tmp_pa
 
 OWN = {
     "main": "--workdir",
+    "evaluate": "--tests",
     "predict": "--protocol",
     "benchmark": "--scale",
     "weights": "--from",
-    "run.curves": "curves",
+    "curves": "--to",
+    "runs": "--sort",
 }
-OWN |= {"evaluation.ensemble": "--weights", "data.prepare": "--archives"}
+OWN |= {
+    "localization": "--scales",
+    "transfer": "--regions",
+    "evaluation.ensemble": "--weights",
+    "data.prepare": "--archives",
+}
 
 
 def test_all_mistakes_of_a_command_are_told_at_once(tmp_path):
@@ -273,7 +419,7 @@ def test_help_names_every_flag_and_no_others(tmp_path, tmp_path_factory, start):
         )
         answer = getattr(shell(), start)([flag], tmp_path, module=module, **light).ends(0)
         out = answer.out
-        assert not answer.err and own in out and len(out.splitlines()) < 70, module
+        assert not answer.err and own in out and len(out.splitlines()) < 80, module
         if module != "experiments":
             assert all(f"\n  {shared}\n" in out for shared in ("--config", "--data_dir", "--workers", "--[no]smoke"))
             assert "75  stopped" in out
@@ -287,12 +433,85 @@ def test_a_platform_that_is_not_there_is_told_in_a_line(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_the_commands_and_recipes_are_listed():
-    done = subprocess.run([sys.executable, "-m", "deepconv"], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    listed = {line.split()[2] for line in done.stdout.splitlines() if line.startswith("  python -m ")}
-    assert listed == {*COMMANDS, *OTHERS} - {"experiments.responses"}
-    assert all(f"\n  {path.stem} " in done.stdout for path in CONFIGS)
+def test_the_commands_and_recipes_are_listed(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.py").write_text('"""My recipe."""')
+    answer = shell().run([], tmp_path, module="deepconv").ends(0)
+    commands, recipes = answer.out.split("Recipes")
+    listed = {line.split()[0] for line in commands.splitlines() if line.startswith("  ")}
+    assert listed == {name.removeprefix("deepconv.") for name in (*COMMANDS, *OTHERS)} - {"experiments.responses"}
+    assert (
+        all(f"\n  {path.stem} " in recipes for path in CONFIGS)
+        and "\n  mine                    My recipe.\n" in recipes
+    )
+
+
+def test_commands_are_run_by_name(tmp_path):
+    def run(*arguments):
+        answer = shell().run_fresh([*arguments], tmp_path, module="deepconv")
+        return answer.code, answer.out + answer.err
+
+    assert run("predict", "--run=nowhere", "a.jpg") == (
+        2,
+        "deepconv: nowhere is not the directory of a run: it has no config.json\n",
+    )
+    code, said = run("train", "--config=quickstart", "--config.dept=3")  # a recipe by name, in a folder without configs
+    assert code == 2 and "did you mean config.model.depth?" in said
+    code, said = run("launch.local", "nothing")
+    assert code == 2 and "nothing is not an entry" in said
+    assert run("pedict") == (2, "deepconv: 'pedict' is not a command; did you mean predict?\n")
+
+
+def test_a_recipe_is_printed_with_its_layers_and_schedule(tmp_path):
+    changes = ["--config.model.depth=20", "--config.total_epochs=10"]
+    out = shell().run(["quickstart", *changes], tmp_path, module="deepconv.config").ends(0).out
+    assert "\n  model.depth = 20   (in the recipe: 8)\n" in out and "\n  seed = 0\n" in out
+    assert re.search(r"\n conv4_3 +6 x 6 x 64 ", out) and re.search(r"\n sum +269,722 ", out)
+    assert "\nlength: 3,125 steps of 32 images, 10 epochs of 10,000 images\n" in out
+    assert "learning rate 0.1, 0.01 from step 1,562 (epoch 4.998), 0.001 from step 2,188 (epoch 7.002)\n" in out
+    out = shell().run(["resnet_cifar", "--config.model.depth=110"], tmp_path, module="deepconv.config").ends(0).out
+    assert "config.optimizer: 0.01 until the training error is below 80 %" in out
+    assert "64,000 steps of 128 images, 163.8 epochs of 50,000 images" in out  # without CIFAR-10
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_dry_run_checks_all_and_writes_nothing(tmp_path):
+    out = shell().run([*SHORT, "--dry_run", "--config.seed=3", "--evals=center,ten_crop"], tmp_path).ends(0).out
+    assert not [*tmp_path.iterdir()] and "\ncompiling ...\ncompiled in " in out
+    for line in [
+        "recipe: resnet_cifar --smoke, batch_size=8 instead of 16, checkpoint_every_steps=10 instead of 3",
+        "net: resnet_cifar, 75,290 parameters, 3.06 million multiply-adds for an image of 16 x 16 pixels\n",
+        "data: shapes, built in, 160 training images, 50 test images, 10 classes\n",
+        "training: 200 steps of 8 images, 10 epochs; then test center, ten_crop\nrun directory: runs/resnet_",
+        ", seed=3 instead of 0",
+    ]:
+        assert line in out, line
+    assert re.search(r"a step took \d+\.\d\d s, loss \d\.\d{3}\ndry run: nothing was written\n$", out)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text(recipes.load(CIFAR.partition("=")[2], smoke=True).to_json())
+    told(shell().run([*SHORT, "--dry_run", "--workdir=other"], tmp_path).ends(2).says("a run of another config"))
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["config.json"]
+    earlier = tmp_path / "runs" / "quickstart,log_every_steps=7"  # as earlier versions named it
+    earlier.mkdir(parents=True)
+    (tmp_path / "other" / "config.json").rename(earlier / "config.json")
+    told(
+        shell().run([QUICK, "--dry_run", "--config.log_every_steps=7"], tmp_path).ends(2).says(f"runs/{earlier.name} ")
+    )
+
+
+def test_a_gpu_that_is_not_used_is_told(tmp_path, monkeypatch):
+    from deepconv import report
+
+    monkeypatch.setattr(report, "GPUS", (str(tmp_path),))
+    monkeypatch.setattr(report.forms, "platform", lambda: "cpu")
+    for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    assert "has an NVIDIA GPU, and JAX does not use it" in report.unused_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert report.unused_gpu() is None
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(report, "GPUS", (str(tmp_path / "none"),))
+    assert report.unused_gpu() is None
 
 
 def test_version(tmp_path):
@@ -483,6 +702,15 @@ def test_a_net_from_a_file_is_tested_as_it_is(tmp_path):
     assert last_checkpoint(workdir)[0] == 0
     a, b = (np.load(folder / "probs.center.npy") for folder in (workdir, tmp_path / "run"))
     np.testing.assert_allclose(a, b, atol=1e-5)
+    # the command that only tests finds these results, and adds to them
+    named = ["--weights=net.safetensors", *quick, "--config.batch_size=32", "--tests=center,multi_crop,ten_crop"]
+    answer = shell().run(named, tmp_path, module="deepconv.evaluate").ends(0)
+    assert "ten_crop: 50 images" in answer.out and "center:" not in answer.out, answer.out
+    ten_crop = np.load(workdir / "probs.ten_crop.npy")
+    (workdir / "eval.ten_crop.json").unlink()
+    shell().run([f"--run={workdir}", "--tests=ten_crop"], tmp_path, module="deepconv.evaluate").ends(0)
+    assert (np.load(workdir / "probs.ten_crop.npy") == ten_crop).all()
+    (workdir / "eval.ten_crop.json").unlink()
     # of another file under the name, no results are there
     whole = (tmp_path / "net.safetensors").read_bytes()
     (tmp_path / "net.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

@@ -9,7 +9,7 @@ from conftest import narrow
 from jax import lax
 from ml_collections import ConfigDict
 
-from deepconv import models
+from deepconv import description, models
 from deepconv import state as state_lib
 from deepconv.models import alexnet, layers, resnet, vgg
 from deepconv.models.resnet import BasicBlock, CifarResNet
@@ -70,6 +70,15 @@ NORMS = {
 }
 
 
+# Table 1 of VGG and ResNet, Fig. 2 of AlexNet: some of the maps in the table of layers
+TABLED = {
+    "alexnet": {"conv1": (55, 55, 96), "conv5": (13, 13, 256), "fc6": (4096,), "fc8": (1000,)},
+    "vgg configuration=D": {"conv1_2": (224, 224, 64), "conv5_3": (14, 14, 512), "fc6": (4096,)},
+    "resnet depth=50": {"conv1": (112, 112, 64), "bn1": (), "conv3_4": (28, 28, 512), "conv5_3": (7, 7, 2048)},
+    "resnet_cifar depth=32 residual=False": {"conv2_5": (32, 32, 16), "conv4_1": (8, 8, 64)},
+}
+
+
 def create(text, classes=10):
     """A model from "resnet depth=50 shortcut=B"."""
     name, *options = text.split()
@@ -93,6 +102,12 @@ def test_parameters_and_multiply_adds(text):
         counted = counting.count_multiply_adds(model, (side, side, 3))
         digits = len(str(multiply_adds).partition(".")[2])
         assert multiply_adds in (counted, f"{counted / 1e9:.{digits}f}")
+    if text in TABLED:
+        table = description.layers(model, side)
+        assert sum(layer.parameters for layer in table) == parameters
+        assert sum(layer.multiply_adds for layer in table) == counting.count_multiply_adds(model, (side, side, 3))
+        shapes = {layer.name: layer.output_shape for layer in table}
+        assert TABLED[text].items() <= shapes.items() and "".join(shapes).startswith("conv1")
 
 
 # Height = width and channels of what a layer or stage gives: AlexNet Fig. 2, VGG Table 1, ResNet Table 1 and 4.2
@@ -193,7 +208,7 @@ def test_blocks_one_after_the_other_by_definition():
     for part, filters in ((2, 16), (3, 32), (4, 64)):
         for number in (1, 2, 3):
             name = f"conv{part}_{number}"
-            module = BasicBlock(filters, 2 if name in ("conv3_1", "conv4_1") else 1, "A", 0, jnp.float32, True)
+            module = BasicBlock(filters, 2 if name in ("conv3_1", "conv4_1") else 1, "A", 0, False, jnp.float32, True)
             x, new = jax.jit(functools.partial(module.apply, mutable=["batch_stats"]))(sub(name), x)
             mean, expected = (tree["bn2"]["mean"] for tree in (updated["batch_stats"][name], new["batch_stats"]))
             np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-5)

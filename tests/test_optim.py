@@ -24,7 +24,7 @@ def create(warm_up=False, **fields):
 def run(tx, params, grads, errors):
     state, rates, path = tx.init(params), [], []
     for grad, error in zip(grads, errors, strict=True):
-        updates, state = tx.update(grad, state, params, top1_error=jnp.float32(error))
+        updates, state = tx.update(grad, state, params, error=jnp.float32(error))
         params = jax.tree.map(jnp.add, params, updates)
         rates.append(float(optim.learning_rate(state)))
         path.append(jax.tree.map(np.asarray, params))
@@ -64,7 +64,7 @@ def test_biases_and_layers_with_rates_drops_and_decay_of_their_own():
     grads = jax.tree.map(jnp.zeros_like, params)  # so that an update is rate times decay
     state, seen = tx.init(params), []
     for _ in range(8):
-        updates, state = tx.update(grads, state, params, top1_error=jnp.float32(0))
+        updates, state = tx.update(grads, state, params, error=jnp.float32(0))
         seen.append(jax.tree.map(lambda u: -float(u[0]), updates))
     weights = [0.1] * 3 + [0.01] * 5
     biases = [0.4] * 5 + [0.04] * 3

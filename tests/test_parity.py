@@ -205,7 +205,8 @@ def five_steps_of_ours(model, variables, images, labels):
         train.train_step,
         model=model,
         tx=tx,
-        prepare_images=lambda key, step, images: images,
+        objective=objective.Classification(outputs=0),
+        prepare=lambda key, step, batch: batch,
         key=jax.random.key(0),
         mesh=distributed.make_mesh(),
         accumulate=1,
@@ -267,7 +268,15 @@ def test_dense_evaluation(name):
     net.eval()
     mean = np.array([120, 110, 100], np.float32)
     state = TrainState(0, variables["params"], variables.get("batch_stats", {}), ())
-    ours = Net(model, Input(mean.reshape(1, 1, 1, 3)), 64, False, 16, distributed.make_mesh())
+    ours = Net(
+        model,
+        objective.Classification(CLASSES),
+        Input(mean.reshape(1, 1, 1, 3)),
+        64,
+        False,
+        16,
+        distributed.make_mesh(),
+    )
     sizes = [(64, 64), (64, 77), (97, 64), (64, 127)]
     images = [np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8) for i, size in enumerate(sizes)]
     batch = {"image": np.zeros((4, 128, 128, 3), np.uint8), "extent": np.array(sizes, np.int32)}
@@ -288,7 +297,7 @@ def test_layer_responses(name):
     state = TrainState(0, variables["params"], variables["batch_stats"], ())
     pixels = np.random.default_rng(1).integers(0, 256, (BATCH, 1, 32, 32, 3), np.uint8)
     mean = np.full((1, 32, 32, 3), 120, np.float32)
-    small = Net(model, Input(mean), 32, False, BATCH, distributed.make_mesh())
+    small = Net(model, objective.Classification(CLASSES), Input(mean), 32, False, BATCH, distributed.make_mesh())
     ours = np.asarray(jax.jit(functools.partial(responses.moments, net=small))(state, {"image": pixels}))
     theirs = []
     for module in net.modules():

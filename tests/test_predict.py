@@ -1,8 +1,10 @@
 """Predictions on files, features, and means of saved probabilities."""
 
+import csv
 import io
 import json
 import shutil
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -10,17 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import answers, shell, tiny_task
+from conftest import ROOT, answers, shell, tiny_task
 from jax import lax
 from PIL import Image, ImageOps
+from tensorflow_datasets.core import tfds_path
 
 from deepconv import train
-from deepconv.data import decode, sources, statistics
-from deepconv.evaluation import ensemble, photographs, responses
+from deepconv.data import decode, sources, statistics, synsets
+from deepconv.data.images import DataError
+from deepconv.evaluation import drawing, ensemble, photographs, predictions, responses
 from deepconv.evaluation.net import load_run
 from deepconv.run.directory import write_json
 from deepconv.weights import convert, files
 
+NO_IMAGE = "not an image in a supported format: JPEG, PNG, GIF, BMP, WEBP, TIFF"
 PHOTOS = [(40, 40), (31, 50), (60, 20)]
 
 
@@ -36,6 +41,7 @@ def run(tmp_path_factory):
         small = np.random.default_rng(i).integers(0, 256, (4, 4, 3), np.uint8)
         Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC).save(folder / f"{i}.png")
     (folder / "bad.jpg").write_text("no picture")
+    (folder / "empty").mkdir()
     return folder, task, state, computed
 
 
@@ -100,6 +106,95 @@ def test_the_five_likeliest_classes_are_printed_and_drawn(run):
         assert image.width > 500
 
 
+def test_folders_and_patterns_are_printed_as_json_and_csv(run):
+    folder, task, *_ = run
+    expected, names = np.asarray(jax.nn.softmax(by_hand(run))), task.eval_source.classes
+    (folder / "album" / "deep").mkdir(parents=True)
+    for file in ("album/1.PNG", "album/deep/2.png", "album/.hidden.png", "album/notes.txt"):
+        shutil.copy(folder / f"{2 if '2' in file else 1}.png", folder / file)
+    code, out, err = call(folder, "--run=run", "--json", "--top=2", "0.png", "bad.jpg", "album", "0.png")
+    assert code == 1 and err.splitlines() == [f"deepconv: bad.jpg cannot be decoded: {NO_IMAGE}"]
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["file"] for record in records] == ["0.png", "album/1.PNG", "album/deep/2.png"]
+    for record, row in zip(records, expected, strict=True):
+        assert [found["class"] for found in record["classes"]] == [names[i] for i in np.argsort(-row)[:2]]
+        np.testing.assert_allclose(
+            [found["probability"] for found in record["classes"]], np.sort(row)[:-3:-1], atol=1e-4
+        )
+    code, out, err = call(folder, "--run=run", "--csv", "--top=99", "[01].png", "album/**/2.png")
+    assert code == 0 and not err
+    rows = [*csv.DictReader(io.StringIO(out))]
+    assert [*rows[0]] == ["file", "rank", "class", "words", "probability"] and len(rows) == 3 * len(names)
+    assert rows[0]["file"] == "0.png" and rows[-1]["file"] == "album/deep/2.png"
+    found = [float(row["probability"]) for row in rows if row["class"] == names[3]]
+    np.testing.assert_allclose(found, expected[:, 3], atol=1e-4)
+
+
+def test_many_photographs_of_which_some_are_damaged(run, tmp_path):
+    """More than a batch and more than one chunk of decoding; each photograph is shown once, with its own numbers."""
+    folder, expected = run[0], np.asarray(jax.nn.softmax(by_hand(run)))
+    files = [str(folder / f"{i % 3}.png") for i in range(80)]
+    files[7] = files[41] = str(folder / "bad.jpg")
+    files[50] = str(tmp_path / "none.png")
+    unread, shown = {}, {}
+
+    def show(number, row):
+        assert number not in shown
+        shown[number] = row.copy()
+
+    probs = photographs.classify(load_run(folder / "run"), files, unread=unread, show=show)
+    assert {*unread} == {7, 41, 50} and "cannot be read: No such file" in unread[50] and {*shown} == {*range(80)}
+    for number in range(80):
+        known = np.full(expected.shape[1], np.nan) if number in unread else expected[number % 3]
+        np.testing.assert_allclose(shown[number], known, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(probs[number], shown[number])
+    with pytest.raises(DataError, match=r"bad.jpg\) cannot be decoded"):
+        photographs.classify(load_run(folder / "run"), files[:8])
+
+
+def test_a_file_of_weights_gives_the_classes_of_its_net(run):
+    """A file has no mean and no names of classes; --input gives the mean."""
+    folder, task, state, computed = run
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    safetensors.numpy.save_file(convert.to_torch(variables, task.model), folder / "net.safetensors")
+    mean = ",".join(map(str, computed.channel_mean))
+    crops = crops_by_hand(run) + computed.mean(task.config.data.mean, 16) - computed.channel_mean
+    expected = np.asarray(jax.nn.softmax(task.model.apply(variables, crops, train=False)))
+    recipe = [f"--config={ROOT}/configs/resnet_cifar.py", "--smoke", "--config.model.depth=20"]
+    given = ["--weights=net.safetensors", *recipe, "--config.data.image_size=16", f"--input={mean}"]
+    code, out, err = call(folder, *given, "--json", "0.png", "1.png", "2.png")
+    assert code == 0 and not err
+    for line, row in zip(out.splitlines(), expected, strict=True):
+        found = json.loads(line)["classes"]
+        assert [each["class"] for each in found] == [str(i) for i in np.argsort(-row)[:5]]
+        np.testing.assert_allclose([each["probability"] for each in found], np.sort(row)[:-6:-1], atol=1e-4)
+    wrong = [
+        (given[:-1], "--config.data.mean=channel", "give --library or --input, which describe the images"),
+        (given[:3], "--config.model.depth=8", "net.safetensors: 60 tensors are not in this net"),
+        (["--weights=none.safetensors", *given[1:]], "--top=3", "--weights=none.safetensors does not exist"),
+        (["--weights=run", *given[1:]], "--top=3", "--weights=run is a directory; --run takes"),
+        (["--weights=net.safetensors"], "--top=3", "--config is missing"),
+        (["--run=run", "--library=timm"], "--top=3", "--library describes a file of --weights; run is a run"),
+    ]
+    commands = [([*arguments, more, "0.png"], named) for arguments, more, named in wrong]
+    for code, out, err, named in answers(folder, "deepconv.predict", commands):
+        assert code == 2 and named in err and len(err.strip().splitlines()) == 1 and not out, err
+
+
+def test_words_of_synsets():
+    assert [*synsets.imagenet_words()] == Path(tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
+    assert synsets.label("n02012849") == "crane (n02012849)" and synsets.label("n03126707") == "crane (n03126707)"
+    assert synsets.label("cat") == "cat"
+    row = np.zeros(2, np.float32) + [0.25, 0.75]
+    text = predictions.classes_as_text("a.jpg", row, ["n01440764", "x"], 2)
+    assert text.splitlines()[2].endswith("  tench (n01440764)")
+    (record,) = json.loads(predictions.classes_as_json("a.jpg", row, ["x", "n01440764"], 1))["classes"]
+    assert record == {"class": "n01440764", "words": "tench, Tinca tinca", "probability": 0.75}
+    assert predictions.classes_as_csv("a,b\x1b", row, ["x", "n01440764"], 1) == (
+        r'"a,b\x1b",1,n01440764,"tench, Tinca tinca",0.750000' "\n"
+    )
+
+
 def test_ten_crops_of_a_photograph_are_another_mean(run):
     trained = load_run(run[0] / "run")
     trained.data.test_scale = 20
@@ -139,6 +234,13 @@ def test_features_of_a_split_come_with_its_labels(run):
 MISTAKES = [
     ([], "--run=RUN_DIR is missing"),
     (["--run=run"], "give the files of photographs"),
+    (["--run=run", "--weights=x", "0.png"], "--run and --weights each give a net"),
+    (["--run=run", "--json", "--csv", "0.png"], "--json and --csv are two formats"),
+    (["--run=run", "--top=0", "0.png"], "--top"),
+    (["--run=run", "empty"], "empty holds no images (.jpeg, .jpg,"),
+    (["--run=run", "*.tiff"], "no file matches *.tiff"),
+    (["--run=run", "--features=fc", "--out=x.npy", "--top=3", "0.png"], "written to --out; leave out --top"),
+    (["--run=run", "--classes_from=run", "0.png"], "--classes_from is for a net with boxes of each class, unlike"),
     (["--run=run", "0.png", "--plot=nowhere/x.png"], "--plot=nowhere/x.png: its folder does not exist"),
     (["--run=nowhere", "0.png"], "nowhere is not the directory of a run"),
     (["--run=run", "--features=fc9", "--out=x.npy", "0.png"], "--features=fc9 is not a layer of this net; it has"),
@@ -184,7 +286,7 @@ def test_names_of_any_kind_are_printed_and_drawn(run):
         assert bar in out and r"c$x_{$\x1b\x0a.png" in out and "\x1b" not in out and len(out.splitlines()) == 13
     trained = load_run(folder / "odd")
     probs = np.eye(10, dtype=np.float32)[:4]
-    figure = photographs.draw([str(folder / photo)] * 4, probs, trained.classes)
+    figure = drawing.draw_classes([str(folder / photo)] * 4, probs, trained.classes)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert r"b\x1b[31m\x0a  1.00" in texts and "a$x_{$  1.00" in texts
 

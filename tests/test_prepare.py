@@ -529,7 +529,7 @@ def test_the_command(photos):
     assert done.code == 0 and "photos-64-uint8 is complete" in done.out, done.err
     for arguments, reason in (
         (["pack", "nothing", "--data_dir=.", "--split=train"], "nothing is not in ."),
-        (["pack"], "'pack' is not"),
+        (["pack"], "pack needs the name of one data set"),
         (["pack", "photos", "--data_dir=."], "pack needs --split with all splits"),
     ):
         wrong = command(*arguments, cwd=photos)

@@ -10,7 +10,7 @@ import pytest
 from deepconv import processes
 from deepconv.data import decode, pipeline
 from deepconv.data.images import Encoded, Record
-from deepconv.processes import Address, Group
+from deepconv.processes.group import Address, Group
 
 
 class Store:

@@ -12,8 +12,8 @@ from conftest import ROOT
 from deepconv.config import fields, recipes
 from deepconv.run import log as runlog
 from deepconv.run import preemption
+from experiments import cells, commands, counts, entries, entry, jobs, pages, records
 from experiments import collect as collect_lib
-from experiments import commands, counts, entries, entry, jobs, pages, records
 from experiments.alexnet import fig1, fig1_rates, fig3, fig4
 from experiments.entry import Row, Run, Table
 from experiments.resnet import fig7
@@ -47,6 +47,8 @@ def make_run(
     }
     if run.init_from:
         content |= {"init_from": f"/elsewhere/{run.init_from.name}", "init_layers": list(run.init_layers)}
+    if run.proposals_from:
+        content["proposals_from"] = f"/elsewhere/{run.proposals_from.name}"
     (folder / "config.json").write_text(json.dumps(content))
     start = START | {"time": START["time"].replace("-21T", f"-{day}T")}
     (folder / "environment.json").write_text(json.dumps([start]))
@@ -65,14 +67,14 @@ def collect(table, root, before=None):
 def test_a_run_fills_its_cell_with_where_it_comes_from(tmp_path):
     row = Row("net", (8.75,), [CIFAR[0]])
     table = Table("T. t", ERROR, [row])
-    assert entry.state(table, row, {}) == "missing"
+    assert cells.state(table, row, {}) == "missing"
     make_run(tmp_path, CIFAR[0], 9.0)
     found = collect(table, tmp_path)
     (record,) = found["rows"]["net"]
     assert record["departs"] == [] and record["values"]["top1_error"] == 9.0
     assert record["hours"] == pytest.approx((1000 * 128 / 128 + 1000 * 128 / 256) / 3600, abs=1e-3)
     assert (record["steps"], record["seed"], record["trained"]) == (2000, 0, [TRAINED])
-    assert entry.state(table, row, found) == "done"
+    assert cells.state(table, row, found) == "done"
     assert pages.lines(table, found)[1] == ["net", "8.75", "9.00 (+0.25)"]
     assert pages.commands(table, found) == []
 
@@ -92,7 +94,7 @@ def test_what_was_done_otherwise_is_told_and_fills_no_cell(tmp_path, changes, to
     make_run(tmp_path, CIFAR[0], 20.0, changes)
     found = collect(table, tmp_path)
     assert found["rows"]["net"][0]["departs"] == told
-    assert entry.state(table, row, found) == "missing"
+    assert cells.state(table, row, found) == "missing"
     assert pages.lines(table, found)[1] == ["net", "8.75", "–", f"20.00: {', '.join(told)}"]
     assert pages.lines(table, found)[0][-1] == "other results"
     assert pages.commands(table, found)
@@ -117,7 +119,7 @@ def test_how_often_it_is_logged_does_not_matter(tmp_path):
     table = Table("T. t", ERROR, [row])
     make_run(tmp_path, CIFAR[0], 9.0, {"log_every_steps": 7, "checkpoint_every_steps": 9}, "under/another/name")
     found = collect_lib.collect(table, collect_lib.directories(tmp_path / "under" / "another"), {})
-    assert entry.state(table, row, found) == "done"
+    assert cells.state(table, row, found) == "done"
 
 
 def test_seeds_mean_spread_and_best_by_hand(tmp_path):
@@ -127,12 +129,12 @@ def test_seeds_mean_spread_and_best_by_hand(tmp_path):
     for run, error in zip(runs[:2], (6.0, 7.0), strict=True):
         make_run(tmp_path, run, error)
     found = collect(table, tmp_path)
-    assert entry.state(table, mean, found) == "missing"
+    assert cells.state(table, mean, found) == "missing"
     assert pages.lines(table, found)[1][2:] == ["–", "6.00: one of 3, seed=0; 7.00: one of 3, seed=1"]
     make_run(tmp_path, runs[2], 6.5)
     found = collect(table, tmp_path)
-    assert entry.numbers(table, mean, found)["top1_error"] == pytest.approx((6.5, 0.5))
-    assert entry.numbers(table, best, found)["top1_error"] == (6.0, None)
+    assert cells.numbers(table, mean, found)["top1_error"] == pytest.approx((6.5, 0.5))
+    assert cells.numbers(table, best, found)["top1_error"] == (6.0, None)
     assert pages.lines(table, found)[1][2] == "6.50 ± 0.50 (-0.11)"
 
 
@@ -141,15 +143,15 @@ def test_differences_and_ratios_by_hand(tmp_path):
     ratio = Row("ratio", (6,), [CIFAR[1], CIFAR[0]], combine="ratio")
     table = Table("T. t", ERROR, [difference, ratio])
     make_run(tmp_path, CIFAR[1], 12.0)
-    assert {entry.state(table, row, collect(table, tmp_path)) for row in table.rows} == {"missing"}
+    assert {cells.state(table, row, collect(table, tmp_path)) for row in table.rows} == {"missing"}
     make_run(tmp_path, CIFAR[0], 10.0)
     found = collect(table, tmp_path)
-    assert entry.numbers(table, difference, found)["top1_error"][0] == 2.0
-    assert entry.numbers(table, ratio, found)["top1_error"][0] == 1.2
+    assert cells.numbers(table, difference, found)["top1_error"][0] == 2.0
+    assert cells.numbers(table, ratio, found)["top1_error"][0] == 1.2
     found["rows"]["ratio"][0 if found["rows"]["ratio"][0]["run"] == CIFAR[1].name else 1]["values"]["top1_error"] = (
         "more than 40"
     )
-    assert entry.numbers(table, ratio, found)["top1_error"][0] == "more than 4.0"
+    assert cells.numbers(table, ratio, found)["top1_error"][0] == "more than 4.0"
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
@@ -166,7 +168,7 @@ def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
         np.save(tmp_path / CIFAR[seed].name / "labels.npy", labels)
     found = collect(table, tmp_path)
     # the means are largest for classes 0, 1, 2, 0, and the last label is 1
-    assert entry.numbers(table, row, found)["top1_error"][0] == 25.0
+    assert cells.numbers(table, row, found)["top1_error"][0] == 25.0
     members = [(member["directory"], member["test"]) for member in found["rows"]["two"][0]["of"]]
     assert members == [("resnet_cifar,seed=0", "center"), ("resnet_cifar,seed=1", "center")]
     (line,) = [line for line in pages.page({"t": table}, {"t": found}).splitlines() if "+" in line and "steps" in line]
@@ -174,15 +176,15 @@ def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
     # without its runs, it stays; another ensemble of the same runs is shown in its place
     assert collect(table, tmp_path / "none", found) == found
     renamed = Table("T. t", ERROR, [Row("both", (20.0,), [CIFAR[0], CIFAR[1]], combine="ensemble")])
-    assert entry.state(renamed, renamed.rows[0], collect(renamed, tmp_path / "none", found)) == "done"
+    assert cells.state(renamed, renamed.rows[0], collect(renamed, tmp_path / "none", found)) == "done"
     np.save(tmp_path / CIFAR[1].name / "probs.center.npy", first)
-    assert entry.numbers(table, row, collect(table, tmp_path, found))["top1_error"][0] == 50.0
+    assert cells.numbers(table, row, collect(table, tmp_path, found))["top1_error"][0] == 50.0
     # a member that is another experiment now
     config = json.loads((tmp_path / CIFAR[1].name / "config.json").read_text())
     config["optimizer"]["weight_decay"] = 0.5
     (tmp_path / CIFAR[1].name / "config.json").write_text(json.dumps(config))
     after = collect(table, tmp_path, found)
-    assert entry.state(table, row, after) == "missing" and after["unassigned"] == found["rows"]["two"]
+    assert cells.state(table, row, after) == "missing" and after["unassigned"] == found["rows"]["two"]
     assert "top1_error 25.0" in pages.page({"t": table}, {"t": after})
     for name in ("probs.center.npy", "labels.npy"):  # nothing stops where the files are gone
         (tmp_path / CIFAR[0].name / name).unlink()
@@ -217,6 +219,33 @@ def test_a_chain_of_runs_is_looked_at_to_its_beginning(tmp_path):
     assert departs("alone") == [f"init_from={second.name}, whose directory is missing"]
     make_run(tmp_path / "none", Run("resnet_cifar", {"seed": 2}), 9.0)
     assert departs("none") == ["init_from=None"]
+
+
+def test_the_run_that_made_the_proposals_is_looked_at_too(tmp_path):
+    classifier, proposer = CIFAR[0], Run("resnet_cifar", {"seed": 1}, init_from=CIFAR[0])
+    refiner = Run("resnet_cifar", {"seed": 2}, init_from=classifier, proposals_from=proposer)
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [refiner])])
+    assert {*entry.jobs([(refiner, "center")])} == {classifier.name, proposer.name, refiner.name}
+    assert jobs.for_runs([(refiner, "center")], "runs")[refiner.name].needs == (classifier.name, proposer.name)
+
+    def departs(name, before=None):
+        records = collect(table, tmp_path / name, before)["rows"]["net"]
+        return [record["departs"] for record in records if "seed=2" in record["directory"]]
+
+    for name, changes in (("right", {}), ("other", {"model.depth": 32}), ("short", {"total_steps": 40_000})):
+        for run in (classifier, proposer, refiner):
+            make_run(tmp_path / name, run, 9.0, changes if run is proposer else {})
+    known = collect(table, tmp_path / "right")
+    assert departs("right") == [[]]
+    assert departs("other") == [[f"proposals_from={proposer.name}"]]
+    short = [f"total_steps=40000 in {proposer.name}"]
+    assert departs("short") == [short]
+    (tmp_path / "right" / proposer.name).rename(tmp_path / "gone")
+    assert departs("right") == [[f"proposals_from={proposer.name}, whose directory is missing"]]
+    assert departs("right", known) == [[]]  # it stays known
+    make_run(tmp_path / "none", classifier, 9.0)
+    make_run(tmp_path / "none", Run("resnet_cifar", {"seed": 2}, init_from=classifier), 9.0)
+    assert departs("none") == [["proposals_from=None"]]
 
 
 def test_what_a_directory_gave_before_its_config_changed_is_kept_apart(tmp_path):
@@ -291,7 +320,7 @@ def test_results_stay_when_a_recipe_changes(tmp_path, monkeypatch):
         patch.setattr(recipes, "SCHEMA", 3)
         records.write(tmp_path / "t.json", known)
         after = collect(table, tmp_path / "none", records.read(tmp_path / "t.json"))
-        assert entry.state(table, row, after) == "done"
+        assert cells.state(table, row, after) == "done"
         assert after["rows"]["net"][0]["config"]["optimizer"]["nesterov"] is False
 
 
@@ -304,7 +333,7 @@ def test_results_from_before_records_had_configs_are_kept(tmp_path):
     old = {"title": "T. t", "rows": {"net": [record | {"started": "2026-11-21T00:00:00+00:00"} | start]}}
     (tmp_path / "t.json").write_text(json.dumps(old))
     found = collect(table, tmp_path / "none", records.read(tmp_path / "t.json"))
-    assert entry.state(table, row, found) == "done" and found["rows"]["net"][0]["trained"] == [TRAINED]
+    assert cells.state(table, row, found) == "done" and found["rows"]["net"][0]["trained"] == [TRAINED]
     make_run(tmp_path, CIFAR[0], 9.25)  # the same run, which is at hand again
     (record,) = collect(table, tmp_path, found)["rows"]["net"]
     assert record["values"]["top1_error"] == 9.25 and record["config"]["batch_size"] == 128
@@ -350,9 +379,9 @@ def test_weights_of_an_unfinished_run_are_told(tmp_path):
     make_run(tmp_path, child, 9.0)
     found = collect(table, tmp_path)
     assert found["rows"]["net"][0]["departs"] == [f"training was not finished (step 2000) in {CIFAR[0].name}"]
-    assert entry.state(table, row, found) == "missing"
+    assert cells.state(table, row, found) == "missing"
     runlog.append_metrics(source, {"step": 64_000, "train_loss": 0.1})
-    assert entry.state(table, row, collect(table, tmp_path)) == "done"
+    assert cells.state(table, row, collect(table, tmp_path)) == "done"
 
 
 def test_what_a_run_began_with_stays_known_when_it_is_gone(tmp_path):
@@ -414,9 +443,9 @@ def test_runs_on_other_data_are_not_drawn(tmp_path):
     assert "50.00 / 50.00: name=photos, total_steps=10" in (tmp_path / "page").read_text()  # but it is in the table
     (tmp_path / "sampled").mkdir()
     make_run(tmp_path / "sampled", run, 50.0, short, "few_images", metrics=metrics, examples=(40, 10))
-    assert entry.on_paper_data(collect(table, tmp_path / "sampled")) == {}
+    assert cells.on_paper_data(collect(table, tmp_path / "sampled")) == {}
     make_run(tmp_path / "short", run, 50.0, short, metrics=metrics, examples=whole)
-    assert [*entry.on_paper_data(collect(table, tmp_path / "short"))["rows"]] == ["ResNet-18"]
+    assert [*cells.on_paper_data(collect(table, tmp_path / "short"))["rows"]] == ["ResNet-18"]
 
 
 def test_two_runs_of_one_name_are_an_error():
@@ -444,7 +473,7 @@ def test_packed_squares_are_the_paper_s_images(tmp_path):
     table = Table("T. t", ERROR, [row])
     changes, whole = {"data.name": "imagenet2012-256-uint8"}, (1_281_167, 50_000)
     make_run(tmp_path, run, 41.0, changes, "packed", examples=whole, test="ten_crop")
-    assert entry.state(table, row, collect(table, tmp_path)) == "done"
+    assert cells.state(table, row, collect(table, tmp_path)) == "done"
 
 
 def test_a_shorter_run_of_the_authors_code_is_told(tmp_path):
@@ -578,7 +607,7 @@ def test_rates_of_fig_1_are_those_of_its_search():
     for row in fig1.TABLE.rows[:2]:
         unit = row.label.split(",")[0].lower()
         rows = {rate: row for (net, of, rate), row in fig1_rates.ROWS.items() if (net, of) == ("18pct", unit)}
-        measured = {rate: entry.row_records(row, fig1.SEARCH) for rate, row in rows.items()}
+        measured = {rate: cells.row_records(row, fig1.SEARCH) for rate, row in rows.items()}
         errors = {rate: records[0]["values"]["error"] for rate, records in measured.items() if records}
         assert row.runs[0].overrides["optimizer.learning_rate"] == min(errors, key=errors.get)
 
@@ -639,8 +668,8 @@ def test_jobs_follow_what_they_need(tmp_path):
         code = f"open('log', 'a').write({name!r} + ' '); exit({command[0]})"
         return subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path).poll
 
-    todo = {"child": jobs.Job([["0"]], "parent"), "parent": jobs.Job([["0"], ["0"]]), "bad": jobs.Job([["3"]])}
-    todo |= {"orphan": jobs.Job([["0"]], "bad"), "of_elsewhere": jobs.Job([["0"]], "not in the list")}
+    todo = {"child": jobs.Job([["0"]], ["parent"]), "parent": jobs.Job([["0"], ["0"]]), "bad": jobs.Job([["3"]])}
+    todo |= {"orphan": jobs.Job([["0"]], ["bad"]), "of_elsewhere": jobs.Job([["0"]], ["not in the list"])}
     assert jobs.run_all(todo, 2, start) == {"bad": 3, "orphan": 3}
     order = (tmp_path / "log").read_text().split()
     assert sorted(order) == ["bad", "child", "of_elsewhere", "parent", "parent"]
@@ -656,9 +685,9 @@ def test_jobs_are_those_that_are_missing():
     todo = jobs.missing(table, {"vgg/table5": {}}, "runs", ["--data_dir=D"])
     names = [*todo]
     assert len(names) == 7 and names[0] == "vgg11"  # A; D and E at 256, 384 and from 256 to 512
-    assert {job.needs for job in todo.values()} <= {"", *names}
+    assert {need for job in todo.values() for need in job.needs} <= {*names}
     last = todo[table["vgg/table5"].rows[0].runs[0].name].commands[0]
-    assert "--data_dir=D" in last and f"--init_from=runs/{todo[last_name(last)].needs}" in last
+    assert "--data_dir=D" in last and f"--init_from=runs/{todo[last_name(last)].needs[0]}" in last
     assert any("multi_crop_dense_q256_384_512" in part for part in last)
 
 
@@ -670,7 +699,7 @@ def last_name(command):
 @pytest.mark.parametrize("name", entries.names())
 def test_what_was_counted_is_what_the_models_have(name):
     (table,) = entries.load([name]).values()
-    known = records.read(entries.RESULTS / f"{name}.json")
+    known = entries.results(name)
     assert set(known.get("counted", {})) == ({row.label for row in table.rows if row.runs} if table.counts else set())
     for label, of_row in known.get("counted", {}).items():
         (run,) = [row.runs[0] for row in table.rows if row.label == label]

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import shutil
@@ -7,26 +6,15 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from matplotlib.figure import Figure
 from PIL import Image
 
-from deepconv import cli, objective
+from deepconv import cli, curves, objective
 from deepconv.evaluation import probabilities
-from deepconv.run import curves, preemption
 from deepconv.run import log as runlog
+from deepconv.run import preemption
 from deepconv.run.directory import lock, printable, read_eval, read_json, record_start
-
-
-def test_tensorboard_is_written_without_an_import_of_torch(tmp_path):
-    if not importlib.util.find_spec("torch"):
-        pytest.skip("torch is not installed")
-    code = (
-        "import importlib.util, pathlib, sys; from deepconv.run import log\n"
-        "with log.tensorboard(pathlib.Path()) as write: write({'step': 1, 'loss': 2.0})\n"
-        "assert 'tensorboardX' in sys.modules and 'torch' not in sys.modules\n"
-        "assert importlib.util.find_spec('torch')"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
-    assert [*tmp_path.glob("events*")]
 
 
 def test_metrics_read_back_merged_by_step_without_a_torn_line(tmp_path):
@@ -126,6 +114,11 @@ def test_starts_are_recorded_and_differences_told(tmp_path, monkeypatch):
     assert len(starts) == 3 and starts[0]["devices"] == 2 and starts[0]["versions"]["jax"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def flags_of_curves():
+    curves.define_flags()
+
+
 def test_curves_are_drawn(tmp_path, capsys):
     tmp_path = tmp_path / "a$x_{$"  # not mathematics
     tmp_path.mkdir()
@@ -140,6 +133,37 @@ def test_curves_are_drawn(tmp_path, capsys):
     (tmp_path / "empty" / "metrics.jsonl").write_text("rubbish\n")
     assert curves.main(["curves", str(tmp_path / "empty")]) == 2 and "holds no records" in capsys.readouterr().err
     assert curves.main(["curves"]) == 2 and curves.main(["curves", str(tmp_path / "nothing")]) == 2
+
+
+def test_curves_of_several_runs_share_a_plot(tmp_path, monkeypatch, capsys):
+    figures, files = [], []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure) or files.append(path))
+    for name, depth, errors in (("a$x", 20, (50, 40)), ("b", 56, (90, 80))):
+        (tmp_path / name).mkdir()
+        config = {"schema": depth, "seed": 1, "model": {"depth": depth, "dtype": "float32"}}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        for step, error in enumerate(errors, 1):
+            record = {"step": step, "train_top1_error": error - 10, "test_top1_error": error}
+            runlog.append_metrics(tmp_path / name, record)
+    runs = [tmp_path / "a$x", tmp_path / "b"]
+    monkeypatch.setattr(flags.FLAGS["to"], "value", None)
+    monkeypatch.chdir(runs[0])
+    for target in ("curves.png", "both.png"):
+        assert curves.main(["curves", ".", str(runs[1])]) == 0
+        assert capsys.readouterr().out == f"{tmp_path / target}\n" and files[-1] == tmp_path / target
+        flags.FLAGS["to"].value = str(tmp_path / "both.png")
+    (axes,) = figures[0].axes
+    lines = [([*line.get_ydata()], line.get_linestyle(), line.get_color()) for line in axes.lines]
+    assert [line[0] for line in lines] == [[40, 30], [50, 40], [80, 70], [90, 80]]
+    assert [line[1] for line in lines] == ["--", "-"] * 2 and [line[2] for line in lines] == ["C0", "C0", "C1", "C1"]
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 90
+    legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert legend == ["model.depth=20 (last 40.00 %)", "model.depth=56 (last 80.00 %)"]
+    (tmp_path / "b" / "config.json").unlink()  # without it, the directory names the run
+    assert curves.names(runs) == [str(run) for run in runs]
+    for wrong in ("both.jpg", "none/both.png"):
+        flags.FLAGS["to"].value = str(tmp_path / wrong)
+        assert curves.main(["curves", *map(str, runs)]) == 2 and wrong in capsys.readouterr().err
 
 
 def test_top_k_error_by_hand():
@@ -178,3 +202,23 @@ def test_a_signal_while_memory_is_freed_is_not_printed(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
     Freed(ValueError("a mistake"))
     assert "ValueError: a mistake" in capsys.readouterr().err
+
+
+def test_the_time_left_counts_no_compilation(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(runlog.time, "monotonic", lambda: clock[0])
+    with runlog.progress("train", 100, done=10) as show:
+        for seconds, done, uncounted in [(0, 10, 0), (500, 11, 0), (503, 12, 0), (1006, 14, 497), (1008, 15, 0)]:
+            clock[0] = float(seconds)
+            show(done, "text" if done > 10 else "compiling ...", log=True, uncounted=uncounted)
+    left = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
+    # from step 11 at 500 s: a step takes 3 s, then 9 s for 3 steps without 497 s of compilation, then 11 s for 4 steps
+    expected = ["compiling ...", "text", "text  0:04:24 left", "text  0:04:18 left", "text  0:03:54 left"]
+    assert left == expected
+
+
+def test_the_progress_line_has_what_is_known():
+    record = {"step": 3, "epoch": 1.5, "train_loss": 2.0, "train_top1_error": 30.0, "images_per_second": 99.6}
+    assert runlog.summary_line(record, 40.0) == "epoch 1.5  loss 2.000  error 30.0 %  test error 40.0 %  100 images/s"
+    assert runlog.summary_line({"step": 3, "epoch": 1.5}, 40.0) == "epoch 1.5  test error 40.0 %"
+    assert runlog.summary_line({"step": 3, "epoch": 1.5}) == "epoch 1.5"

@@ -68,7 +68,7 @@ def numbers_in(tree):
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("name", COMPILED)
 def test_compiled_steps_reduce_the_modelled_bytes(name, devices, monkeypatch):
     narrow(monkeypatch, alexnet)
@@ -161,9 +161,10 @@ def test_the_fixed_time_gives_back_mlperfs_two_points():
 
 def test_runs_wait_for_gpus_and_for_the_runs_they_need():
     hours = {"a": 4, "b": 2, "c": 3}
-    assert model.finish(hours, dict.fromkeys(hours, 1), {"c": "a"}, 2) == 7
+    assert model.finish(hours, dict.fromkeys(hours, 1), {"c": ["a"]}, 2) == 7
     assert model.finish(hours, dict.fromkeys(hours, 1), {}, 2) == 5
-    assert model.finish(hours, dict.fromkeys(hours, 1), {"c": "elsewhere"}, 8) == 4
+    assert model.finish(hours, dict.fromkeys(hours, 1), {"c": ["elsewhere"]}, 8) == 4
+    assert model.finish(hours, dict.fromkeys(hours, 1), {"b": ["a"], "c": ["a", "b"]}, 8) == 9
     assert model.finish(hours, dict.fromkeys(hours, 2), {}, 2) == 9
     assert model.finish(hours, {"a": 4, "b": 8, "c": 4}, {}, 8) == 6
 

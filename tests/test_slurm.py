@@ -12,6 +12,8 @@ import slurm_cluster
 from conftest import FLAGS, ROOT, shell
 from faults.harness import assert_same, newest, outcome, reached
 
+from deepconv.config import recipes
+
 pytestmark = pytest.mark.slow
 
 CHANGES = {"model.depth": 8, "data.image_size": 16, "batch_size": 8, "log_every_steps": 5}
@@ -62,7 +64,8 @@ class Place:
     def run(self, seed, steps):
         changes = CHANGES | {"seed": seed, "total_steps": steps}
         changes["optimizer.drop_at_steps"] = "10+20"
-        name = "resnet_cifar,smoke," + ",".join(f"{key}={value}" for key, value in sorted(changes.items()))
+        named = [f"{key}={value}" for key, value in sorted(changes.items()) if key not in recipes.WATCHING]
+        name = ",".join(["resnet_cifar", "smoke", *named])
         return self.folder / "runs" / name
 
     def undisturbed(self, seed, steps, devices=1):
@@ -134,7 +137,7 @@ def test_a_sweep_runs_once_in_the_order_of_its_weights(place):
     assert twice.out.startswith("0 runs were submitted") and twice.err.count("not submitted again: ") == 4
     assert len(place.queue().splitlines()) == 4
     place.wait_for_end()
-    assert {state["state"] for state in place.states().values()} == {"done"}
+    assert {state["state"] for state in place.states().values()} == {"finished"}
     runs = place.folder / "runs"
     (start,) = json.loads((runs / last / "environment.json").read_text())
     source = json.loads((runs / firsts[2] / "eval.center.json").read_text())
@@ -164,7 +167,7 @@ def test_a_cancelled_run_is_saved_and_not_queued_again(place):
     place.cluster.output("scancel", "1")
     place.wait_for_end()
     found = place.states()[run.name]
-    assert found["state"] == "saved" and 100 <= newest(run) < 4000
+    assert found["state"] == "stopped" and 100 <= newest(run) < 4000
     assert not place.training()
 
 
@@ -183,7 +186,7 @@ def test_a_run_saves_before_its_time_limit_and_continues_in_another_job(place):
     assert ends[1:] == ["launch: exit code 75", "launch: exit code 0"] and "stopped by SIGUSR1" in ends[0]
     starts = [start["from_step"] for start in json.loads((run / "environment.json").read_text())]
     assert starts[0] == 0 and 100 <= starts[1] < 400 and len(starts) == 2
-    assert place.state(run.name) == "done"
+    assert place.state(run.name) == "finished"
 
 
 def test_a_run_goes_on_elsewhere_when_its_node_fails_but_not_beside_its_old_process(place):
@@ -201,7 +204,7 @@ def test_a_run_goes_on_elsewhere_when_its_node_fails_but_not_beside_its_old_proc
     )
     os.kill(old, signal.SIGKILL)
     place.wait_for_end()
-    assert place.state(run.name) == "done"
+    assert place.state(run.name) == "finished"
     assert_same(run, place.undisturbed(0, 400))
 
 
@@ -225,7 +228,7 @@ def test_a_run_on_two_nodes_that_is_queued_again_ends_as_one_process_with_two_de
     place.cluster.output("scontrol", "requeue", "1")
     place.wait_for(lambda: place.state(run.name) == "queued", "the queue")
     place.wait_for_end()
-    assert place.state(run.name) == "done"
+    assert place.state(run.name) == "finished"
     starts = [start["from_step"] for start in json.loads((run / "environment.json").read_text())]
     assert starts[0] == 0 and 100 <= starts[1] < 400
     assert_same(run, place.undisturbed(0, 400, devices=2))

@@ -11,13 +11,16 @@ import sys
 import pytest
 from conftest import ROOT
 
-from deepconv.config import durations, fields
+from deepconv.config import durations, fields, recipes
+from deepconv.data.known import DATA
 from deepconv.evaluation import protocols
-from experiments import counts, entries, entry, records
+from deepconv.models.layers import LAST_LAYERS
+from deepconv.weights.inputs import ALL_BUT_HEAD
+from experiments import cells, counts, entries, entry
 from experiments.smoke import shrunk
 
 TABLES = entries.load()
-RUNS = {name: run for table in TABLES.values() for name, (run, _) in entry.jobs(entry.missing(table, {})).items()}
+RUNS = {name: run for table in TABLES.values() for name, (run, _) in entry.jobs(cells.missing(table, {})).items()}
 
 
 def rows():
@@ -40,10 +43,12 @@ def test_every_table_and_figure_with_results_is_there():
 def test_rows_have_a_cell_a_column_and_either_runs_or_a_reason():
     for name, table, row in rows():
         assert len(row.paper) == len(table.columns), f"{name}, {row.label}"
-        assert sum(map(bool, (row.runs, row.quoted, row.needs))) == 1, f"{name}, {row.label}"
+        assert sum(map(bool, (row.runs, row.commands, row.quoted, row.needs))) == 1, f"{name}, {row.label}"
         assert row.combine in ("mean", "best", "ratio", "ensemble")
         assert len(row.tests) in (1, len(row.runs))
         assert row.baseline is None or row.combine == "mean"
+        measured = [column for command in row.commands for column in command.values]
+        assert not measured or sorted(measured) == sorted(table.trained()), f"{name}, {row.label}"
     for table in TABLES.values():
         labels = [row.label for row in table.rows]
         assert len({*labels}) == len(labels)
@@ -52,9 +57,9 @@ def test_rows_have_a_cell_a_column_and_either_runs_or_a_reason():
 
 def test_what_is_out_of_reach_can_only_shrink():
     needs = collections.Counter(row.needs for _, _, row in rows() if row.needs)
-    assert needs == {"localisation": 14, "detection": 18, "transfer": 5, "test server": 1}
+    assert needs == {"detection": 18, "test server": 1}
     withheld = [name for name, table in TABLES.items() if entry.WITHHELD in table.columns.values()]
-    assert withheld == ["alexnet/table2", "vgg/table6", "vgg/table7", "vgg/table9", "vgg/table10"]
+    assert withheld == ["alexnet/table2", "vgg/table6", "vgg/table7", "vgg/table9", "vgg/table10", "resnet/table14"]
 
 
 def test_papers_agree_with_themselves_and_each_other():
@@ -82,8 +87,8 @@ def test_mean_precision_is_the_mean_of_the_classes(name):
     for mean, *classes in paper(name).values():
         assert len(classes) == 20
         assert mean == pytest.approx(sum(classes) / 20, abs=0.051)
-    assert [cells[0] for cells in paper(name).values()][:2] == [
-        cells[["resnet/table10", "resnet/table11"].index(name)] for cells in paper("resnet/table7").values()
+    assert [row[0] for row in paper(name).values()][:2] == [
+        row[["resnet/table10", "resnet/table11"].index(name)] for row in paper("resnet/table7").values()
     ]
 
 
@@ -91,20 +96,21 @@ def test_mean_precision_is_the_mean_of_the_classes(name):
 def test_every_run_can_be_begun(name):
     run = RUNS[name]
     assert len(name) < 256 and name == run.name  # of a directory
-    config, data = run.load(), entry.DATA[run.load().data.name]
+    config, data = run.load(), DATA[run.load().data.name]
     fields.check_fields(config)
     fields.check_together(config, data.train, 8)
     model, shapes = counts.net(run)
     assert {*config.optimizer.get("layers", {})} <= {*shapes["params"]}
     if run.init_from:
-        taken = set(run.init_layers) or set(shapes["params"])
+        all_layers = set(shapes["params"])
+        but_head = all_layers - {*LAST_LAYERS}
+        taken = but_head if run.init_layers == (ALL_BUT_HEAD,) else set(run.init_layers) or all_layers
         source = counts.net(run.init_from)[1]["params"]
         for layer in taken:
-            assert {k: v.shape for k, v in source[layer].items()} == {
-                k: v.shape for k, v in shapes["params"][layer].items()
-            }
+            before, after = (recipes.flatten(layers[layer]) for layers in (source, shapes["params"]))
+            assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
     size = (32, 32) if config.data.name == "cifar10" else None
-    tests = {test for table in TABLES.values() for test in entry.jobs(entry.missing(table, {})).get(name, (run, []))[1]}
+    tests = {test for table in TABLES.values() for test in entry.jobs(cells.missing(table, {})).get(name, (run, []))[1]}
     for test in tests:
         assert protocols.parts(test, config.data, size, model, "batch_stats" in shapes)
 
@@ -113,7 +119,7 @@ def test_every_run_can_be_shrunk():
     runs = {
         name: run
         for table in TABLES.values()
-        for name, (run, _) in entry.jobs(entry.missing(shrunk(table), {})).items()
+        for name, (run, _) in entry.jobs(cells.missing(shrunk(table), {})).items()
     }
     for run in runs.values():
         config = run.load()
@@ -134,7 +140,7 @@ def chain(run):
 
 def steps_of(run):
     config = run.load()
-    examples = entry.DATA[config.data.name].train
+    examples = DATA[config.data.name].train
     return durations.steps(config, "total", examples, config.batch_size)
 
 
@@ -193,6 +199,15 @@ def test_schedules_are_those_of_the_papers():
         if config.model.name == "resnet_cifar":
             assert (steps_of(run), config.optimizer.drop_at_steps, config.batch_size) == (64_000, (32_000, 48_000), 128)
             assert (config.data.augment, config.optimizer.weight_decay) == ("pad_crop_flip", 1e-4)
+        elif config.model.name == "resnet" and fields.predicts_boxes(config):  # 256 images, crops of 224; He C
+            assert (config.batch_size, config.data.image_size, config.data.augment) == (256, 224, "crop_flip")
+            assert config.model.bn_fixed and run.init_from.load().model.depth == config.model.depth in (101, 152)
+            assert run.init_layers == (ALL_BUT_HEAD,) and not fields.predicts_boxes(run.init_from.load())
+            refines = config.objective == "class_box_refinement"
+            assert bool(run.proposals_from) == refines
+            if refines:  # of a net as deep, which started from the same weights
+                proposer = run.proposals_from
+                assert proposer.load().objective == "class_region_proposal" and proposer.init_from == run.init_from
         elif config.model.name == "resnet":
             assert (steps_of(run), config.data.train_scale, config.batch_size) == (600_000, (256, 480), 256)
             assert (config.data.augment, config.data.lighting, config.data.mean) == ("crop_flip", "eigenvalue", "pixel")
@@ -214,15 +229,15 @@ def test_schedules_are_those_of_the_papers():
 def test_a_run_comes_after_the_one_it_begins_with():
     for table in TABLES.values():
         seen = []
-        for name, (run, _) in entry.jobs(entry.missing(table, {})).items():
-            assert run.init_from is None or run.init_from.name in seen
+        for name, (run, _) in entry.jobs(cells.missing(table, {})).items():
+            assert {source.name for source in run.sources} <= {*seen}
             seen.append(name)
 
 
 @pytest.mark.parametrize("name", ["vgg/table1", "vgg/table2", "resnet/table1", "resnet/table6"])
 def test_counts_are_those_of_the_paper(name):
     """That they are those of the models is in test_results.py."""
-    table, counted = TABLES[name], records.read(entries.RESULTS / f"{name}.json")["counted"]
+    table, counted = TABLES[name], entries.results(name)["counted"]
     for row in (row for row in table.rows if row.runs):
         for column, cell in zip(table.columns.values(), row.paper, strict=True):
             if column in table.counts:
@@ -235,7 +250,7 @@ def test_counts_are_those_of_the_paper(name):
 def test_tests_are_named_with_scales():
     """So that the smoke test can shrink them."""
     for table in TABLES.values():
-        for _, tests in entry.jobs(entry.missing(table, {})).values():
+        for _, tests in entry.jobs(cells.missing(table, {})).values():
             for test in tests:
                 assert re.search(r"_q\d", test) or test in ("center", "ten_crop", "ten_crop_precise_batch_stats"), test
     assert (
@@ -246,7 +261,8 @@ def test_tests_are_named_with_scales():
 
 
 def test_status_needs_no_jax_and_fits_a_terminal():
-    code = "import sys; from experiments.__main__ import main; main([]); assert 'jax' not in sys.modules, 'jax'"
+    code = "import sys; from experiments.__main__ import main; from experiments.site import build; main([])"
+    code += "; assert not {'jax', 'matplotlib', 'mkdocs'} & {*sys.modules}"
     narrow = os.environ | {"COLUMNS": "80"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=narrow)
     assert done.returncode == 0, done.stderr
@@ -294,14 +310,17 @@ NAMES = """
 import json, os, sys
 from absl import flags
 from deepconv import cli
-flags.DEFINE_string("init_from", None, "")
+for name in ("init_from", "proposals_from"):
+    flags.DEFINE_string(name, None, "")
 for name in ("evals", "init_layers"):
     flags.DEFINE_list(name, [], "")
 for arguments in json.load(sys.stdin):
     if not os.fork():
         sys.argv = ["main", *arguments]
         rest = cli.parse(sys.argv, print)
-        print(cli.load_config(rest, flags.FLAGS.init_from, init_layers=flags.FLAGS.init_layers)[1], flush=True)
+        given = flags.FLAGS
+        named = dict(init_layers=given.init_layers, proposals_from=given.proposals_from)
+        print(cli.load_config(rest, given.init_from, **named)[1], flush=True)
         os._exit(0)
     os.wait()
 """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, STATISTICS, narrow
 
-from deepconv import distributed, models, objective, resume, train
+from deepconv import checks, distributed, models, objective, resume, train
 from deepconv import task as task_lib
 from deepconv.benchmark import collectives
 from deepconv.config import recipes
@@ -62,7 +62,7 @@ def loss_and_gradients(model, mesh):
     [
         dict(variant="code", lrn_in_towers=True),
         dict(variant="paper", lrn_in_towers=False),  # windows of the normalisation reach into the other tower
-        dict(variant="code", lrn_in_towers=True, conv6=True),
+        pytest.param(dict(variant="code", lrn_in_towers=True, conv6=True), marks=pytest.mark.slow),
         pytest.param(dict(variant="code", lrn_in_towers=True, communication=False), marks=pytest.mark.slow),
         pytest.param(dict(variant="paper", without="conv3", lrn=False, activation="tanh"), marks=pytest.mark.slow),
     ],
@@ -92,7 +92,9 @@ def exchanges(task):
     return in_layers, [each for each in found if each not in in_layers]
 
 
-@pytest.mark.parametrize(("recipe", "borders"), [("alexnet_code", []), ("alexnet", BORDERS)])
+@pytest.mark.parametrize(
+    ("recipe", "borders"), [pytest.param("alexnet_code", [], marks=pytest.mark.slow), ("alexnet", BORDERS)]
+)
 def test_towers_meet_where_the_paper_says(recipe, borders, monkeypatch):
     narrow(monkeypatch, alexnet)
     task = smoke_task(recipe, model_parallel=2)
@@ -185,7 +187,7 @@ def test_a_net_without_two_towers_is_refused(recipe, changes, named):
 
 def test_an_odd_number_of_classes_or_devices_is_refused(monkeypatch):
     config = recipes.load(ROOT / "configs" / "alexnet.py")
-    (line,) = task_lib._wrong_division(config, models.create(config.model, 7), False, TWO, 1)
+    (line,) = checks.wrong_division(config, models.create(config.model, 7), False, TWO, 1)
     assert line == "--model_parallel=2 cannot divide the 7 outputs of the last layer; leave it out"
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     with pytest.raises(ValueError, match="needs a multiple of 2 devices in each process, not 1; leave it out"):

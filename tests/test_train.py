@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import pickle
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import CONFIGS, ROOT, STATISTICS, TINY, narrow, tiny_task
 from ml_collections import ConfigDict
+from test_tracking import events
 
-from deepconv import distributed, models, resume, train
+from deepconv import checks, distributed, models, objective, resume, train
 from deepconv import state as state_lib
 from deepconv import task as task_lib
 from deepconv.config import fields, recipes
@@ -23,7 +25,7 @@ from deepconv.data.sources import shapes
 from deepconv.evaluation import run as evaluate
 from deepconv.models import alexnet, vgg
 from deepconv.ops import counting, forms, repeat
-from deepconv.run import checkpoint, preemption
+from deepconv.run import checkpoint, checkpoint_files, preemption, trackers
 from deepconv.run import log as runlog
 from deepconv.run.directory import read_starts
 
@@ -40,6 +42,7 @@ def once(function, key):
     """The function's result of each key, made when it is first asked for."""
     made = {}
 
+    @functools.wraps(function)
     def known(*args):
         found = key(*args)
         if found not in made:
@@ -113,7 +116,7 @@ def test_initial_weights_are_those_of_a_program_that_is_optimised_in_full(recipe
     for module in (alexnet, vgg):
         narrow(monkeypatch, module)
     config = recipes.load(ROOT / "configs" / f"{recipe}.py", {"data.image_size": 64}, smoke=True)
-    init = resume.initial_state(task_lib.prepare(config, None))
+    init = resume.initial_state.__wrapped__(task_lib.prepare(config, None))  # not one that another test compiled
     full = jax.jit(init.__wrapped__, compiler_options={"xla_backend_optimization_level": 3})
     for a, b in zip(leaves(init()), leaves(full()), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -138,17 +141,47 @@ def test_interrupted_and_resumed_is_bit_identical(uninterrupted, tmp_path, signa
             yield batch
 
     monkeypatch.setattr(train, "batches", batches_with_a_signal)
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     with pytest.raises(preemption.Preempted, match="SIGTERM"):
-        train.train(tiny_task(workers=1 if stop == 4 else 0), tmp_path)
-    assert (tmp_path / "checkpoints" / str(stop)).is_dir()
+        train.train(tiny_task(workers=1 if stop == 4 else 0), here)
+    assert (here / "checkpoints" / str(stop)).is_dir()
+    shutil.copytree(here, elsewhere)  # a run may continue in a copy of its directory
+    shutil.rmtree(here)
     monkeypatch.setattr(train, "batches", batches)
     preemption.install()
-    state, _ = train.train(tiny_task(), tmp_path)
+    state, _ = train.train(tiny_task(), elsewhere)
     assert equal(state, uninterrupted[0])
-    again, _ = train.train(tiny_task(), tmp_path)
+    again, _ = train.train(tiny_task(), elsewhere)
     assert equal(again, state)
-    steps = [record["step"] for record in runlog.read_metrics(tmp_path) if "test_top1_error" in record]
+    steps = [record["step"] for record in runlog.read_metrics(elsewhere) if "test_top1_error" in record]
     assert steps == [3, 6]
+    assert [step for step, value in events(elsewhere) if value.tag == "filters/conv1"] == [6]
+
+
+def test_a_stopped_run_is_saved_before_its_trackers_are_closed(tmp_path, signals, monkeypatch):
+    """A tracker may take a minute to close, longer than the time that a cluster gives a stopped job."""
+    found, given, original = [], {}, train.batches
+
+    def batches_with_a_signal(*args):
+        for i, batch in enumerate(original(*args)):
+            if i == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    def open_tracker(workdir, fields):
+        given.update(fields)
+        return trackers.Tracker(lambda step, values: None, lambda step, name, image: None, close)
+
+    def close(end):
+        checkpoints = [path.name.partition(".")[0] for path in (tmp_path / "checkpoints").glob("[0-9]*")]
+        found.append((end, checkpoints))  # one that a thread still writes has a temporary name
+
+    monkeypatch.setattr(train, "batches", batches_with_a_signal)
+    monkeypatch.setitem(trackers.OPENERS, "wandb", open_tracker)
+    with pytest.raises(preemption.Preempted):
+        train.train(tiny_task(), tmp_path, trackers=["wandb"])
+    assert found == [("stopped", ["1"])]
+    assert given["optimizer.learning_rate"] == tiny_task().config.optimizer.learning_rate
 
 
 def test_a_crash_after_a_checkpoint_repeats_the_steps(uninterrupted, tmp_path, monkeypatch):
@@ -293,7 +326,7 @@ def test_metrics_after_a_crash_are_those_of_an_undisturbed_run(undisturbed, tmp_
         patch.setattr(train, "batches", batches_with_a_crash)
         with pytest.raises(MemoryError):
             train.train(tiny_task(**SPARSE), tmp_path)
-    assert checkpoint.steps(tmp_path / "checkpoints") == [3]  # not at a multiple of log_every_steps
+    assert checkpoint_files.steps(tmp_path / "checkpoints") == [3]  # not at a multiple of log_every_steps
     train.train(tiny_task(**SPARSE), tmp_path)
     assert values(runlog.read_metrics(tmp_path)) == undisturbed
 
@@ -370,7 +403,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(tmp
         train.train(tiny_task(), tmp_path)
     manager = checkpoint.open_manager(tmp_path / "checkpoints", 6)
     assert manager.all_steps() == whole
-    assert not any(checkpoint.damage(tmp_path / "checkpoints" / str(saved)) for saved in whole)
+    assert not any(checkpoint_files.damage(tmp_path / "checkpoints" / str(saved)) for saved in whole)
 
 
 # Millions of parameters by the papers' tables, or as computed from their layers. Here, one step is only traced: the
@@ -379,28 +412,32 @@ PARAMETERS = dict(alexnet=60.97, alexnet_code=60.97, alexnet_owt=61.10, resnet18
 PARAMETERS |= dict(resnet101=44.55, resnet152=60.19, vgg11=132.86, vgg11_lrn=132.86, vgg13=133.05, vgg16_1x1=133.64)
 PARAMETERS |= dict(vgg16=138.36, vgg19=143.67, vgg13_5x5=134.50, resnet_cifar=0.27, alexnet_cifar=1.90, quickstart=0.08)
 PARAMETERS |= dict(alexnet_cifar_13pct=1.12, alexnet_cifar_11pct=2.11, vgg16_fc=138.36)
+PARAMETERS |= dict(shapes_localization=0.96, vgg16_localization=150.65, vgg16_localization_fc=150.65)  # 4000 outputs
+PARAMETERS |= dict(shapes_proposals=0.20, resnet101_localization=134.71)  # 45,000 outputs
+PARAMETERS |= dict(resnet101_rcnn=52.75)  # 5000 outputs
 PARAMETERS |= dict(
     alexnet_finetuned=61.56, alexnet_fall2009=57.50, alexnet_fall2011=57.50
 )  # the latter with 10 classes
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+SEVERAL = {"alexnet", "alexnet_cifar", "vgg16", "resnet50", "resnet_cifar", "shapes_localization"}  # one of each kind
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=() if path.stem in SEVERAL else pytest.mark.slow, id=path.stem) for path in CONFIGS],
+)
 def test_every_shipped_config_takes_a_step_by_shape(path):
     whole = recipes.load(path)
     fields.check_fields(whole)
     classes = 1000 if whole.data.name == "imagenet2012" else 10
-    params = state_lib.shapes_of(models.create(whole.model, classes), whole.data.image_size)["params"]
+    aim = objective.create(whole, classes)
+    model = models.create(whole.model, aim.outputs, aim.per_place)
+    params = state_lib.shapes_of(model, whole.data.image_size)["params"]
     assert round(counting.count_parameters(params) / 1e6, 2) == PARAMETERS[path.stem]
 
     task = task_lib.prepare(recipes.load(path, smoke=True), None)
-    size, count = (
-        task.geometry.size if task.geometry else task.config.data.image_size,
-        task.config.batch_size,
-    )
-    batch = {
-        "image": jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),
-        "label": jax.ShapeDtypeStruct((count,), np.int32),
-    }
+    batch = task_lib.batch_shapes(task)
     before = jax.eval_shape(resume.initial_state(task))
     after, metrics = jax.eval_shape(train.jit_step(task, STATISTICS), before, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
@@ -512,7 +549,7 @@ def test_an_image_that_cannot_be_decoded_stops_with_the_state_saved(photos):
         DataError, match=r"record \d+ \(train/(odd|even)/7.jpg in .*\) cannot be decoded.*on_corrupt=replace"
     ):
         train.train(photo_task(photos), photos / "run")
-    saved = checkpoint.steps(photos / "run" / "checkpoints")
+    saved = checkpoint_files.steps(photos / "run" / "checkpoints")
     task = photo_task(photos, **{"data.on_corrupt": "replace"})
     state, _ = train.train(task, photos / "run")
     assert int(state.step) == 6 and saved
@@ -558,7 +595,7 @@ def test_what_is_larger_than_the_memory_is_refused(monkeypatch):
         x.size for x in jax.tree.leaves(resume.initial_state(tiny_task())().params)
     )
     sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": needed}
-    monkeypatch.setattr(task_lib.os, "sysconf", sizes.get)
+    monkeypatch.setattr(checks.os, "sysconf", sizes.get)
     tiny_task()
     sizes["SC_PHYS_PAGES"] = needed - 1
     with pytest.raises(
@@ -587,7 +624,7 @@ def test_averages_of_batch_norm_that_are_not_finite_stop_the_run(tmp_path, monke
     monkeypatch.setattr(train, "train_step", broken)
     with pytest.raises(FloatingPointError, match="BatchNorm's bn1.mean holds 16 of 16 values that are not finite"):
         train.train(tiny_task(), tmp_path)
-    assert checkpoint.steps(tmp_path / "checkpoints") == []
+    assert checkpoint_files.steps(tmp_path / "checkpoints") == []
 
 
 def test_options_of_a_block_need_it_computed_by_itself():
@@ -600,12 +637,12 @@ def test_options_of_a_block_need_it_computed_by_itself():
         task = task_lib.prepare(config, None)
         state = resume.initial_state(task)()
         gradients = jax.tree.map(jnp.ones_like, state.params)
-        updates, _ = task.tx.update(gradients, state.opt_state, state.params, top1_error=0.0)
+        updates, _ = task.tx.update(gradients, state.opt_state, state.params, error=0.0)
     changes = {name: float(-updates[name]["conv1"]["kernel"].mean()) for name in ("conv2_2", "conv2_3")}
     assert changes == pytest.approx({"conv2_2": 0.1, "conv2_3": 0.5}, rel=0.05)
 
 
-@pytest.mark.parametrize("before", ["scan", "plain"])
+@pytest.mark.parametrize("before", ["scan", pytest.param("plain", marks=pytest.mark.slow)])
 def test_a_run_goes_on_in_another_form(before, tmp_path):
     """Saved with scans and resumed in loops, or the other way round, as on a CPU and a GPU."""
     after = {"scan": "plain", "plain": "scan"}[before]

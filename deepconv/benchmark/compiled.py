@@ -26,6 +26,8 @@ from deepconv import task as task_lib
 from deepconv.benchmark import hlo
 from deepconv.benchmark.record import Figures
 from deepconv.data import sources, statistics
+from deepconv.data.known import DATA
+from deepconv.data.sources import described
 from deepconv.data.sources.source import Source
 from deepconv.data.statistics import Statistics
 from deepconv.ops import counting, forms
@@ -44,8 +46,6 @@ TARGET = """gpu_device_info {{
 platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }} runtime_version {{ major: 12 minor: 9 }}
 device_description_str: "{name}"
 """
-# Classes, training images and their size, for data sets that may be missing, since no image is read
-KNOWN_DATA = {"cifar10": (10, 50_000, (32, 32)), "imagenet2012": (1000, 1_281_167, None)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +108,7 @@ def compile_step(config: ConfigDict, data_dir: str | None, target: str, accumula
 
 def lower_step(task: task_lib.Task, computed: Statistics) -> jax.stages.Lowered:
     """Traces a task's training step."""
-    size, count = task.geometry.size if task.geometry else task.config.data.image_size, task.config.batch_size
-    batch = {
-        "image": jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),
-        "label": jax.ShapeDtypeStruct((count,), np.int32),
-    }
+    batch = task_lib.batch_shapes(task)
     return train.jit_step(task, computed).lower(jax.eval_shape(resume.initial_state(task)), batch)
 
 
@@ -133,15 +129,8 @@ def least_bytes(model: nn.Module, image_size: int, batch_size: int) -> float:
 
 
 def _find(name: str, split: str, **settings: Any) -> Source:
-    """Finds a data set, or describes a known one that is missing."""
-    if name not in KNOWN_DATA:
-        return sources.find(name, split, **settings)
-    classes, examples, size = KNOWN_DATA[name]
-    return Source(name, split, examples, tuple(f"n{number:08}" for number in range(classes)), size, _refuse_to_open)
-
-
-def _refuse_to_open() -> Any:
-    raise OSError("a compiled step reads no images")
+    """Finds a data set, or describes one of the papers, which may be missing."""
+    return (described.describe if name in DATA else sources.find)(name, split, **settings)
 
 
 def _any_statistics(config: ConfigDict) -> Statistics:

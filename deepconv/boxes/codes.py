@@ -1,6 +1,11 @@
 """What nets regress in place of boxes, and back. Functions take NumPy's or JAX's arrays, as in `geometry`."""
 
+import math
+
 from deepconv.boxes.geometry import Array, corners, namespace
+
+# DIFFERS: the code of Faster R-CNN's authors has no limit. In a net that has hardly been trained, sizes overflow.
+MAXIMUM_LOG_SIZE = math.log(1000 / 16)  # relative to the anchor, as in Detectron and torchvision
 
 
 def encode(boxes: Array, anchors: Array) -> Array:
@@ -24,13 +29,15 @@ def encode(boxes: Array, anchors: Array) -> Array:
 
 
 def decode(codes: Array, anchors: Array) -> Array:
-    """Returns the boxes of codes; the inverse of `encode`. Sizes are not limited, as in the authors' code."""
+    """Returns the boxes of codes; the inverse of `encode` for boxes up to 62.5 times as wide and high as their anchors.
+
+    Larger sizes become the largest.
+    """
     xp = namespace(codes, anchors)
-    dx, dy, log_width, log_height = corners(codes)
+    dx, dy, *log_sizes = corners(codes)
     x, y, width, height = _center_and_size(anchors)
-    return _from_center_and_size(
-        x + dx * width, y + dy * height, width * xp.exp(log_width), height * xp.exp(log_height)
-    )
+    wider, higher = (xp.exp(xp.minimum(log_size, MAXIMUM_LOG_SIZE)) for log_size in log_sizes)
+    return _from_center_and_size(x + dx * width, y + dy * height, width * wider, height * higher)
 
 
 def encode_in_crop(boxes: Array, side: int) -> Array:

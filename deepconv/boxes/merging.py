@@ -6,8 +6,9 @@ from jax import lax
 
 from deepconv.boxes import geometry
 
-# threshold, boxes, scores; distance of the nearest pair, and its two indices
-State = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+# threshold, boxes [N, 4], scores [N], distances [N, N] above the diagonal, inf elsewhere and for padding; the least
+# distance and the two indices of its pair
+State = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 @jax.jit
@@ -21,27 +22,37 @@ def merge(boxes: jax.Array, scores: jax.Array, threshold: float = 0.5) -> tuple[
     the intersection area", which is least for disjoint boxes; they do not give the threshold. Of several pairs with
     the least distance, the first is merged. The mean of a merged box and another one is that of the two.
     """
-    state = lax.while_loop(_is_below, _join, (jnp.float32(threshold), boxes, scores, *_nearest(boxes, scores)))
+    present = scores > -jnp.inf
+    pairs = jnp.triu(present[:, None] & present[None], 1)
+    distances = jnp.where(pairs, 1 - geometry.iou(boxes, boxes), jnp.inf)
+    start = jnp.float32(threshold), boxes, scores, distances, *_nearest(distances)
+    state = lax.while_loop(_is_below, _join, start)
     return state[1], state[2]
 
 
-def _nearest(boxes: jax.Array, scores: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the least distance, inf if less than two boxes are left, and the indices of its pair in their order."""
-    present = scores > -jnp.inf
-    pairs = jnp.triu(present[:, None] & present[None], 1)
-    distances = jnp.where(pairs, 1 - geometry.iou(boxes, boxes), jnp.inf).ravel()
-    pair = distances.argmin()
-    first, second = jnp.divmod(pair, scores.size)
-    return distances[pair], first, second
+def _nearest(distances: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the least distance, inf if less than two boxes are left, and the indices of its first pair in order."""
+    of_rows = distances.min(1)  # a minimum and two short searches are faster than one search of all pairs
+    first = of_rows.argmin()
+    return of_rows[first], first, distances[first].argmin()
 
 
 def _is_below(state: State) -> jax.Array:
-    threshold, _, _, distance, _, _ = state
+    threshold, _, _, _, distance, _, _ = state
     return distance <= threshold
 
 
 def _join(state: State) -> State:
-    threshold, boxes, scores, _, first, second = state
-    boxes = boxes.at[first].set((boxes[first] + boxes[second]) / 2)
+    threshold, boxes, scores, distances, _, first, second = state
+    merged = (boxes[first] + boxes[second]) / 2
     scores = scores.at[first].add(scores[second]).at[second].set(-jnp.inf)
-    return threshold, boxes, scores, *_nearest(boxes, scores)
+    boxes = boxes.at[first].set(merged)
+    # Only the distances of the merged box have changed, and those of the other box have gone. Each is kept once, above
+    # the diagonal: computed twice, the two could differ by rounding, and the order of the pair with them.
+    changed = jnp.where(scores > -jnp.inf, 1 - geometry.iou(merged[None], boxes)[0], jnp.inf)
+    places = jnp.arange(scores.size)
+    row, column = places[:, None], places[None]
+    distances = jnp.where((row == first) & (column > first), changed[None], distances)
+    distances = jnp.where((column == first) & (row < first), changed[:, None], distances)
+    distances = jnp.where((row == second) | (column == second), jnp.inf, distances)
+    return threshold, boxes, scores, distances, *_nearest(distances)

@@ -24,7 +24,7 @@ def total_steps(run: Mapping[str, Any]) -> int:
     """Returns the steps of a run from its config.json; 0 for imported weights and runs that only test."""
     if "train_data" not in run or run.get("train") is False:
         return 0
-    return steps(ConfigDict(run), "total", int(run["train_data"].split(" ")[0]), run["batch_size"])
+    return steps(run, "total", int(run["train_data"].split(" ")[0]), run["batch_size"])
 
 
 def is_due(config: ConfigDict, name: str, examples: int, batch_size: int, step: int) -> bool:

@@ -10,6 +10,10 @@ from ml_collections import ConfigDict
 from deepconv.config.durations import is_given, steps, unit_of
 from deepconv.config.mistakes import raise_all
 
+# values of config.objective that commands distinguish; deepconv.objective has all
+ONE_BOX = "single_class_regression"  # one box for all classes
+PROPOSES = "class_region_proposal"
+REFINES = "class_box_refinement"  # refines the boxes that another net proposes
 # Required fields by part of a recipe; "" is the recipe itself
 EVERY_RECIPE = {
     "": ("batch_size", "seed", "log_every_steps", "checkpoint_every_steps", "model", "data", "optimizer"),
@@ -18,7 +22,7 @@ EVERY_RECIPE = {
     "optimizer": ("learning_rate", "drop_factor", "momentum", "weight_decay"),
 }
 STEPS = (int, 1, 2**31 - 1)  # a step is an int32
-EPOCHS = (float, 1, 1e6)
+EPOCHS = (float, 1e-6, 1e6)  # parts of an epoch with --shorten
 SIDE = (int, 1, 8192)  # pixels
 RATE = (float, 0, 1e6)  # far above any rate that trains, far below the largest float32
 # Fields of the optimiser that biases and layers may override
@@ -42,6 +46,7 @@ FIELDS = {
         "eval_every_epochs": EPOCHS,
         "log_every_steps": STEPS,
         "checkpoint_every_steps": STEPS,
+        "objective": (str,),  # without it, classification
         "model": (ConfigDict,),
         "data": (ConfigDict,),
         "optimizer": (ConfigDict,),
@@ -52,12 +57,14 @@ FIELDS = {
         (str,),
     )
     | dict.fromkeys(
-        ("half", "grouped", "communication", "overlapping_pooling", "lrn", "lrn_in_towers", "conv6", "residual"),
+        ("half", "grouped", "communication", "overlapping_pooling", "lrn", "lrn_in_towers", "conv6", "residual")
+        + ("bn_fixed",),
         (bool,),
     )
     | {
         "depth": (int, 1, 10_000),  # the paper's deepest has 1202
         "bn_group": (int, 0, 2**20),
+        "narrow": (int, 1, 64),  # the narrowest layer has 64 filters
         "dropout": (float, 0, 0.99),  # 1 would leave nothing
         "lrn_k": (float, 1e-6, 1e6),  # 0 would divide black pixels by 0
         "lrn_alpha": RATE,
@@ -106,6 +113,11 @@ def check_fields(config: ConfigDict) -> None:
     _check_optimizer(config.optimizer)
 
 
+def predicts_boxes(config: ConfigDict | dict[str, Any]) -> bool:
+    """Returns whether config.objective, if there is one, is to predict boxes."""
+    return config.get("objective", "classification") != "classification"
+
+
 def check_together(config: ConfigDict, examples: int, devices: int) -> None:
     """Raises ValueError for values that conflict with each other, with this data set or with these devices."""
     batch_size = config.batch_size
@@ -123,6 +135,8 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
             f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the full batch"
         )
     total, last = unit_of(config, "total"), steps(config, "total", examples, batch_size)
+    if last < 1:
+        raise ValueError(f"config.{total}={config[total]} is less than one step of {batch_size} images")
     if last > STEPS[2]:
         raise ValueError(f"config.{total}={config[total]} is {last} steps; {STEPS[2]} is the maximum")
     for field in {"lighting_until_steps", "lighting_until_epochs"} & {*config.data}:
@@ -161,12 +175,38 @@ def check_parts(config: ConfigDict | dict[str, Any]) -> None:
         node = config[part] if part else config
         if not isinstance(node, ConfigDict | dict):
             raise ValueError(
-                f"config.{part}={node!r}; it must be a ConfigDict; see configs/resnet_cifar.py for its fields"
+                f"config.{part}={node!r}; it must be a ConfigDict; deepconv config resnet_cifar prints its fields"
             )
         for field in fields:
             if field not in node:
                 name = f"{part}.{field}".lstrip(".")
                 raise ValueError(f"config.{name} is missing; every recipe has {', '.join(fields)} there")
+
+
+def unknown_field(config: ConfigDict, field: str) -> str:
+    """Says what is wrong with the name of a field, such as "model.depht", and what is nearest; empty if it exists."""
+    node, parts = config, [part.partition("[")[0] for part in field.split(".")]
+    for place, part in enumerate(parts):
+        above = ".".join(["config", *parts[:place]])
+        if not isinstance(node, ConfigDict):
+            return f"config.{field} is not a field of this recipe; {above} is {node!r}, and has no fields"
+        if part not in node:
+            names = {name: name.split(".")[-1] for name in _names(config)}
+            near = [name for name, last in names.items() if last == parts[-1]]
+            near += difflib.get_close_matches(field, names, n=1, cutoff=0.75)
+            similar = difflib.get_close_matches(parts[-1], names.values(), n=1, cutoff=0.75)
+            if near := near + [name for name, last in names.items() if last in similar]:
+                return f"config.{field} is not a field of this recipe; did you mean config.{near[0]}?"
+            return f"config.{field} is not a field of this recipe; the fields of {above} are {', '.join(sorted(node))}"
+        node = node[part]
+    return ""
+
+
+def _names(config: ConfigDict, prefix: str = "") -> list[str]:
+    names = []
+    for name, value in config.items():
+        names += _names(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [prefix + name]
+    return names
 
 
 def _wrong_values(name: str, node: ConfigDict, fields: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:

@@ -1,19 +1,18 @@
 """Recipes: finding, loading and changing them, and naming runs."""
 
-import contextlib
 import difflib
 import hashlib
-import importlib.util
 import re
-import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from deepconv.config.fields import check_fields, check_parts
+from deepconv import repository
+from deepconv.config.execute import execute
+from deepconv.config.fields import FIELDS, check_fields, check_parts, unknown_field
+from deepconv.config.shorten import shorten
 from deepconv.config.smoke import shrink
 from deepconv.run.directory import expanded, read_json
 
@@ -23,32 +22,48 @@ ADDED = (
     (2, "", "data.std", "none"),
     (2, "resnet_cifar", "model.shortcut", "A"),
 )
+# Fields that say how a run is watched: its name and identity do not have them
+WATCHING = ("log_every_steps", "checkpoint_every_steps")
 LONGEST_NAME = 230  # bytes of a run's name; file systems take 255, and a digest and ",train=False" may follow
 
 
+def available() -> dict[str, Path]:
+    """Returns the recipes by name: those that come with deepconv and those in ./configs, which take precedence."""
+    folders = repository.root() / "configs", Path("configs")
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.py"))}
+
+
 def find(name: str) -> Path:
-    """Finds the file of a recipe, given as a path or as a name in ./configs. Raises ValueError if it does not exist."""
+    """Finds the file of a recipe, given as a path or as a name in `available`. Raises ValueError if it does not exist.
+
+    configs/NAME.py is a name, too, where there is no such file.
+    """
     path = expanded(name)
-    named = Path("configs", f"{path.name.removesuffix('.py')}.py")
-    found = named if len(path.parts) == 1 and not path.is_file() else path
-    if found.is_file() and found.suffix == ".py":
-        return found
-    problem = "is not a Python file" if found.exists() else "does not exist"
-    recipes = {file.stem: file for file in sorted(found.parent.glob("*.py"))} if found.parent.is_dir() else {}
-    if near := difflib.get_close_matches(found.stem, recipes, n=1):
-        raise ValueError(f"--config={name} {problem}; the nearest recipe is {recipes[near[0]]}")
-    known = f"recipes here: {', '.join(recipes)}" if recipes else "give the path of a recipe, such as those in configs/"
-    raise ValueError(f"--config={name} {problem}; {known}")
+    if path.is_file() and path.suffix == ".py":
+        return path
+    named = not path.is_file() and path.parent in (Path(), Path("configs"))
+    stem = path.name.removesuffix(".py")
+    known = available() if named else {file.stem: file for file in sorted(path.parent.glob("*.py"))}
+    if named and stem in known:
+        return known[stem]
+    problem = "is not a Python file" if path.exists() else "does not exist"
+    if near := difflib.get_close_matches(stem, known, n=1):
+        raise ValueError(f"--config={name} {problem}; the nearest recipe is {near[0] if named else known[near[0]]}")
+    choice = f"the recipes are {', '.join(known)}" if known else "python -m deepconv lists the recipes"
+    raise ValueError(f"--config={name} {problem}; {choice}")
 
 
-def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False) -> ConfigDict:
+def load(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False, factor: float = 1
+) -> ConfigDict:
     """Loads the recipe in a Python file, shrunk if smoke, and applies overrides such as {"model.depth": 56} last.
 
+    The factor is that of --shorten.
     Raises ValueError for a file that is not a recipe, an unknown field or a wrong type. The file is code and is
     executed.
     """
     path, overrides = expanded(path), overrides or {}
-    config = _execute(path)
+    config = execute(path)
     try:
         check_parts(config)
         complete(config)
@@ -60,34 +75,10 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, smoke: bo
         _override(changed, overrides)
         check_fields(changed)  # before shrink divides durations by each other
         shrink(config, overrides)
+    if factor != 1:
+        shorten(config, factor)
     _override(config, overrides)
     return config.lock()
-
-
-def _execute(path: Path) -> ConfigDict:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ValueError(f"--config={path} is not a Python file; recipes are in configs/")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        with siblings(path):
-            spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise ValueError("it has no function get_config(); configs/resnet_cifar.py is an example")
-        config = module.get_config()
-    except (Exception, SystemExit) as error:  # a recipe is arbitrary code
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename).name == path.name
-        ]
-        location = f" in line {lines[-1]}" if lines else ""
-        raise ValueError(f"--config={path} is not a recipe: {type(error).__name__}{location}: {error}") from None
-    if not isinstance(config, ConfigDict):
-        raise ValueError(
-            f"--config={path} is not a recipe: get_config() returns a {type(config).__name__}, not a ConfigDict"
-        )
-    return config
 
 
 def complete(config: ConfigDict | dict[str, Any]) -> None:
@@ -109,7 +100,10 @@ def read_run(workdir: Path) -> dict[str, Any]:
     """Reads and completes the config.json of a run. Raises FileNotFoundError, or OSError if it is damaged."""
     file = workdir / "config.json"
     if not file.exists():
-        raise FileNotFoundError(f"{workdir} is not the directory of a run: it has no config.json")
+        siblings = [path.parent for path in workdir.parent.glob("*/config.json")] if not workdir.exists() else []
+        near = difflib.get_close_matches(workdir.name, [path.name for path in siblings], n=1)
+        hint = f"; did you mean {workdir.with_name(near[0])}?" if near else ""
+        raise FileNotFoundError(f"{workdir} is not the directory of a run: it has no config.json{hint}")
     config = read_json(file, dict, remedy="restore it, or begin in another directory")
     try:
         check_parts(config)
@@ -122,18 +116,16 @@ def read_run(workdir: Path) -> dict[str, Any]:
     return config
 
 
-@contextlib.contextmanager
-def siblings(path: str | Path) -> Iterator[None]:
-    """Lets a recipe import recipes of its own folder in this block, as in `from resnet50 import get_config`."""
-    folder, before = expanded(path).absolute().parent, set(sys.modules)
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        for name in set(sys.modules) - before:  # another folder may hold a recipe of the same name
-            if Path(getattr(sys.modules[name], "__file__", None) or "").parent == folder:
-                del sys.modules[name]
+def config_of(run: Mapping[str, Any]) -> ConfigDict:
+    """Returns the config in the content of a run's config.json."""
+    return ConfigDict(_with_tuples({name: run[name] for name in FIELDS[""] if name in run})).lock()
+
+
+def _with_tuples(value: Any) -> Any:
+    """Replaces the lists in a tree of dicts with tuples, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _with_tuples(part) for name, part in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def run_name(
@@ -142,27 +134,61 @@ def run_name(
     smoke: bool = False,
     init_from: str | Path | None = None,
     init_layers: Sequence[str] = (),
+    factor: float = 1,
+    watching: bool = False,
+    proposals_from: str | Path | None = None,
 ) -> str:
     """Names a run by its recipe and its changes in alphabetical order, as in "resnet_cifar,model.depth=56,seed=3".
 
-    The run whose weights it starts from appears as its recipe, with a digest of its changes, if any; this keeps the
-    names of chains of runs short. A name that is too long for a file system ends with a digest.
+    Changes of WATCHING belong to the name only with `watching`, as in earlier versions. The run whose weights it starts
+    from, and the one whose net makes its proposals, appear as their recipes, with a digest of their changes, if any;
+    this keeps the names of chains of runs short. A name that is too long for a file system ends with a digest.
     """
-    names = [Path(path).stem, *["smoke"] * smoke]
-    names += [f"{field}={_plain(value)}" for field, value in sorted(overrides.items())]
+    names = [Path(path).stem, *["smoke"] * smoke, *[f"shorten={factor:g}"] * (factor != 1)]
+    names += [
+        f"{field}={_plain(value)}" for field, value in sorted(overrides.items()) if watching or field not in WATCHING
+    ]
     names += [f"init_layers={_plain([*init_layers])}"] if init_layers else []
     if init_from:
-        source = Path(init_from).name
-        recipe, *changes = source.split(",")
-        names.append(f"init_from={_plain(recipe)}{_digest(source) if changes else ''}")
-    name = ",".join(names)
-    if len(name.encode()) > LONGEST_NAME:
-        return name.encode()[:LONGEST_NAME].decode(errors="ignore") + _digest(name)
-    return name
+        names.append(f"init_from={_short(init_from)}")
+    if proposals_from:
+        names.append(f"proposals_from={_short(proposals_from)}")
+    return _bounded(",".join(names))
+
+
+def result_name(command: str, arguments: Mapping[str, Any], runs: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """Names the directory of a command that reads runs, as in "transfer,data=voc2007,run=vgg16-0123abcd+vgg19".
+
+    runs: {flag: (name, the test that is read or "")}. Names of runs are shortened as in `run_name`.
+    """
+    names = [command, *(f"{flag}={_plain(value)}" for flag, value in sorted(arguments.items()))]
+    for flag, pairs in runs.items():
+        names.append(f"{flag}={'+'.join(_short(name) + (f'.{test}' if test else '') for name, test in pairs)}")
+    return _bounded(",".join(names))
+
+
+def _short(run: str | Path) -> str:
+    """Returns a run's recipe, with a digest of its name if it has changes."""
+    name = Path(run).name
+    recipe, *changes = name.split(",")
+    return f"{_plain(recipe)}{_digest(name) if changes else ''}"
+
+
+def _bounded(name: str) -> str:
+    """Shortens a name that is too long for a file system to its first changes, in full if possible, and a digest."""
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    start = name.encode()[: LONGEST_NAME + 1].decode(errors="ignore")
+    return (start.rpartition(",")[0] or start[:-1]) + _digest(name)
 
 
 def _digest(name: str) -> str:
     return f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a config.json that a later start of the run must share."""
+    return {field: value for field, value in config.items() if field not in WATCHING}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -177,14 +203,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return lines
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens {"model": {"depth": 20}} to {"model.depth": 20}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     for field, value in overrides.items():
         *path, name = field.split(".")
-        node = config
+        if problem := unknown_field(config, field):
+            raise ValueError(problem)
+        parent = node = config
         for key in [*path, name]:
-            if not isinstance(node, ConfigDict) or key not in node:
-                fields = ", ".join(sorted(node)) if isinstance(node, ConfigDict) else "no fields"
-                raise ValueError(f"config.{field} is not a field; there are {fields}")
             parent, node = node, node[key]
         try:
             parent[name] = value

@@ -9,10 +9,12 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
+from deepconv.boxes import geometry
 from deepconv.data import statistics
 from deepconv.data.statistics import Input, Statistics
 
-Prepare = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # key, step, uint8 images -> float32 images
+Batch = dict[str, jax.Array]  # "image", "label" and, with objects, "boxes" and "classes", as in data.images.Batch
+Prepare = Callable[[jax.Array, jax.Array, Batch], Batch]  # key, step, batch of uint8 images -> of float32 images
 SIGMA = 0.1  # of the colour shift
 ALWAYS = 2**31 - 1  # the largest step, an int32
 AUGMENTATIONS = ("crop_flip", "none", "pad_crop_flip")
@@ -22,29 +24,47 @@ LIGHTINGS = ("eigenvalue", "none", "standard_deviation")
 def for_training(data: ConfigDict, computed: Statistics, lighting_steps: int) -> Prepare:
     """Returns the augmentation that config.data describes; colours are shifted in the first lighting_steps steps."""
     given, shifts = statistics.input_of(data, computed), color_directions(computed, data.get("lighting", "none"))
-    return functools.partial(training_images, data=data, given=given, shifts=shifts, lighting_steps=lighting_steps)
+    return functools.partial(training_batch, data=data, given=given, shifts=shifts, lighting_steps=lighting_steps)
 
 
-def training_images(
+def training_batch(
     key: jax.Array,
     step: jax.Array,
-    images: jax.Array,
+    batch: Batch,
     *,
     data: ConfigDict,
     given: Input,
     shifts: np.ndarray | None,
     lighting_steps: int,
-) -> jax.Array:
-    """Augments uint8 [B, H, W, 3] to float32 [B, image_size, image_size, 3]; `shifts` come from `color_directions`."""
+) -> Batch:
+    """Augments the images uint8 [B, H, W, 3] of a batch to float32 [B, image_size, image_size, 3].
+
+    Boxes move with the pixels of their images; they are not clipped. `shifts` come from `color_directions`.
+    """
     geometry_key, color_key = jax.random.split(key)
+    size = data.image_size
     if data.augment == "crop_flip":
-        images = random_crop_flip(geometry_key, images, data.image_size)
-    images = normalize(center_crop(images, data.image_size), Input(given.mean))
-    if data.augment == "pad_crop_flip":
+        batch = random_crop_flip(geometry_key, batch, size)
+    batch = center_crop(batch, size)
+    images = normalize(batch["image"], Input(given.mean))
+    if data.augment == "pad_crop_flip":  # refused for batches with boxes
         images = pad_crop_flip(geometry_key, images)
+    return batch | {"image": _shift_and_divide(color_key, step, images, data, given, shifts, lighting_steps)}
+
+
+def _shift_and_divide(
+    key: jax.Array,
+    step: jax.Array,
+    images: jax.Array,
+    data: ConfigDict,
+    given: Input,
+    shifts: np.ndarray | None,
+    lighting_steps: int,
+) -> jax.Array:
+    """Shifts the colours of images, in the first lighting_steps steps, and divides by the standard deviation."""
     if shifts is None:
         return images / given.std
-    shifted = shift_colors(color_key, images, shifts)
+    shifted = shift_colors(key, images, shifts)
     if data.lighting == "standard_deviation":
         shifted /= 1.1  # as in the authors' code while it shifted colours; the text does not mention it
     return (shifted if lighting_steps == ALWAYS else jnp.where(step < lighting_steps, shifted, images)) / given.std
@@ -55,27 +75,37 @@ def normalize(images: jax.Array, given: Input) -> jax.Array:
     return (images.astype(jnp.float32) - given.mean) / given.std
 
 
-def center_crop(images: jax.Array, size: int) -> jax.Array:
-    """Returns the central crop [B, size, size, 3] of [B, H, W, 3]."""
+def center_crop(batch: Batch, size: int) -> Batch:
+    """Reduces the images [B, H, W, 3] of a batch to their central crops [B, size, size, 3]."""
+    images = batch["image"]
     top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
-    return images[:, top : top + size, left : left + size]
+    batch = batch | {"image": images[:, top : top + size, left : left + size]}
+    return batch | {"boxes": geometry.translate(batch["boxes"], -left, -top)} if "boxes" in batch else batch
 
 
-def random_crop_flip(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
-    """Returns a random crop of each image, or its mirror image: [B, H, W, 3] -> [B, size, size, 3].
+def random_crop_flip(key: jax.Array, batch: Batch, size: int) -> Batch:
+    """Reduces each image of a batch to a random crop or its mirror image: [B, H, W, 3] -> [B, size, size, 3].
 
     Krizhevsky et al. 2012, 4.1. Images of 256 pixels have 33 x 33 places for a crop of 224, as in the authors' code;
     the text's factor of 2048 is 32 x 32 x 2.
     """
-    height, width = images.shape[1:3]
+    count, height, width = batch["image"].shape[:3]
 
-    def one(key: jax.Array, image: jax.Array) -> jax.Array:
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         corner_key, flip_key = jax.random.split(key)
         top, left = jax.random.randint(corner_key, (2,), 0, jnp.array([height - size + 1, width - size + 1]))
-        crop = lax.dynamic_slice(image, (top, left, 0), (size, size, 3))
-        return jnp.where(jax.random.bernoulli(flip_key), crop[:, ::-1], crop)
+        return top, left, jax.random.bernoulli(flip_key)
 
-    return jax.vmap(one)(jax.random.split(key, images.shape[0]), images)
+    def cut(image: jax.Array, top: jax.Array, left: jax.Array, flip: jax.Array) -> jax.Array:
+        crop = lax.dynamic_slice(image, (top, left, 0), (size, size, 3))
+        return jnp.where(flip, crop[:, ::-1], crop)
+
+    top, left, flip = jax.vmap(draw)(jax.random.split(key, count))
+    cropped = batch | {"image": jax.vmap(cut)(batch["image"], top, left, flip)}
+    if "boxes" not in batch:
+        return cropped
+    boxes = geometry.translate(batch["boxes"], -left[:, None], -top[:, None])
+    return cropped | {"boxes": jnp.where(flip[:, None, None], geometry.mirror(boxes, size), boxes)}
 
 
 def pad_crop_flip(key: jax.Array, images: jax.Array, pad: int = 4) -> jax.Array:
@@ -84,7 +114,7 @@ def pad_crop_flip(key: jax.Array, images: jax.Array, pad: int = 4) -> jax.Array:
     He et al. 2015, 4.2. The usual reading is a border that is zero after subtraction of the mean.
     """
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    return random_crop_flip(key, padded, images.shape[1])
+    return random_crop_flip(key, {"image": padded}, images.shape[1])["image"]
 
 
 def color_directions(statistics: Statistics, convention: str) -> np.ndarray | None:

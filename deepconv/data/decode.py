@@ -5,6 +5,7 @@ JPEG has no checksums: most flipped bits change pixels without an error. The che
 
 import io
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -40,6 +41,19 @@ class Geometry:
         return self.scale[0] if self.square else self.crop
 
 
+class Area(NamedTuple):
+    """A part of an image, in its pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """Returns this part of an image [H, W, 3]."""
+        return image[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
 def central_square(size: int) -> Geometry:
     """Returns the geometry of packed images, of images of one size, and of statistics."""
     return Geometry((size, size), size, square=True, random=False)
@@ -67,37 +81,58 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def view(image: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
-    """Returns the part of an image, uint8 [H, W, 3], that the geometry selects, uint8 [size, size, 3].
+    """Returns the part of an image, uint8 [H, W, 3], that the geometry selects, uint8 [size, size, 3]."""
+    height, width = image.shape[:2]
+    square = choose_square(height, width, geometry, rng)
+    return resize(square.cut(image), geometry.size, geometry.size)
 
-    Only a square of whole pixels is cut out and rescaled; rounding its side also changes S.
+
+def choose_square(height: int, width: int, geometry: Geometry, rng: np.random.Generator) -> Area:
+    """Returns the square of an image of this size that `view` cuts out and rescales.
+
+    It has whole pixels; rounding its side also changes S.
     """
     low, high = geometry.scale
     shorter = int(rng.integers(low, high + 1)) if geometry.random else low
-    height, width = image.shape[:2]
     side = max(1, round(geometry.size * min(height, width) / shorter))
     if geometry.random and not geometry.square:
         top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     else:
         top, left = (height - side) // 2, (width - side) // 2
-    return _resize(image[top : top + side, left : left + side], geometry.size, geometry.size)
+    return Area(top, left, side, side)
 
 
 def rescale(image: np.ndarray, shorter: int, square: bool = False) -> np.ndarray:
-    """Rescales an image, uint8 [H, W, 3], or its central square, to this shorter side, for tests.
+    """Rescales an image, uint8 [H, W, 3], or its central square, to this shorter side, for tests."""
+    height, width = image.shape[:2]
+    part = tested_area(height, width, square)
+    return resize(part.cut(image), *rescaled_size(part, shorter))
+
+
+def tested_area(height: int, width: int, square: bool = False) -> Area:
+    """Returns the part of an image of this size that tests use: its central square, or all of it.
 
     An image longer than MAX_ASPECT_RATIO times its shorter side is reduced to its middle.
     """
-    side = min(image.shape[:2])
-    longest = side * (1 if square else MAX_ASPECT_RATIO)
-    top, left = (max(0, length - longest) // 2 for length in image.shape[:2])
-    image = image[top : top + longest, left : left + longest]
-    return _resize(image, *(round(shorter * length / side) for length in image.shape[:2]))
+    longest = min(height, width) * (1 if square else MAX_ASPECT_RATIO)
+    top, left = (max(0, length - longest) // 2 for length in (height, width))
+    return Area(top, left, min(height, longest), min(width, longest))
 
 
-def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Averages over the area of each pixel if the image shrinks; interpolates bilinearly if it grows."""
-    interpolation = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=interpolation)
+def rescaled_size(part: Area, shorter: int) -> tuple[int, int]:
+    """Returns the height and width of a part of an image that is rescaled to this shorter side."""
+    side = min(part.height, part.width)
+    return round(shorter * part.height / side), round(shorter * part.width / side)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Averages over the area of each pixel along axes that shrink, then interpolates bilinearly along others."""
+    shrunk = min(height, image.shape[0]), min(width, image.shape[1])
+    if shrunk != image.shape[:2]:
+        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
 
 
 def as_jpeg(image: np.ndarray, quality: int) -> bytes:

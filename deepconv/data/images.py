@@ -8,7 +8,9 @@ from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 import numpy as np
 
 from deepconv.data import decode
-from deepconv.data.decode import Geometry
+from deepconv.data.decode import Area, Geometry
+
+ChooseArea = Callable[[int, int, int, np.random.Generator], Area]  # record, height and width, random numbers
 
 ALL_ROWS = slice(None)
 
@@ -19,6 +21,8 @@ class Batch(TypedDict):
     image: np.ndarray  # uint8 [B, H, W, 3]
     label: np.ndarray  # int32 [B]
     corrupt: NotRequired[list[str]]  # messages
+    boxes: NotRequired[np.ndarray]  # float32 [B, M, 4] in pixels of `image`, which they may leave; zeros for padding
+    classes: NotRequired[np.ndarray]  # int32 [B, M], of the boxes; -1 for padding
 
 
 class EvalBatch(TypedDict):
@@ -47,6 +51,15 @@ class Record(NamedTuple):
     name: str  # for messages
 
 
+class Crop(NamedTuple):
+    """The origin of an image of a training batch."""
+
+    index: int  # of the record in the split
+    height: int  # of the decoded image, in pixels
+    width: int
+    area: Area  # the part of the decoded image
+
+
 @dataclass(frozen=True)
 class Decoding:
     """The settings that turn encoded images into training batches."""
@@ -56,6 +69,7 @@ class Decoding:
     seed: int
     replace: bool  # replace an image that cannot be decoded with the next that can
     rows: slice  # the part of each batch that this process reads
+    choose: ChooseArea | None = None  # chooses the part of an image; without it, `geometry` does
 
 
 class Images(abc.ABC):
@@ -72,6 +86,10 @@ class Images(abc.ABC):
 
         Raises DataError.
         """
+
+    @abc.abstractmethod
+    def crops(self, step: int, indices: np.ndarray, decoding: Decoding) -> tuple[Batch, list[Crop]]:
+        """Returns `training_batch` and the origin of each of its images. Raises DataError."""
 
     @abc.abstractmethod
     def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], Any]) -> EvalBatch:
@@ -93,6 +111,12 @@ class Arrays(Images):
         own = indices[decoding.rows]
         return {"image": self.images[own], "label": self.labels[own]}
 
+    def crops(self, step: int, indices: np.ndarray, decoding: Decoding) -> tuple[Batch, list[Crop]]:
+        batch = self.training_batch(step, indices, decoding)
+        height, width = batch["image"].shape[1:3]
+        whole = Area(0, 0, height, width)
+        return batch, [Crop(int(index), height, width, whole) for index in indices[decoding.rows]]
+
     def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], Any]) -> EvalBatch:
         return {"image": [*map(view, self.images[indices])], "label": self.labels[indices], "index": indices}
 
@@ -105,21 +129,32 @@ class Encoded(Images):
         """Reads the records at these indices. Raises DataError."""
 
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
+        return self.crops(step, indices, decoding)[0]
+
+    def crops(self, step: int, indices: np.ndarray, decoding: Decoding) -> tuple[Batch, list[Crop]]:
         own, side = indices[decoding.rows], decoding.geometry.size
         places = range(len(indices))[decoding.rows]  # in the full batch
         images = np.empty((len(own), side, side, 3), np.uint8)
-        labels, corrupt = np.empty(len(own), np.int32), []
+        labels, corrupt, origins = np.empty(len(own), np.int32), [], []
         for i, (place, record) in enumerate(zip(places, self.read(own), strict=True)):
-            image, label = self._decode(int(own[i]), record, decoding, corrupt)
+            index, image, labels[i] = self._decode(int(own[i]), record, decoding, corrupt)
             rng = np.random.default_rng((decoding.seed, step, place))
-            images[i], labels[i] = decode.view(image, decoding.geometry, rng), label
-        return {"image": images, "label": labels, "corrupt": corrupt}
+            height, width = image.shape[:2]
+            if decoding.choose:
+                area = decoding.choose(index, height, width, rng)
+            else:
+                area = decode.choose_square(height, width, decoding.geometry, rng)
+            images[i] = decode.resize(area.cut(image), side, side)
+            origins.append(Crop(index, height, width, area))
+        return {"image": images, "label": labels, "corrupt": corrupt}, origins
 
-    def _decode(self, index: int, record: Record, decoding: Decoding, corrupt: list[str]) -> tuple[np.ndarray, int]:
-        """Returns a record's image and label or, with `replace`, those of the next record that can be decoded."""
+    def _decode(
+        self, index: int, record: Record, decoding: Decoding, corrupt: list[str]
+    ) -> tuple[int, np.ndarray, int]:
+        """Returns a record's index, image and label; with `replace`, those of the next record that can be decoded."""
         for _ in range(100):
             try:
-                return decode.decode(record.data), record.label
+                return index, decode.decode(record.data), record.label
             except decode.CorruptImage as error:
                 corrupt.append(f"record {index} ({record.name}) cannot be decoded: {error}")
                 if not decoding.replace:

@@ -20,9 +20,11 @@ class TestBatch:
     """A batch of a test, filled from the first place on; places that stay empty are padding."""
 
     test: int  # its number among the tests
-    arrays: dict[str, np.ndarray]  # "image" uint8 [B, ...] and, in dense tests, "extent" int32 [B, 2]
+    # "image" uint8 [B, ...]; in dense tests, "extent" int32 [B, 2]; in tests of boxes, "label" int32 [B]
+    arrays: dict[str, np.ndarray]
     rows: list[int] = field(default_factory=list)  # indices of images
     labels: list[int] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # height and width of the images before rescaling
 
 
 def batches(net: Net, tests: Sequence[Protocol], missing: Sequence[np.ndarray], data: Images) -> Iterator[TestBatch]:
@@ -35,7 +37,7 @@ def batches(net: Net, tests: Sequence[Protocol], missing: Sequence[np.ndarray], 
     rescale, chunk_size = functools.partial(at_scales, scales=scales, square=net.square), max(1, CHUNK // len(scales))
     incomplete: dict[tuple[int, tuple[int, int]], TestBatch] = {}
     for chunk in pipeline.test_images(data, np.flatnonzero(np.any(missing, 0)), chunk_size, rescale):
-        for index, label, images in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
+        for index, label, (size, images) in zip(chunk["index"], chunk["label"], chunk["image"], strict=True):
             for number, test in enumerate(tests):
                 if not missing[number][index]:
                     continue
@@ -44,27 +46,34 @@ def batches(net: Net, tests: Sequence[Protocol], missing: Sequence[np.ndarray], 
                 if (number, shape) not in incomplete:
                     incomplete[number, shape] = TestBatch(number, _empty(net, test, shape))
                 batch = incomplete[number, shape]
-                _put(image, batch.arrays, len(batch.rows), test)
+                _put(image, label, batch.arrays, len(batch.rows), test)
                 batch.rows.append(index)
                 batch.labels.append(label)
+                batch.sizes.append(size)
                 if len(batch.rows) == len(batch.arrays["image"]):
                     yield incomplete.pop((number, shape))
     yield from incomplete.values()
 
 
-def at_scales(image: np.ndarray, *, scales: Collection[int | None], square: bool) -> dict[int | None, np.ndarray]:
-    """Rescales an image, or its central square, to several scales; None keeps it as it is."""
-    return {scale: image if scale is None else decode.rescale(image, scale, square) for scale in scales}
+def at_scales(
+    image: np.ndarray, *, scales: Collection[int | None], square: bool
+) -> tuple[tuple[int, int], dict[int | None, np.ndarray]]:
+    """Returns an image's height and width, and the image, or its central square, at each scale; None keeps it."""
+    rescaled = {scale: image if scale is None else decode.rescale(image, scale, square) for scale in scales}
+    return image.shape[:2], rescaled
 
 
 def _empty(net: Net, test: Protocol, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     if test.kind == "dense":
         return dense.empty_batch(net, shape)
-    return crops.empty_batch(net, test.kind)
+    arrays = crops.empty_batch(net, test.kind)
+    return arrays | {"label": np.zeros(len(arrays["image"]), np.int32)} if test.boxes else arrays
 
 
-def _put(image: np.ndarray, batch: dict[str, np.ndarray], place: int, test: Protocol) -> None:
+def _put(image: np.ndarray, label: int, batch: dict[str, np.ndarray], place: int, test: Protocol) -> None:
     if test.kind == "dense":
         dense.put(image, batch, place)
     else:
         crops.put(image, batch, place, test.kind)
+    if test.boxes:
+        batch["label"][place] = label

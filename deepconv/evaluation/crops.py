@@ -7,6 +7,7 @@ import numpy as np
 from deepconv.data import augment
 from deepconv.evaluation.net import Net, divisible, variables
 from deepconv.evaluation.protocols import PLACES
+from deepconv.objective import Classification
 from deepconv.state import TrainState
 
 
@@ -21,6 +22,15 @@ def crop_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: N
     return (sum(probs[1:], probs[0]) / len(probs)).reshape(*crops.shape[:2], -1).mean(1)
 
 
+def crop_boxes(state: TrainState, batch: dict[str, jax.Array], *, net: Net) -> jax.Array:
+    """Returns the box of each image's class, float32 [B, 4] in pixels of its only crop, uint8 [B, 1, S, S, 3]."""
+    if isinstance(net.objective, Classification):
+        raise TypeError("the net gives scores of classes, not boxes")
+    images = augment.normalize(batch["image"][:, 0], net.input)
+    outputs = jnp.asarray(net.model.apply(variables(state), images, train=False))
+    return net.objective.boxes_of(outputs, batch["label"])
+
+
 def empty_batch(net: Net, kind: str) -> dict[str, np.ndarray]:
     """Returns a batch without images, for a protocol's crops."""
     places = len(PLACES[kind])
@@ -31,7 +41,12 @@ def empty_batch(net: Net, kind: str) -> dict[str, np.ndarray]:
 def put(image: np.ndarray, batch: dict[str, np.ndarray], place: int, kind: str) -> None:
     """Puts a protocol's crops of an image, uint8 [H, W, 3], into a batch; a grid goes from edge to edge."""
     crops = batch["image"][place]
-    height, width = (length - crops.shape[1] for length in image.shape[:2])
-    for crop, (down, right) in zip(crops, PLACES[kind], strict=True):
-        top, left = height * down // 4, width * right // 4
-        crop[:] = image[top : top + len(crop), left : left + len(crop)]
+    height, width = image.shape[:2]
+    size = crops.shape[1]
+    for crop, (top, left) in zip(crops, corners(height, width, size, kind), strict=True):
+        crop[:] = image[top : top + size, left : left + size]
+
+
+def corners(height: int, width: int, size: int, kind: str) -> list[tuple[int, int]]:
+    """Returns top and left of a protocol's crops, of this side, in an image of this height and width."""
+    return [((height - size) * down // 4, (width - size) * right // 4) for down, right in PLACES[kind]]

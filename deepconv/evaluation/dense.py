@@ -1,5 +1,8 @@
 """Dense tests: the net is applied to full images (Simonyan & Zisserman 2015, 3.2)."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,22 +18,38 @@ DENSE_SHARE = 4  # a dense batch has a quarter of the pixels of a batch of crops
 def dense_probabilities(state: TrainState, batch: dict[str, jax.Array], *, net: Net, posteriors: bool) -> jax.Array:
     """Returns class probabilities, float32 [B, classes], of full images, averaged over places and mirror images.
 
-    The images, uint8 [B, H, W, 3], fill their extents [B, 2]. "The class score map is spatially averaged" (Simonyan &
-    Zisserman 2015, 3.2): scores, or with posteriors, probabilities. The probabilities of an image and its mirror image
-    are always averaged.
+    "The class score map is spatially averaged" (Simonyan & Zisserman 2015, 3.2): scores, or with posteriors,
+    probabilities. The probabilities of an image and its mirror image are always averaged.
+    """
+    means = dense_means(state, batch, net=net, output=functools.partial(_score_map, net=net, posteriors=posteriors))
+    image, mirrored = means if posteriors else map(jax.nn.softmax, means)
+    return (image + mirrored) / 2
+
+
+def _score_map(state: TrainState, images: jax.Array, *, net: Net, posteriors: bool) -> jax.Array:
+    scores = jnp.asarray(net.model.apply(variables(state), images, train=False))
+    return jax.nn.softmax(scores) if posteriors else scores
+
+
+def dense_means(
+    state: TrainState, batch: dict[str, jax.Array], *, net: Net, output: Callable[[TrainState, jax.Array], jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Returns means over the map [B, h, w, C] that output(state, images) gives, each [B, C].
+
+    The first is that of full images, the second that of their mirror images. The images, uint8 [B, H, W, 3], fill their
+    extents [B, 2]; `output` takes them normalised.
     """
     images, extent = batch["image"], batch["extent"]
     mean, columns = stretch(net.input.mean, extent, images.shape[1:3]), jnp.arange(images.shape[2])[None]
     net_input = net.input._replace(mean=mean)
     mirrored = (extent[:, 1:] - 1 - columns) % images.shape[2]  # a mirror image also starts at the left edge
-    probs = []
-    for views in (images, jnp.take_along_axis(images, mirrored[:, None, :, None], 2)):
+
+    def mean_over_map(views: jax.Array) -> jax.Array:
         with padded(views, extent, net.size) as extents:
-            scores = jnp.asarray(net.model.apply(variables(state), augment.normalize(views, net_input), train=False))
-            values = mask_padding(jax.nn.softmax(scores) if posteriors else scores).sum((1, 2))
-        values /= extents[scores.shape[1:3]].sides.prod(1, keepdims=True)
-        probs.append(values if posteriors else jax.nn.softmax(values))
-    return (probs[0] + probs[1]) / 2
+            values = output(state, augment.normalize(views, net_input))
+            return mask_padding(values).sum((1, 2)) / extents[values.shape[1:3]].sides.prod(1, keepdims=True)
+
+    return mean_over_map(images), mean_over_map(jnp.take_along_axis(images, mirrored[:, None, :, None], 2))
 
 
 def stretch(mean: np.ndarray | jax.Array, extent: jax.Array, shape: tuple[int, ...]) -> np.ndarray | jax.Array:

@@ -1,23 +1,26 @@
 """Trained nets and the preparation of their images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from deepconv import distributed, models
+from deepconv import distributed, models, objective
 from deepconv.config import recipes
-from deepconv.data import statistics
-from deepconv.data.statistics import Input
+from deepconv.data import augment, statistics
+from deepconv.data.statistics import Input, Statistics
 from deepconv.models import layers
+from deepconv.objective import Objective
 from deepconv.ops import repeat
 from deepconv.run import checkpoint
-from deepconv.run.directory import read_json
+from deepconv.run.directory import expanded, read_json
 from deepconv.state import TrainState, held_shapes
 
 
@@ -26,6 +29,7 @@ class Net:
     """A model and the preparation of its images."""
 
     model: nn.Module
+    objective: Objective  # what its outputs are
     input: Input
     size: int  # side of training images and of crops, in pixels
     square: bool  # only the central square of an image is tested
@@ -45,7 +49,10 @@ def divisible(count: int, mesh: Mesh) -> int:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained net with its classes, loaded from a run's directory."""
+    """A trained net with its classes, loaded from a run's directory or from a file of weights.
+
+    Its net takes RGB images, uint8 [B, H, W, 3], and `net.input` says what it subtracts from their pixels.
+    """
 
     data: ConfigDict  # config.data
     net: Net
@@ -53,9 +60,10 @@ class Trained:
     classes: Sequence[str]
 
 
-def load_run(run: Path) -> Trained:
+def load_run(run: str | Path) -> Trained:
     """Loads the net of a run's newest checkpoint. Raises OSError, ValueError."""
     distributed.check_devices()
+    run = expanded(run)
     config = ConfigDict(recipes.read_run(run))
     found = checkpoint.read(run / "checkpoints")
     files = ["classes.json", *["statistics.npz"] * statistics.needed(config.data, training=False)]
@@ -66,17 +74,50 @@ def load_run(run: Path) -> Trained:
         )
     classes = read_json(run / "classes.json", list, remedy="repeat the command that made the run to write it again")
     (last,) = {*layers.LAST_LAYERS} & {*found["params"]}
-    if not all(isinstance(name, str) for name in classes) or len(classes) != len(found["params"][last]["bias"]):
-        scores = len(found["params"][last]["bias"])
-        raise OSError(f"{run / 'classes.json'} is damaged: it must hold the names of the net's {scores} classes")
+    outputs = len(found["params"][last]["bias"])
+    goal = objective.create(config, len(classes))
+    if not all(isinstance(name, str) for name in classes) or outputs != goal.outputs:
+        raise OSError(
+            f"{run / 'classes.json'} is damaged: it must hold the names of the classes of the net's {outputs} outputs"
+        )
+    averages = statistics.load(run / "statistics.npz", "") if len(files) > 1 else statistics.NOT_NEEDED
+    return assemble(config, found, averages, classes, found["step"])
+
+
+def assemble(
+    config: ConfigDict,
+    weights: Mapping[str, Any],
+    averages: Statistics,
+    classes: Sequence[str],
+    step: int | jax.Array = 0,
+) -> Trained:
+    """Returns the net of a config with its weights, {"params": ..., "batch_stats": ...}, on all devices.
+
+    averages are the statistics of its training images.
+    """
+    goal = objective.create(config, len(classes))
     data, mesh = config.data, distributed.make_mesh()
     # recipes for images of one size lack these fields; photographs are reduced to that size
     data = ConfigDict({"test_scale": data.image_size, "central_square": True} | data.to_dict())
-    averages = statistics.load(run / "statistics.npz", "") if len(files) > 1 else statistics.NOT_NEEDED
     net_input = statistics.input_of(data, averages)
-    model = models.create(config.model, len(classes))
-    trees = {kind: found.get(kind, {}) for kind in ("params", "batch_stats")}
+    model = models.create(config.model, goal.outputs, goal.per_place)
+    trees = {kind: weights.get(kind, {}) for kind in ("params", "batch_stats")}
     trees = repeat.stacked(trees, {"batch_stats": {}} | held_shapes(model, data.image_size))
-    net = Net(model, net_input, data.image_size, data.central_square, config.batch_size, mesh)
-    state = TrainState(found["step"], trees["params"], trees["batch_stats"], ())
+    net = Net(model, goal, net_input, data.image_size, data.central_square, config.batch_size, mesh)
+    state = TrainState(jnp.asarray(step, jnp.int32), trees["params"], trees["batch_stats"], ())
     return Trained(data, net, jax.device_put(state, distributed.replicated(mesh)), classes)
+
+
+def scores(trained: Trained, images: np.ndarray | jax.Array) -> jax.Array:
+    """Returns a net's outputs, float32 [B, outputs], for images in RGB from 0 to 255, uint8 [B, S, S, 3].
+
+    S is `trained.net.size`. The net subtracts its own mean and divides by its own standard deviation, those of
+    `trained.net.input`, so images come as they are. The softmax of a classifier's scores gives probabilities.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(
+            f"images are {images.dtype} {[*images.shape]}, but must be uint8 [B, H, W, 3], RGB from 0 to 255"
+        )
+    normalized = augment.normalize(jnp.asarray(images), trained.net.input)
+    outputs = trained.net.model.apply(variables(trained.state), normalized, train=False)
+    return jnp.asarray(outputs, jnp.float32)

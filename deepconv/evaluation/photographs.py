@@ -3,43 +3,76 @@
 import functools
 import hashlib
 import io
-import math
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.Image import Transpose as Turn
 
+from deepconv.boxes import geometry
 from deepconv.data import decode
-from deepconv.data.images import Encoded, Record
+from deepconv.data.images import Encoded, EvalBatch, Images, Record
 from deepconv.data.sources.source import Source
 from deepconv.evaluation import features, protocols
 from deepconv.evaluation import run as evaluate
-from deepconv.evaluation.net import Trained
+from deepconv.evaluation.batches import TestBatch
+from deepconv.evaluation.crops import corners
+from deepconv.evaluation.net import Net, Trained
+from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
-from deepconv.run.directory import printable
+from deepconv.objective import BoxRegression, ClassBoxRefinement, Classification
+from deepconv.ops import repeat
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+Unread = dict[int, str]  # why photographs cannot be used, by their numbers
+Show = Callable[[int, np.ndarray], None]  # takes a photograph's number and its results
 TURNS = dict(enumerate((Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE), 2))  # by EXIF
 TURNS |= dict(enumerate((Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90), 6))
 
 
 @dataclass(frozen=True)
 class Files(Encoded):
-    """Photographs, turned upright, as records with label 0."""
+    """Photographs, turned upright, as records with label 0 or the classes that are given.
 
-    paths: Sequence[str]
+    With `unread`, a black square stands in for a photograph that cannot be read, and `unread` receives the reason.
+    """
+
+    paths: Sequence[str | Path]
+    unread: Unread | None = None
+    classes: Sequence[int] | None = None
 
     def read(self, indices: Iterable[int]) -> list[Record]:
-        return [Record(upright(self.paths[i]), 0, self.paths[i]) for i in indices]
+        return [Record(upright(self.paths[i]), self._label(i), str(self.paths[i])) for i in indices]
+
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], Any]) -> EvalBatch:
+        if self.unread is None:
+            return super().test_batch(indices, view)
+        images = [view(self._image(int(i), self.unread)) for i in indices]
+        labels = np.array([self._label(int(i)) for i in indices], np.int32)
+        return {"image": images, "label": labels, "index": indices}
+
+    def _label(self, index: int) -> int:
+        return 0 if self.classes is None else int(self.classes[index])
+
+    def _image(self, index: int, unread: Unread) -> np.ndarray:
+        try:
+            return decode.decode(upright(self.paths[index]))
+        except (OSError, decode.CorruptImage) as error:
+            unread[index] = reason(self.paths[index], error)
+            return np.zeros((8, 8, 3), np.uint8)
 
 
-def upright(photo: str) -> bytes:
+def reason(photo: str | Path, error: Exception) -> str:
+    """Returns a line that says why a photograph cannot be used."""
+    if isinstance(error, OSError):
+        return f"{photo} cannot be read: {error.strerror}"
+    return f"{photo} cannot be decoded: {error}"
+
+
+def upright(photo: str | Path) -> bytes:
     """Reads an image file; one taken with the camera held sideways (EXIF) is turned upright, as BMP.
 
     EXIF that cannot be read is ignored.
@@ -56,52 +89,131 @@ def upright(photo: str) -> bytes:
     return turned.getvalue()
 
 
-def classify(trained: Trained, photos: Sequence[str], protocol: str) -> np.ndarray:
-    """Returns class probabilities, float32 [N, classes]. Raises ValueError if the net does not support the protocol."""
-    net = trained.net
-    parts = protocols.parts(protocol, trained.data, None, net.model, bool(trained.state.batch_stats))
+def classify(
+    trained: Trained,
+    photos: Sequence[str | Path],
+    protocol: str = "center",
+    unread: Unread | None = None,
+    show: Show = lambda number, row: None,
+) -> np.ndarray:
+    """Returns class probabilities, float32 [N, classes], of image files of any size, whose pixels the net normalises.
+
+    protocol is a test's name, such as "ten_crop" or "dense_q256_384_512". show(i, probabilities) is called once for
+    each photograph, as soon as its probabilities are known. With `unread`, a dict, a photograph that cannot be read has
+    NaN in place of probabilities, and unread[i] says why; without it, DataError or OSError is raised. Raises ValueError
+    if the net does not support the protocol.
+    """
+    parts = protocols.parts(protocol, trained.data, None, trained.net.model, bool(trained.state.batch_stats))
     if any(part.precise for part in parts):
-        raise ValueError(f"--protocol={protocol}: _precise_batch_stats is only for tests by deepconv.main")
-    total = np.zeros((len(photos), len(trained.classes)), np.float32)
-    for part in parts:
-        crops = len(photos) * max(1, part.views // 2)  # without their mirror images
-        small = replace(net, batch_size=min(net.batch_size, crops))  # no full batch for one photograph
-        table = new_table(*total.shape)
-        test = evaluate.Test(part, evaluate.jit(small, part), trained.state, table)
-        evaluate.probabilities(small, [test], Files(photos))
-        total += table["output"] / len(parts)
-    return total
+        raise ValueError(f"{protocol}: _precise_batch_stats is only for tests by deepconv.main")
+    return _outputs(trained, photos, parts, len(trained.classes), unread, show)
 
 
-def draw(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str]) -> "Figure":
-    """Draws photographs with bars below them, four in a row."""
-    from matplotlib.figure import Figure  # takes a second, which other calls need not wait for
+def find_boxes(
+    trained: Trained,
+    photos: Sequence[str | Path],
+    unread: Unread | None = None,
+    show: Show = lambda number, row: None,
+    classes: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Returns the box that a net predicts on each photograph, float32 [N, 4].
 
-    columns = min(4, len(photos))
-    rows = math.ceil(len(photos) / columns)
-    figure = Figure(figsize=(3 * columns, 4 * rows), layout="constrained")
-    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 2] * rows)
-    for place in axes.flat:
-        place.set_axis_off()
-    for i, (photo, row) in enumerate(zip(photos, probs, strict=True)):
-        above, below = axes[2 * (i // columns) :, i % columns][:2]
-        above.imshow(decode.decode(upright(photo)))
-        above.set_title(printable(Path(photo).name), fontsize=8, parse_math=False)
-        best = np.argsort(-row, kind="stable")[:5]
-        below.barh(range(len(best)), row[best], height=0.9, color="lightsteelblue")
-        for place, number in enumerate(best):
-            text = f"{printable(classes[number])}  {row[number]:.2f}"
-            below.text(0.02, place, text, va="center", fontsize=8, parse_math=False)
-        below.set(xlim=(0, 1), ylim=(4.5, -0.5))
-    return figure
+    A box is x1, y1, x2, y2 in pixels of the upright photograph, right and bottom exclusive, found on its central crop.
+    A net with boxes of each class needs `classes`, the number of each photograph's class; of region proposals, the box
+    is the best of the class. The other arguments, and the errors, are those of `classify`. Raises ValueError if the net
+    predicts no boxes, refines those of another net, or needs other classes than are given.
+    """
+    goal = trained.net.objective
+    if isinstance(goal, Classification):
+        raise ValueError("the net gives scores of classes, not boxes; use classify")
+    if isinstance(goal, ClassBoxRefinement):
+        raise ValueError("the net refines the proposals of another net; find the boxes of that one")
+    one_box = isinstance(goal, BoxRegression) and goal.boxes == 1
+    if classes is None and not one_box:
+        raise ValueError("the net has boxes of each class; give the class of each photograph")
+    if classes is not None:
+        if len(classes) != len(photos):
+            raise ValueError(f"{len(classes)} classes are given for {len(photos)} photographs; give one for each")
+        if wrong := [number for number in classes if not 0 <= number < len(trained.classes)]:
+            raise ValueError(f"there is no class {wrong[0]}; the net's are 0 to {len(trained.classes) - 1}")
+    (center,) = protocols.parts("center", trained.data, None, trained.net.model, batch_norm=False, boxes=True)
+    rows = functools.partial(_boxes, net=trained.net, center=center)
+    return _outputs(trained, photos, (center,), 4, unread, show, rows, classes)
+
+
+def _boxes(batch: TestBatch, output: np.ndarray, *, net: Net, center: Protocol) -> np.ndarray:
+    """Returns boxes [B, 4] in pixels of photographs, from boxes in pixels of their crops."""
+    boxes = np.empty((len(batch.rows), 4), np.float32)
+    for i, (size, box) in enumerate(zip(batch.sizes, output, strict=True)):
+        part = decode.tested_area(*size, net.square)
+        height, width = decode.rescaled_size(part, center.scale or min(part.height, part.width))
+        ((top, left),) = corners(height, width, net.size, center.kind)
+        box = geometry.scale(geometry.translate(box, left, top), part.width / width, part.height / height)
+        boxes[i] = geometry.translate(box, part.left, part.top)
+    return boxes
+
+
+def _outputs(
+    trained: Trained,
+    photos: Sequence[str | Path],
+    parts: Sequence[Protocol],
+    width: int,
+    unread: Unread | None,
+    show: Show,
+    rows: Callable[[TestBatch, np.ndarray], np.ndarray] = evaluate.as_computed,
+    classes: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Returns the mean results of tests, float32 [N, width]; the other arguments are those of `find_boxes`."""
+    files, shown = Files(photos, unread, classes), np.zeros(len(photos), bool)
+    tables = {part: new_table(len(photos), width) for part in parts}
+    result = np.full((len(photos), width), np.nan, np.float32)
+
+    def show_new(_: int) -> None:
+        done = np.all([table["done"] for table in tables.values()], 0)
+        for number in np.flatnonzero(done & ~shown):
+            if not (unread and number in unread):
+                result[number] = np.mean([table["output"][number] for table in tables.values()], 0)
+            shown[number] = True
+            show(int(number), result[number])
+
+    for _, group in itertools.groupby(parts, lambda part: part.kind):
+        crops = len(photos) * max(1, parts[0].views // 2)  # without their mirror images
+        small = replace(trained.net, batch_size=min(trained.net.batch_size, crops))  # no full batch for one photograph
+        tests = [evaluate.Test(part, evaluate.jit(small, part), trained.state, tables[part], rows) for part in group]
+        evaluate.probabilities(small, tests, files, show_new)
+    return result
+
+
+def extract_features(trained: Trained, photos: Sequence[str | Path], layer: str, rectify: bool = False) -> np.ndarray:
+    """Returns the output of a layer, such as "fc7", for the central crop of each photograph, float32 [N, ...].
+
+    The nonlinearity after the layer is left out; with `rectify`, negative values become zero. Raises ValueError for an
+    unknown layer, DataError or OSError if a photograph cannot be read.
+    """
+    check_layer(trained, layer)
+    table, shape = _fill_features(trained, Files(photos), len(photos), None, layer, rectify, title=None)
+    return table["output"].reshape(len(photos), *shape)
+
+
+def check_layer(trained: Trained, layer: str) -> None:
+    """Raises ValueError if the net has no layer of this name."""
+    layers = repeat.names(trained.state.params)
+    if layer not in layers:
+        raise ValueError(f"{layer} is not a layer of this net; it has {', '.join(layers)}")
 
 
 def write_features(
-    trained: Trained, photos: Sequence[str], source: Source | None, layer: str, rectify: bool, out: Path, run: str
+    trained: Trained,
+    photos: Sequence[str | Path],
+    source: Source | None,
+    layer: str,
+    rectify: bool,
+    out: Path,
+    origin: str,
 ) -> None:
     """Writes features of photographs, or of a source with its labels; continues where an earlier start stopped.
 
-    run is the name of the net's directory, which distinguishes the features of different nets.
+    origin names the net's directory or file, which distinguishes the features of different nets.
     """
     if source:
         images, examples, size = source.open(), source.examples, source.size
@@ -109,15 +221,29 @@ def write_features(
     else:
         images, examples, size = Files(photos), len(photos), None
         content = [(photo, Path(photo).stat().st_mtime_ns) for photo in photos]
-    (center,) = protocols.parts("center", trained.data, size, trained.net.model, batch_norm=False)
-    content += [run, int(trained.state.step), layer, rectify]
+    content += [origin, int(trained.state.step), layer, rectify, trained.net.model, trained.data.to_json()]
     partial = out.with_name(f"{out.name}.{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}.partial")
-    net = replace(trained.net, batch_size=min(trained.net.batch_size, examples))
-    forward = functools.partial(features.output, net=net, layer=layer, rectify=rectify)
-    table, shape = features.fill(net, trained.state, images, examples, center, forward, layer, partial)
+    table, shape = _fill_features(trained, images, examples, size, layer, rectify, layer, partial)
     with out.open("wb") as file:
         np.save(file, table["output"].reshape(examples, *shape))
     if source:
         np.save(out.with_name(f"{out.stem}.labels.npy"), table["label"])
     partial.unlink()
     print(f"{out} holds float32 {[examples, *shape]}")
+
+
+def _fill_features(
+    trained: Trained,
+    images: Images,
+    examples: int,
+    size: tuple[int, int] | None,
+    layer: str,
+    rectify: bool,
+    title: str | None,
+    file: Path | None = None,
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Returns a table of features, on disk if a file is given, and their shape; size is that of all images."""
+    (center,) = protocols.parts("center", trained.data, size, trained.net.model, batch_norm=False)
+    net = replace(trained.net, batch_size=min(trained.net.batch_size, examples))
+    forward = functools.partial(features.output, net=net, layer=layer, rectify=rectify)
+    return features.fill(net, trained.state, images, examples, center, forward, title, file)

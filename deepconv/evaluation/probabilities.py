@@ -2,11 +2,16 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepconv.run.directory import Procedure, environment, read_eval, write_json
+
+if TYPE_CHECKING:
+    from deepconv.evaluation.batches import TestBatch  # imports Grain, which the command `ensemble` need not wait for
 
 
 def write(
@@ -18,19 +23,49 @@ def write(
     """
     if not np.isfinite(probs).all():
         raise FloatingPointError(f"{name}: the net's probabilities are not finite")
+    np.save(workdir / f"probs.{name}.npy", probs)
+    np.save(workdir / "labels.npy", labels)
+    errors = {f"top{k}_error": top_k_error(probs, labels, k) for k in (1, 5)}
+    write_record(workdir, name, len(labels), errors, step, procedure)
+
+
+def write_record(
+    workdir: Path, name: str, examples: int, errors: dict[str, float], step: int | None, procedure: Procedure
+) -> None:
+    """Writes eval.<name>.json, which marks a test as finished; errors are in percent."""
     env = environment()
     record = {
         "protocol": name,
-        "examples": len(labels),
-        "top1_error": top_k_error(probs, labels, 1),
-        "top5_error": top_k_error(probs, labels, 5),
+        "examples": examples,
+        **errors,
         "step": step,
         **procedure,
         **{key: env[key] for key in ("time", "commit", "dirty", "versions", "device_kind", "devices", "cpus")},
     }
-    np.save(workdir / f"probs.{name}.npy", probs)
-    np.save(workdir / "labels.npy", labels)
     write_json(workdir / f"eval.{name}.json", record)
+
+
+@dataclass(frozen=True)
+class ClassProbabilities:
+    """The measure of a classifier: class probabilities, and their errors."""
+
+    width: int  # of a table's row, one probability per class
+
+    def rows(self, batch: "TestBatch", output: np.ndarray) -> np.ndarray:
+        """Returns rows of the table, float32 [B, width], for a batch and its outputs."""
+        return output
+
+    def is_complete(self, rows: np.ndarray) -> np.ndarray:
+        """Returns whether rows [N, width] were written in full, bool [N]."""
+        return abs(rows.sum(1) - 1) < 1e-3
+
+    def error(self, table: np.ndarray) -> float:
+        """Returns the top-1 error in percent."""
+        return top_k_error(table["output"], table["label"], 1)
+
+    def write(self, workdir: Path, name: str, table: np.ndarray, step: int, procedure: Procedure) -> None:
+        """Writes the results of a finished test."""
+        write(workdir, name, table["output"], table["label"], step, procedure)
 
 
 def read_array(file: Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Test protocols, parsed from their names."""
 
+import difflib
 import itertools
 import re
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Protocol:
     scale: int | None  # pixels of the shorter side; None for images as they are
     posteriors: bool  # dense tests average probabilities over the image instead of scores
     precise: bool  # BatchNorm uses averages over the training set
+    boxes: bool = False  # the net predicts boxes, of which the test keeps that of the true class
 
     @property
     def views(self) -> int:
@@ -49,16 +51,21 @@ class Protocol:
 
 
 def parts(
-    name: str, data: ConfigDict, size: tuple[int, int] | None, model: nn.Module, batch_norm: bool
+    name: str, data: ConfigDict, size: tuple[int, int] | None, model: nn.Module, batch_norm: bool, boxes: bool = False
 ) -> tuple[Protocol, ...]:
     """Returns the tests a protocol averages, such as those at 256, 384 and 512 pixels for "dense_q256_384_512".
 
-    data is config.data; size is that of all test images, None if their sizes differ. Raises ValueError.
+    data is config.data; size is that of all test images, None if their sizes differ; boxes: the net predicts boxes.
+    Raises ValueError.
     """
     if not (found := NAME.fullmatch(name)):
-        raise ValueError(f"{name} is not a protocol; choose from {CHOICES}")
+        near = difflib.get_close_matches(name, [*PLACES, "dense", "multi_crop_dense"], n=1, cutoff=0.75)
+        hint = f"did you mean {near[0]}? docs/testing.md explains all" if near else f"choose from {CHOICES}"
+        raise ValueError(f"{name} is not a protocol; {hint}")
     kind, numbers, posteriors, precise = found.groups()
     kinds = ("multi_crop", "dense") if kind == "multi_crop_dense" else (kind,)
+    if boxes and (kind != "center" or "_" in (numbers or "")):
+        raise ValueError(f"{name}: a net that predicts boxes is tested by center, at one scale, as in center_q384")
     if posteriors and "dense" not in kinds:
         raise ValueError(f"{name}: _posteriors is for dense tests, and {kind} has none")
     if "dense" in kinds and not isinstance(model, VGG | ResNet):
@@ -74,7 +81,8 @@ def parts(
             )
         scales = (None,)
     elif not scales:
-        scales = MULTI_CROP_SCALES if kind.startswith("multi_crop") else (data.test_scale,)
+        own = data.get("test_scale", data.image_size)  # pipeline.geometry reports a missing one
+        scales = MULTI_CROP_SCALES if kind.startswith("multi_crop") else (own,)
     if len({*scales}) < len(scales):
         raise ValueError(f"{name} has a scale twice")
     if too_large := [scale for scale in scales if scale and scale > MAX_SCALE]:
@@ -82,7 +90,7 @@ def parts(
     if too_small := [scale for scale in scales if scale and scale < data.image_size]:
         raise ValueError(f"{name}: {too_small[0]} is less than config.data.image_size={data.image_size}")
     if len(kinds) * len(scales) == 1:
-        return (Protocol(name, kind, scales[0], bool(posteriors), bool(precise)),)
+        return (Protocol(name, kind, scales[0], bool(posteriors), bool(precise), boxes),)
     tests = []
     for part, scale in itertools.product(kinds, scales):
         averaged = posteriors if part == "dense" else None

@@ -1,4 +1,4 @@
-"""Runs tests: a net and a data set -> class probabilities.
+"""Runs tests: a net and a data set -> class probabilities or boxes.
 
 With several processes, each reads all images and computes its devices' rows of every batch. Process 0 keeps the table.
 """
@@ -15,19 +15,27 @@ import numpy as np
 
 from deepconv import distributed, processes
 from deepconv.data.images import Images
-from deepconv.evaluation.batches import batches
-from deepconv.evaluation.crops import crop_probabilities
+from deepconv.data.sources.annotated import AnnotatedImages
+from deepconv.evaluation.batches import TestBatch, batches
+from deepconv.evaluation.crops import crop_boxes, crop_probabilities
 from deepconv.evaluation.dense import dense_probabilities
 from deepconv.evaluation.net import Net
-from deepconv.evaluation.probabilities import write
+from deepconv.evaluation.probabilities import ClassProbabilities
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
+from deepconv.evaluation.true_class import TrueClassBoxes
 from deepconv.run import log as runlog
 from deepconv.run import preemption
 from deepconv.run.directory import Procedure
 from deepconv.state import TrainState
 
+Measure = ClassProbabilities | TrueClassBoxes
 Predict = Callable[[TrainState, dict[str, jax.Array]], jax.Array]
+
+
+def as_computed(batch: TestBatch, output: np.ndarray) -> np.ndarray:
+    """Returns the rows of a table that holds what the device computes."""
+    return output
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,31 @@ class Test:
     predict: Predict
     state: TrainState
     table: np.ndarray  # of its results
+    rows: Callable[[TestBatch, np.ndarray], np.ndarray] = as_computed  # a batch and its outputs -> rows of the table
+
+
+def measure(protocol: Protocol, net: Net, data: Images, classes: int) -> Measure:
+    """Returns what a protocol measures."""
+    if not protocol.boxes:
+        return ClassProbabilities(classes)
+    if not isinstance(data, AnnotatedImages):
+        raise TypeError(f"{protocol.name} needs images with boxes, not {type(data).__name__}")
+    return TrueClassBoxes(protocol, net, data)
 
 
 def jit(net: Net, protocol: Protocol) -> Predict:
-    """Returns a compiled function that computes a protocol's probabilities for a batch."""
-    if protocol.kind == "dense":
+    """Returns a compiled function that computes a batch's probabilities, or boxes of the true classes."""
+    if protocol.boxes:
+        forward = functools.partial(crop_boxes, net=net)
+    elif protocol.kind == "dense":
         forward = functools.partial(dense_probabilities, net=net, posteriors=protocol.posteriors)
     else:
         forward = functools.partial(crop_probabilities, net=net, mirrored=protocol.kind != "center")
+    return compiled(net, forward)
+
+
+def compiled(net: Net, forward: Predict) -> Predict:
+    """Compiles a function of a state and a batch, whose rows are divided among the net's devices."""
     replicated, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
     options = distributed.compiler_options()
     return jax.jit(forward, in_shardings=(replicated, split), out_shardings=replicated, compiler_options=options)
@@ -69,8 +94,10 @@ def probabilities(
     def finish() -> None:
         nonlocal done, clock
         batch, output = running.popleft()
-        rows, table = batch.rows, tests[batch.test].table
-        table["output"][rows], table["label"][rows] = np.asarray(output)[: len(rows)], batch.labels
+        rows, test = batch.rows, tests[batch.test]
+        table = test.table
+        table["output"][rows] = test.rows(batch, np.asarray(output)[: len(rows)])
+        table["label"][rows] = batch.labels
         before, clock = clock, time.perf_counter()
         table["seconds"][rows] = (clock - before) / len(rows)
         table["done"][rows] = True  # last: a row that is marked done is complete, whenever the process ends
@@ -106,14 +133,15 @@ def run(
     classes: int,
 ) -> None:
     """Runs tests in one pass and writes their results; stopped tests are resumed, finished ones are kept."""
-    started = []
+    started, measures = [], []
     for protocol, state in tests:
         if processes.agree((workdir / f"eval.{protocol.name}.json").exists):
             if processes.primary():
                 _partial(protocol, workdir).unlink(missing_ok=True)
         else:
-            table = open_table(protocol, workdir, examples, classes)
-            started.append(Test(protocol, jit(net, protocol), state, table))
+            measures.append(measure(protocol, net, data, classes))
+            table = open_table(protocol, measures[-1], workdir, examples)
+            started.append(Test(protocol, jit(net, protocol), state, table, measures[-1].rows))
     if not started:
         return
     before = [int(test.table["done"].sum()) for test in started]
@@ -122,22 +150,23 @@ def run(
         shapes = probabilities(net, started, data, show)
     if not processes.primary():
         return
-    for test, done, compiled in zip(started, before, shapes, strict=True):
+    for test, measured, done, compiled in zip(started, measures, before, shapes, strict=True):
         name = test.protocol.name
         print(f"{name}: {examples - done} images were tested; {compiled} shapes were compiled", flush=True)
-        save(test.protocol, test.table, compiled, int(test.state.step), workdir)
+        save(test, measured, compiled, workdir)
 
 
-def open_table(protocol: Protocol, workdir: Path, examples: int, classes: int) -> np.ndarray:
+def open_table(protocol: Protocol, measured: Measure, workdir: Path, examples: int) -> np.ndarray:
     """Opens a test's table, with the rows that an earlier start has written; process 0 keeps it on disk."""
-    table = new_table(examples, classes, file=_partial(protocol, workdir) if processes.primary() else None)
-    table["done"] &= abs(table["output"].sum(1) - 1) < 1e-3  # after a crash, rows marked done may be incomplete
+    table = new_table(examples, measured.width, file=_partial(protocol, workdir) if processes.primary() else None)
+    table["done"] &= measured.is_complete(table["output"])  # after a crash, rows marked done may be incomplete
     table["done"] = np.array(processes.agree(lambda: table["done"].tolist()))
     return table
 
 
-def save(protocol: Protocol, table: np.ndarray, shapes: int, step: int, workdir: Path) -> None:
+def save(test: Test, measured: Measure, shapes: int, workdir: Path) -> None:
     """Writes the results of a finished test, with its number of compiled shapes, and removes its table."""
+    table, protocol = test.table, test.protocol
     seconds = float(table["seconds"].sum(dtype=np.float64))  # over all starts
     procedure = Procedure(
         scales=[protocol.scale],
@@ -146,7 +175,7 @@ def save(protocol: Protocol, table: np.ndarray, shapes: int, step: int, workdir:
         seconds=seconds,
         images_per_second=len(table) / seconds,
     )
-    write(workdir, protocol.name, table["output"], table["label"], step, procedure)
+    measured.write(workdir, protocol.name, table, int(test.state.step), procedure)
     _partial(protocol, workdir).unlink()
 
 

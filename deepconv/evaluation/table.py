@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+Fields = list[tuple]  # of a row, as NumPy describes them
+
 
 def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray:
     """Returns a table with a row per image: "output" float32 [width] (class probabilities), "label", "seconds", "done".
@@ -12,9 +14,12 @@ def new_table(examples: int, width: int, file: Path | None = None) -> np.ndarray
     With a file, the table is on disk and holds the rows that an earlier start has written. Raises OSError.
     """
     fields = [("output", np.float32, (width,)), ("label", np.int32), ("seconds", np.float32), ("done", np.bool_)]
+    return np.zeros(examples, fields) if file is None else open_table(examples, fields, file)
+
+
+def open_table(examples: int, fields: Fields, file: Path) -> np.ndarray:
+    """Opens a table of rows on disk, which is created with zeros if it is missing. Raises OSError."""
     row = np.dtype(fields)
-    if file is None:
-        return np.zeros(examples, row)
     if not file.exists():
         new = file.with_name(file.name + ".tmp")
         np.lib.format.open_memmap(new, "w+", row, (examples,))

@@ -17,12 +17,18 @@ MODELS = {
 }
 
 
-def create(config: ConfigDict, classes: int) -> nn.Module:
-    """Creates the network that config.model names. Raises ValueError for an unknown name or field."""
+def create(config: ConfigDict, classes: int, per_place: bool = False) -> nn.Module:
+    """Creates the network that config.model names, with outputs at each place of its last map if `per_place`.
+
+    The network takes float32 [B, H, W, 3]: RGB pixels from 0 to 255 minus a mean, divided by a standard deviation, as
+    config.data.mean and config.data.std say. Raises ValueError for an unknown name or field.
+    """
     fields = {name: value for name, value in config.items() if name != "name"}
     if config.name not in MODELS:
-        raise ValueError(f"config.model.name={config.name!r} is not a model; choose one of {sorted(MODELS)}")
+        raise ValueError(f"config.model.name={config.name!r} is not a model; choose one of {', '.join(sorted(MODELS))}")
     model = MODELS[config.name]
     if unknown := sorted(set(fields) - set(model.__dataclass_fields__)):
         raise ValueError(f"config.model.{unknown[0]} is not a field of config.model.name={config.name}")
+    if per_place:
+        fields["per_place"] = True
     return model(classes=classes, **fields)

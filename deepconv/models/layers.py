@@ -114,6 +114,7 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
+    fixed: bool = False  # a constant scale and shift in training too, by the running statistics
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -122,6 +123,8 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        if self.fixed:
+            train, scale, bias = False, lax.stop_gradient(scale), lax.stop_gradient(bias)
         group = (self.group if train else 0) or x.shape[0]
         grouped = x.reshape(-1, group, *x.shape[1:])  # [G, B/G, H, W, C]
         if train:

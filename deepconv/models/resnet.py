@@ -30,6 +30,7 @@ class BasicBlock(nn.Module):
     stride: int
     shortcut: str  # "A", "a_both_sides", "B", "C", or "none" for a plain net
     bn_group: int
+    bn_fixed: bool
     dtype: Any
     train: bool
     stride_on: str = "3x3"
@@ -43,7 +44,7 @@ class BasicBlock(nn.Module):
     def conv_bn(self, x: jax.Array, filters: int, size: int, stride: int, conv: str, bn: str) -> jax.Array:
         """Applies a convolution and batch normalisation with these names."""
         x = Conv(filters, size, stride, padding=size // 2, dtype=self.dtype, name=conv)(x)
-        return BatchNorm(self.bn_group, dtype=self.dtype, name=bn)(x, self.train)
+        return BatchNorm(self.bn_group, dtype=self.dtype, fixed=self.bn_fixed, name=bn)(x, self.train)
 
     def add_shortcut(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """Adds the block's input x, brought to the shape of its output y (3.3), to y."""
@@ -70,7 +71,9 @@ class ResNet(nn.Module):
     """The nets of Table 1: 18 and 34 layers of basic blocks; 50, 101 and 152 of bottlenecks.
 
     stride_on names the convolution of a bottleneck that has the stride: the first 1x1 in the paper, the 3x3 in ResNet
-    v1.5 of torchvision and others. pool1 rounds up, as in the authors' nets, or pads all sides equally.
+    v1.5 of torchvision and others. pool1 rounds up, as in the authors' nets, or pads all sides equally. With bn_fixed,
+    BatchNorm is constant in training, as in the authors' detection. With per_place, the outputs are those of each place
+    of the last map, in place of those of its mean.
     """
 
     classes: int
@@ -80,7 +83,9 @@ class ResNet(nn.Module):
     stride_on: str = "1x1"
     pool1: str = "ceil"
     bn_group: int = 0
+    bn_fixed: bool = False
     dtype: str = "float32"
+    per_place: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,15 +104,16 @@ class ResNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         dtype = jnp.dtype(self.dtype)
         x = Conv(FILTERS[0], 7, 2, padding=3, dtype=dtype, name="conv1")(x)
-        x = rectifier.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 112, 112, 64]
+        x = BatchNorm(self.bn_group, dtype=dtype, fixed=self.bn_fixed, name="bn1")(x, train)
+        x = rectifier.relu(x)  # [B, 112, 112, 64]
         x = max_pool(x, 3, 2, POOL1_PADDING[self.pool1])
         block, counts = (BasicBlock, BASIC) if self.depth in BASIC else (BottleneckBlock, BOTTLENECK)
         shortcut = self.shortcut if self.residual else "none"
         block = functools.partial(block, shortcut=shortcut, stride_on=self.stride_on)
-        block = functools.partial(block, bn_group=self.bn_group, dtype=dtype, train=train)
+        block = functools.partial(block, bn_group=self.bn_group, bn_fixed=self.bn_fixed, dtype=dtype, train=train)
         for part, (filters, count) in enumerate(zip(FILTERS, counts[self.depth], strict=True), 2):
             x = stage(self, x, part, block, count, filters)
-        return head(x, self.classes)
+        return head(x, self.classes, self.per_place)
 
 
 class CifarResNet(nn.Module):
@@ -118,7 +124,9 @@ class CifarResNet(nn.Module):
     residual: bool = True
     shortcut: str = "A"
     bn_group: int = 0
+    bn_fixed: bool = False
     dtype: str = "float32"
+    per_place: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,12 +139,14 @@ class CifarResNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         dtype = jnp.dtype(self.dtype)
         x = Conv(CIFAR_FILTERS[0], dtype=dtype, name="conv1")(x)
-        x = rectifier.relu(BatchNorm(self.bn_group, dtype=dtype, name="bn1")(x, train))  # [B, 32, 32, 16]
+        x = BatchNorm(self.bn_group, dtype=dtype, fixed=self.bn_fixed, name="bn1")(x, train)
+        x = rectifier.relu(x)  # [B, 32, 32, 16]
         shortcut = self.shortcut if self.residual else "none"
-        block = functools.partial(BasicBlock, shortcut=shortcut, bn_group=self.bn_group, dtype=dtype, train=train)
+        block = functools.partial(BasicBlock, shortcut=shortcut, dtype=dtype, train=train)
+        block = functools.partial(block, bn_group=self.bn_group, bn_fixed=self.bn_fixed)
         for part, filters in enumerate(CIFAR_FILTERS, 2):
             x = stage(self, x, part, block, (self.depth - 2) // 6, filters)
-        return head(x, self.classes)
+        return head(x, self.classes, self.per_place)
 
 
 def stage(
@@ -150,10 +160,14 @@ def stage(
     return apply_blocks(net, blocks, x)
 
 
-def head(x: jax.Array, classes: int) -> jax.Array:
+def head(x: jax.Array, classes: int, per_place: bool) -> jax.Array:
     """Applies the mean over the map and the fully connected layer; returns float32 scores.
 
-    In a dense test, there is one mean per window of a view's size, as in the authors' released net.
+    In a dense test, there is one mean per window of a view's size, as in the authors' released net. With per_place, the
+    layer is a 1x1 convolution of the map; its weights begin as those of region proposals (Ren et al. 2015, 3.1.3).
     """
-    x = mean_of_views(x.astype(jnp.float32))
+    x = x.astype(jnp.float32)
+    if per_place:
+        return nn.Dense(classes, kernel_init=nn.initializers.normal(0.01), name="fc")(x)
+    x = mean_of_views(x)
     return scores(nn.Dense(classes, kernel_init=he_normal, name="fc")(x))

@@ -39,6 +39,7 @@ class VGG(nn.Module):
     configuration: str = "D"
     initialization: str = "glorot"
     dropout: float = 0.5
+    narrow: int = 1  # divides the widths of all layers but the last; not in the paper, for demonstrations
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -58,10 +59,10 @@ class VGG(nn.Module):
                     x = channel_norm(x, size=5, k=2.0, alpha=1e-4)  # as in the paper of Krizhevsky et al. 2012
                 else:
                     size, filters = map(int, text.split("-"))
-                    conv = Conv(filters, size, padding=size // 2, **shared, name=f"conv{block}_{layer}")
+                    conv = Conv(filters // self.narrow, size, padding=size // 2, **shared, name=f"conv{block}_{layer}")
                     x = rectifier.relu(conv(x))
             x = max_pool(x, 2, 2)
         for name in ("fc6", "fc7"):
-            x = rectifier.relu(FullyConnected(4096, **shared, name=name)(x))
+            x = rectifier.relu(FullyConnected(4096 // self.narrow, **shared, name=name)(x))
             x = Dropout(self.dropout)(x, train)
         return scores(FullyConnected(self.classes, **shared, name="fc8")(x))

@@ -23,6 +23,7 @@ class Extent:
 
     sides: jax.Array  # int32 [B, 2], height and width
     view: int  # side of this map for an image of training size
+    stride: int  # pixels of the image between neighbouring places of this map
 
 
 Extents = dict[tuple[int, ...], Extent]  # by height and width of a map
@@ -32,7 +33,7 @@ _extents: contextvars.ContextVar[Extents | None] = contextvars.ContextVar("exten
 @contextlib.contextmanager
 def padded(x: jax.Array, extent: jax.Array, view: int) -> Iterator[Extents]:
     """Makes a net mask x [B, H, W, 3] beyond its images' extents; yields the extents of all maps, scores included."""
-    extents: Extents = {x.shape[1:3]: Extent(extent, view)}
+    extents: Extents = {x.shape[1:3]: Extent(extent, view, 1)}
     token = _extents.set(extents)
     try:
         yield extents
@@ -63,5 +64,6 @@ def record_extent(x: jax.Array, y: jax.Array, size: int, stride: int, padding: P
     if extents is not None and y.shape[1:3] not in extents:
         before = extents[x.shape[1:3]]
         sides = windows(before.sides, size, stride, padding)
-        extents[y.shape[1:3]] = Extent(sides, windows(before.view, size, stride, padding))
+        view = windows(before.view, size, stride, padding)
+        extents[y.shape[1:3]] = Extent(sides, view, before.stride * stride)
     return y

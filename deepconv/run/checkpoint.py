@@ -1,14 +1,11 @@
-"""Checkpoints: orbax in the background, with SHA-256 sums that are checked before restoring."""
+"""Checkpoints: orbax in the background; damaged ones are not restored."""
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,27 +14,20 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from deepconv import processes
 from deepconv.ops import repeat
-from deepconv.run import preemption
-from deepconv.run.directory import read_json
+from deepconv.run import checkpoint_files, preemption
+from deepconv.run.checkpoint_files import CheckpointError
 from deepconv.state import TrainState, not_finite
 
-SUMS = "SHA256SUMS.json"
-NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; restoring ignores it
 # Items of a checkpoint, each a folder in it
 STATE = "default"
 UNLOGGED = "unlogged"  # older checkpoints do not have it
-LISTING_SECONDS = 120  # NFS keeps the list of a directory for up to 60 seconds (acdirmax)
-HALF_WRITTEN = ".orbax-checkpoint-tmp"  # in the name of the directory of an incomplete save
 
 StepMetrics = dict[str, float]  # the metrics of one step
-
-
-class CheckpointError(OSError):
-    """A checkpoint cannot be written, or none can be restored."""
 
 
 @dataclass(frozen=True)
@@ -80,38 +70,14 @@ def open_manager(directory: Path, total_steps: int) -> ocp.CheckpointManager:
     warning. Raises CheckpointError if all are damaged.
     """
     # before orbax lists the directory, once in each process
-    _await_listing(directory, processes.agree(lambda: _clean(directory)))
+    checkpoint_files.await_listing(directory, processes.agree(lambda: checkpoint_files.clean(directory)))
     options = ocp.CheckpointManagerOptions(
         preservation_policy=NewestTwoAndFinal(total_steps),
         async_options=ocp.AsyncOptions(
-            barrier_sync_fn=_barrier, post_finalization_callback=lambda: _write_sums(directory)
+            barrier_sync_fn=_barrier, post_finalization_callback=lambda: checkpoint_files.write_sums(directory)
         ),
     )
     return ocp.CheckpointManager(directory.absolute(), item_names=(STATE, UNLOGGED), options=options)
-
-
-def _clean(directory: Path) -> list[int]:
-    """Removes half-written checkpoints, moves damaged ones away, and returns the steps of the rest."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for half_written in directory.glob(f"*{HALF_WRITTEN}"):
-        shutil.rmtree(half_written)
-    _move_damaged(directory)
-    return steps(directory)
-
-
-def _await_listing(directory: Path, expected: list[int]) -> None:
-    """Waits until this process sees the checkpoints that process 0 sees; network file systems may show old listings.
-
-    With an old listing, a process would skip a save that the other processes wait for. Raises CheckpointError.
-    """
-    for _ in range(LISTING_SECONDS):
-        if steps(directory) == expected:
-            return
-        time.sleep(1)
-    raise CheckpointError(
-        f"{directory} has checkpoints of steps {steps(directory)} here, and of steps {expected} on the machine of "
-        "process 0; give all processes the same directory on a file system that they share"
-    )
 
 
 def _barrier(*, key: str, timeout_ms: int) -> None:
@@ -195,43 +161,32 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
     return state, found.get(UNLOGGED) or []
 
 
-def _move_damaged(directory: Path) -> None:
-    """Moves damaged checkpoints that are newer than all undamaged ones. Raises CheckpointError if all are damaged."""
-    damaged = directory.with_name(directory.name + ".damaged")
-    for step in reversed(steps(directory)):
-        if not (reason := damage(directory / str(step))):
-            return
-        moved = damaged / str(step)
-        print(f"CHECKPOINT {step} IS DAMAGED ({reason}); it is moved to {moved}", file=sys.stderr, flush=True)
-        shutil.rmtree(moved, ignore_errors=True)
-        damaged.mkdir(exist_ok=True)
-        (directory / str(step)).rename(moved)
-    if damaged.exists():
-        raise CheckpointError(
-            f"all checkpoints in {directory} are damaged; they are now in {damaged}. "
-            "To train again from the start, move that directory away, or give another --workdir"
-        )
-
-
 def _put(x: jax.Array | np.ndarray, place: jax.sharding.Sharding) -> jax.Array:
     """Puts a stack on the devices; copied, since the first step gives up ("donates") the memory of its state."""
     return x if isinstance(x, jax.Array) else jax.device_put(x, place, may_alias=False)
 
 
-def steps(directory: Path) -> list[int]:
-    """Returns the steps that have complete checkpoints, in order."""
-    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides orbax's warning that a folder of a checkpoint has no metadata, which only the checkpoint has."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
+@_quiet()
 def read(directory: Path) -> dict[str, Any]:
     """Reads step, params and batch_stats of a run's newest checkpoint to the host; the directory is not changed.
 
     Raises CheckpointError if there is none, or it is damaged.
     """
-    if not (found := steps(directory)):
-        raise CheckpointError(f"there is no checkpoint in {directory}")
+    if not (found := checkpoint_files.steps(directory)):
+        raise CheckpointError(f"there is no checkpoint in {directory}; train the run first: repeat its command")
     newest = directory.absolute() / str(found[-1])
-    if reason := damage(newest):
+    if reason := checkpoint_files.damage(newest):
         raise CheckpointError(f"{newest} is damaged ({reason})")
     shapes = _metadata(newest)
     _check_names(newest, shapes)
@@ -263,34 +218,6 @@ def _check_names(checkpoint: Path, tree: dict[str, Any]) -> None:
             f"{checkpoint} is of deepconv 0.1, which named the blocks of a ResNet differently, and cannot be used. "
             "To train again, give another --workdir; to keep its net, export its weights with version 0.1"
         )
-
-
-def damage(checkpoint: Path) -> str | None:
-    """Describes the damage of a checkpoint on disk; returns None if it is undamaged."""
-    try:
-        expected = read_json(checkpoint / SUMS, dict)
-    except OSError:
-        expected = {}
-    if not expected:
-        return f"{SUMS} is missing or unreadable"
-    actual = _sums(checkpoint)
-    wrong = sorted(name for name in expected if actual.get(name) != expected[name])
-    return f"{wrong[0]} has changed or is gone" if wrong else None
-
-
-def _sums(checkpoint: Path) -> dict[str, str]:
-    sums = {}
-    for path in sorted(checkpoint.rglob("*")):
-        if path.is_file() and path.name not in NOT_SUMMED:
-            with path.open("rb") as file:
-                sums[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sums
-
-
-def _write_sums(directory: Path) -> None:
-    """Writes sums of all files; orbax calls this before it renames the directory to a checkpoint."""
-    for checkpoint in directory.glob(f"*{HALF_WRITTEN}"):
-        (checkpoint / SUMS).write_text(json.dumps(_sums(checkpoint), indent=1))
 
 
 def _cause(error: Exception) -> str:

@@ -9,18 +9,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, NotRequired, TypedDict, TypeVar
 
-from deepconv import processes
+from deepconv import processes, repository
 from deepconv.ops import forms
+from deepconv.run import preemption
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # results are bit-exact only if these stay the same
 FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
 DIVISION = ("processes", "model_parallel", "accumulate")  # likewise; 1 in starts that do not record them
+# names of a test's errors
+CLASS_ERRORS = ("top1_error", "top5_error")
+BOX_ERROR = "true_class_localization_error"
+FAILURE = "failure.txt"
 Content = TypeVar("Content", dict, list)
 
 
@@ -62,8 +67,10 @@ class Evaluation(Procedure):
 
     protocol: str
     examples: int
-    top1_error: float  # percent
-    top5_error: float
+    top1_error: NotRequired[float]  # percent
+    top5_error: NotRequired[float]
+    true_class_localization_error: NotRequired[float]  # of a net that predicts boxes, in place of the two above
+    true_class_localization_error_without_blacklisted: NotRequired[float]
     step: int | None
 
 
@@ -75,8 +82,12 @@ def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[Non
     killed. On exit, raises FileNotFoundError if the directory was removed or replaced; with stays=False, the block
     itself may remove it.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "lock"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise OSError(f"the directory {workdir} cannot be created: {reason}; give another --workdir") from None
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
     except OSError as error:
@@ -104,6 +115,26 @@ def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[Non
                 raise FileNotFoundError(
                     f"{workdir} was removed or replaced while this run used it; give another --workdir"
                 )
+
+
+@contextlib.contextmanager
+def failure_noted(workdir: Path) -> Iterator[None]:
+    """Writes an error of this block to failure.txt, and removes that of an earlier start.
+
+    A stop is no error, nor is the loss of another process, after which a run continues.
+    """
+    file = workdir / FAILURE
+    processes.agree(lambda: file.unlink(missing_ok=True))  # before any process may fail
+    try:
+        yield
+    except preemption.Preempted:
+        raise
+    except Exception as error:
+        if processes.lost_another(error):
+            raise
+        with contextlib.suppress(OSError):  # the error may be that of a full disk
+            file.write_text(printable(str(error) or type(error).__name__) + "\n", "utf-8")
+        raise
 
 
 def _try_lock(file: IO[str]) -> bool:
@@ -152,12 +183,21 @@ def read_json(path: Path, kind: type[Content], *keys: str, remedy: str = "remove
 
 def read_eval(file: Path, *keys: str) -> Evaluation:
     """Reads the record of a test. Raises OSError if it is damaged or a key is missing."""
-    numbers, remedy = ("top1_error", "top5_error", "examples"), "remove it, and test again"
-    record = read_json(file, dict, *numbers, *keys, remedy=remedy)
-    for name in numbers:
+    remedy = "remove it, and test again"
+    record = read_json(file, dict, "examples", *keys, remedy=remedy)
+    if BOX_ERROR not in record:
+        read_json(file, dict, *CLASS_ERRORS, remedy=remedy)
+    for name in ("examples", *errors_of(record)):
         if type(record[name]) not in (int, float):
             raise OSError(f"{file} is damaged: {name} is {record[name]!r}, not a number; {remedy}")
     return Evaluation(**record)
+
+
+def errors_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the errors in the record of a test, in percent; the first is the main one."""
+    return {
+        name: record[name] for name in (*CLASS_ERRORS, BOX_ERROR, f"{BOX_ERROR}_without_blacklisted") if name in record
+    }
 
 
 def read_starts(workdir: Path, *keys: str) -> list[Environment]:
@@ -197,7 +237,7 @@ def environment() -> Environment:
     """Returns the time, code, versions and devices of this process."""
     import jax  # here, since reading a run's files does not need it
 
-    commit = _git("rev-parse", "HEAD")
+    commit = _git("rev-parse", "HEAD") if repository.is_checkout() else None
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "argv": sys.argv,

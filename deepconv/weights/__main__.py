@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from deepconv import cli
 from deepconv.config import recipes
+from deepconv.config.mistakes import suggestion
 from deepconv.weights import inputs
 
 
@@ -39,7 +40,8 @@ def main(arguments: list[str]) -> int:
     needed = {"import": ("config", "from", "out"), "export": ("run", "to")}
     try:
         if command not in needed:
-            raise ValueError(f"{command or 'nothing'!r} is not a command; give `import` or `export`, then flags")
+            problem = f"{command!r} is not a command" if command else "no command is given"
+            raise ValueError(f"{problem}; {suggestion(command, needed)}")
         if missing := [f"--{name}" for name in needed[command] if not given[name].present]:
             raise ValueError(f"{command} needs {', '.join(missing)}")
         library, images = given.library or "", given.input or ""

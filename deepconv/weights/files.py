@@ -98,10 +98,11 @@ def load_file(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) -> None:
-    """Imports a safetensors file to a new run directory at step 0. Raises ValueError, OSError before writing.
+def read_net(config: ConfigDict, source: Path, bgr: bool = False) -> tuple[Variables, list[str]]:
+    """Reads a full net from a safetensors file; returns its variables and the names of its classes.
 
-    A net of 1000 classes is assumed to be ImageNet's, whose class names and mean colour are written to the directory.
+    A net of 1000 classes is assumed to be ImageNet's; other classes are named by their numbers. bgr: the file's net
+    takes BGR images. Raises ValueError, OSError.
     """
     statistics.check(config.data)
     tensors, size = load_file(source), config.data.image_size
@@ -114,17 +115,30 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
     if not known[last]:
         raise WeightsError(f"{last} has no values: a net of 0 classes")
     variables = from_torch(tensors, models.create(config.model, known[last]), size)
-    variables = swap_rgb_bgr(variables) if bgr else variables
+    names = folders.imagenet_synsets() if known[last] == 1000 else [str(number) for number in range(known[last])]
+    return swap_rgb_bgr(variables) if bgr else variables, names
+
+
+def published(config: ConfigDict, classes: Sequence[str]) -> statistics.Statistics | None:
+    """Returns ImageNet's statistics if a file's net needs its mean colour and is assumed to be ImageNet's."""
+    return statistics.PUBLISHED if len(classes) == 1000 and config.data.mean == "channel" else None
+
+
+def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) -> None:
+    """Imports a safetensors file to a new run directory at step 0. Raises ValueError, OSError before writing.
+
+    ImageNet's class names and mean colour are written to the directory of a net that `read_net` takes for ImageNet's.
+    """
+    variables, names = read_net(config, source, bgr)
     if out.exists():
         raise FileExistsError(f"{out} exists; give another --out")
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     tx = optim.create(config.optimizer, lambda node, name: 0, optim.warms_up(config))  # drops do not affect step 0
     out.mkdir(parents=True)
     write_json(out / "config.json", json.loads(config.to_json()))
-    names = folders.imagenet_synsets() if known[last] == 1000 else [str(number) for number in range(known[last])]
     write_json(out / "classes.json", names)
-    if known[last] == 1000 and config.data.mean == "channel":
-        statistics.save(out / "statistics.npz", statistics.PUBLISHED, fingerprint="")
+    if averages := published(config, names):
+        statistics.save(out / "statistics.npz", averages, fingerprint="")
     manager = checkpoint.open_manager(out / "checkpoints", 0)
     try:
         checkpoint.save(manager, TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(tx.init)(params)))
@@ -139,8 +153,10 @@ def export_run(run: Path, target: Path, library: str = "", given: str = "") -> t
     input; `given` sets another input, as --input does. Raises ValueError for a net that the library lacks or an input
     that the net cannot take, OSError.
     """
-    if target.exists() or not target.absolute().parent.is_dir():
-        raise OSError(f"{target} exists, or its folder does not; give another --to")
+    if target.exists():
+        raise OSError(f"--to={target} exists; give another file")
+    if not target.absolute().parent.is_dir():
+        raise OSError(f"--to={target}: its folder does not exist; create it, or give another file")
     state = checkpoint.read(run / "checkpoints")
     config = ConfigDict(recipes.read_run(run))
     (last,) = set(LAST_LAYERS) & set(state["params"])

@@ -9,7 +9,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import drawing, entries, records
+from experiments import drawing, entries
 from experiments.alexnet import fig1_rates
 from experiments.alexnet.fig1_rates import NAMES, by_epoch, net
 from experiments.entry import Row, Table
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GOAL = 25.0  # training error in percent; the paper's curves end there
-SEARCH = records.read(entries.RESULTS / "alexnet" / "fig1_rates.json")
+SEARCH = entries.results("alexnet/fig1_rates")
 
 
 def epochs_to_goal(workdir: Path, test: str) -> Values | None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deepconv.run import log as runlog
-from experiments import entry
+from experiments import cells
 from experiments.entry import Row, Run, Table
 from experiments.measurements import Results, Values
 
@@ -66,7 +66,7 @@ TABLE = Table(
 
 def fastest(variant: str, unit: str, results: Results) -> tuple[float, str]:
     """Returns the learning rate with the lowest error in epoch 2, by the results of TABLE, and a note."""
-    found = {rate: entry.row_records(ROWS[variant, unit, rate], results) for rate in TRIED[variant, unit]}
+    found = {rate: cells.row_records(ROWS[variant, unit, rate], results) for rate in TRIED[variant, unit]}
     errors = {rate: records[0]["values"]["error"] for rate, records in found.items() if records}
     if not errors:
         return DEFAULT_RATE, f"learning rate {DEFAULT_RATE}, cuda-convnet's own; the search has no results yet"

@@ -58,7 +58,7 @@ TABLE = Table(
     ],
     measure=responses,
     draw=draw,
-    extra_commands=("experiments.responses --run={run}",),
+    extra_commands=("deepconv experiments.responses --run={run}",),
     note="Responses are taken after BatchNorm, before the rectifier or the sum. The paper's numbers are read from the "
     "figure, within 0.03.",
 )

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from deepconv import cli
+from deepconv import cli, repository
 from experiments.marks import filled
 from experiments.scale import page
 from experiments.scale.model import Assumptions
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if write and (changes or speeds):
             raise ValueError("--write takes no other flags: the page has the assumptions of experiments/scale")
+        if write and not repository.is_checkout():
+            raise ValueError("--write writes a page of the repository; clone it, and give this command there")
         given, known = assumptions(changes), SPEEDS | parse_speeds(speeds)
     except ValueError as error:
         print(f"experiments: {error}", file=sys.stderr)

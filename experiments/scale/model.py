@@ -4,7 +4,7 @@ docs/scale.md explains it in words. The defaults of Assumptions are its only fre
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -150,10 +150,10 @@ class Plan:
     gpu_hours: float
 
 
-def plan(runs: Mapping[str, Work], needs: Mapping[str, str], gpus: int, given: Assumptions) -> Plan:
+def plan(runs: Mapping[str, Work], needs: Mapping[str, Sequence[str]], gpus: int, given: Assumptions) -> Plan:
     """Returns the fastest plan on a cluster in which every run takes the same number of GPUs, or its most.
 
-    needs: {run: the run whose weights it starts from}; names that are not in runs are ignored.
+    needs: {run: the runs that must end before it starts}; names that are not in runs are ignored.
     """
     most = {name: most_gpus(work, given) for name, work in runs.items()}
     plans = []
@@ -164,13 +164,16 @@ def plan(runs: Mapping[str, Work], needs: Mapping[str, str], gpus: int, given: A
     return min(plans, key=lambda found: (found.hours, found.gpu_hours))
 
 
-def finish(hours: Mapping[str, float], sizes: Mapping[str, int], needs: Mapping[str, str], gpus: int) -> float:
+def finish(
+    hours: Mapping[str, float], sizes: Mapping[str, int], needs: Mapping[str, Sequence[str]], gpus: int
+) -> float:
     """Returns when the last run ends if each starts as soon as its GPUs are free, the longest chain of runs first."""
     waiting = sorted(hours, key=lambda name: -_remaining(name, hours, needs))
     running: dict[str, float] = {}  # {name: when it ends}
     now, free, ended = 0.0, gpus, set()
     while waiting or running:
-        for name in [name for name in waiting if needs.get(name) not in hours or needs[name] in ended]:
+        left = {*hours} - ended
+        for name in [name for name in waiting if left.isdisjoint(needs.get(name, ()))]:
             if sizes[name] <= free:
                 waiting.remove(name)
                 running[name] = now + hours[name]
@@ -182,7 +185,7 @@ def finish(hours: Mapping[str, float], sizes: Mapping[str, int], needs: Mapping[
     return now
 
 
-def _remaining(name: str, hours: Mapping[str, float], needs: Mapping[str, str]) -> float:
+def _remaining(name: str, hours: Mapping[str, float], needs: Mapping[str, Sequence[str]]) -> float:
     """Returns the hours from a run's start to the end of the longest chain of runs that starts with it."""
-    after = [_remaining(other, hours, needs) for other, needed in needs.items() if needed == name and other in hours]
+    after = [_remaining(other, hours, needs) for other, needed in needs.items() if name in needed and other in hours]
     return hours[name] + max(after, default=0.0)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments import entries, entry
+from experiments import cells, entries, entry
 from experiments.entry import Run
 from experiments.marks import markdown
 from experiments.scale import model
@@ -86,14 +86,14 @@ def hours_table(given: Assumptions, speeds: Mapping[str, float]) -> str:
     """Returns the hours and the cost of every entry's runs, and of all runs together."""
     heading = ["", "runs", "steps, millions", "images, billions", "1 GPU"]
     heading += [f"{gpus} GPUs" for gpus in CLUSTERS[1:]]
-    jobs = {name: entry.jobs(entry.missing(table, {})) for name, table in entries.load().items()}
+    jobs = {name: entry.jobs(cells.missing(table, {})) for name, table in entries.load().items()}
     jobs = {name: {key: run for key, (run, _) in found.items()} for name, found in jobs.items() if found}
     jobs["all runs"] = {key: run for found in jobs.values() for key, run in found.items()}
     works = {key: count(run, speeds) for key, run in jobs["all runs"].items()}
     lines = []
     for name, runs in jobs.items():
         chosen = {key: works[key] for key in runs}
-        needs = {key: run.init_from.name for key, run in runs.items() if run.init_from}
+        needs = {key: [source.name for source in run.sources] for key, run in runs.items()}
         steps = sum(net.steps for net in chosen.values()) / 1e6
         images = sum(net.steps * net.batch for net in chosen.values()) / 1e9
         line = [name, str(len(runs)), f"{steps:.2f}", f"{images:.2f}"]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepconv.config import durations
-from experiments import counts, entry
+from deepconv.data.known import DATA
+from experiments import counts
 from experiments.entry import Run
 from experiments.scale.model import Work
 
@@ -56,7 +57,9 @@ class Net:
 
 def counted(run: Run) -> Net:
     """Returns the counts of a run's net."""
-    overrides = {name: value for name, value in run.overrides.items() if name.startswith(("model.", "data.name"))}
+    overrides = {
+        name: value for name, value in run.overrides.items() if name.startswith(("model.", "data.name", "objective"))
+    }
     return _counted(run.config, tuple(overrides.items()))
 
 
@@ -81,7 +84,7 @@ def train_examples(run: Run) -> int:
     from deepconv.data.sources.source import parse_split
 
     data = run.load().data
-    _, first, last = parse_split(data.train_split, {"train": entry.DATA[data.name].train})
+    _, first, last = parse_split(data.train_split, {"train": DATA[data.name].train})
     return last - first
 
 

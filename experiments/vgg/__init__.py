@@ -31,6 +31,16 @@ C_384, D_384, E_384 = map(at_384, (C, D, E))
 C_JITTERED, D_JITTERED, E_JITTERED = map(jittered, (C_384, D_384, E_384))
 D_SUBMISSION = jittered(D_384, "vgg16_fc")  # Table 6: only the fully connected layers are trained further
 
+# D with a box for each class in place of scores (Tables 8 and 9)
+ALL_BUT_HEAD = ("all_but_head",)
+LOCALISER_256 = Run(
+    "vgg16_localization",
+    {"data.train_scale": (256, 256), "data.test_scale": 256},
+    init_from=D,
+    init_layers=ALL_BUT_HEAD,
+)
+LOCALISER_384 = Run("vgg16_localization", init_from=D_384, init_layers=ALL_BUT_HEAD)
+
 # Three test scales (Table 4): around S, or those of the jittered nets
 AROUND_256, AROUND_384 = "dense_q224_256_288", "dense_q352_384_416"
 DENSE, MULTI_CROP, BOTH = (f"{test}_q256_384_512" for test in ("dense", "multi_crop", "multi_crop_dense"))

@@ -14,7 +14,7 @@ import warnings
 
 LIBRARIES = (
     "deepconv.evaluation.batch_stats",
-    "deepconv.run.curves",
+    "deepconv.curves",
     "deepconv.data.prepare",
     "deepconv.evaluation.run",
 )

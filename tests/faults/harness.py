@@ -55,10 +55,11 @@ train.jit_step = jit_step
 """
 AT_CALL = """
 import os, pathlib, shutil, signal, subprocess, time
-from deepconv import resume, task, train
+from deepconv import curves, resume, task, train
 from deepconv.evaluation import batch_stats
 from deepconv.evaluation import run as evaluate
-from deepconv.run import checkpoint, curves
+from deepconv.run import checkpoint, checkpoint_files
+from deepconv.run import log as runlog
 
 def faulty(*arguments, original={module}.{function}, calls=[], **keywords):
     calls.append(0)

@@ -12,7 +12,7 @@ from PIL import Image
 from deepconv import resume
 from deepconv import task as task_lib
 from deepconv.config import recipes
-from deepconv.run import checkpoint
+from deepconv.run import checkpoint, checkpoint_files
 from faults.harness import CHANGES, QUICK, RECIPE, RUN, assert_same, at_step, copy, outcome, send, tries
 
 FLIPS = tries(100)
@@ -115,7 +115,7 @@ def test_command(shell, stopped, wanted, tally, tmp_path):
     with tally.attempt("no whole checkpoint"):
         run = copy(stopped, tmp_path / "run")
         for step in ("20", "25"):
-            (run / "checkpoints" / step / checkpoint.SUMS).unlink()
+            (run / "checkpoints" / step / checkpoint_files.SUMS).unlink()
         answer = shell.run(arguments, tmp_path).ends(1, 2)
         assert "all checkpoints in run/checkpoints are damaged" in answer.err.replace(f"{tmp_path}/", ""), answer.err
     with tally.attempt("no checkpoint at all"):

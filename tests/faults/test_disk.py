@@ -23,7 +23,7 @@ FULL = {
     "the checkpoint of a stop": at_step(14, f"{FILL}\n{send('SIGTERM')}"),
     "the last checkpoint": at_step(39, FILL),
     "probabilities": at_call("evaluate.open_table", FILL),
-    "the record of a test": at_call("evaluate.write", FILL),
+    "the record of a test": at_call("evaluate.save", FILL),
     "curves": at_call("curves.draw", FILL),
 }
 
@@ -72,7 +72,7 @@ def test_vanishes(shell, wanted, tally, tmp_path, what):
 
 def test_last_checkpoint(shell, wanted, tally, tmp_path):
     """The last checkpoint alone cannot be written: the run does not count as finished"""
-    fail = at_call("checkpoint._write_sums", "raise OSError(28, 'No space left on device')", call=4)
+    fail = at_call("checkpoint_files.write_sums", "raise OSError(28, 'No space left on device')", call=4)
     with tally.attempt("the save at step 40"):
         shell.run([*RUN, "--workdir=run"], tmp_path, inject=fail).ends(1).says("No space left on device")
         assert not (tmp_path / "run" / "eval.center.json").exists()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from deepconv.run import checkpoint
+from deepconv.run import checkpoint_files
 from faults.harness import RUN, assert_same, newest, outcome, reached, tries
 
 LONG = [*RUN, "--config.total_steps=200", "--config.optimizer.drop_at_steps=100,150"]
@@ -37,7 +37,7 @@ def test_random_moments(shell, wanted_of_long, tally, tmp_path, run):
             answer = process.finish().ends(-signal.SIGKILL)
             assert "DAMAGED" not in answer.err
             if saved := newest(workdir):  # an older one may be half removed
-                reason = checkpoint.damage(workdir / "checkpoints" / str(saved))
+                reason = checkpoint_files.damage(workdir / "checkpoints" / str(saved))
                 assert reason is None, f"{saved}: {reason}"
     with tally.attempt(f"run {run}, after {KILLS} kills"):
         answer = shell.run([*LONG, "--workdir=run"], tmp_path).ends(0)

@@ -7,7 +7,7 @@ import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 
-from deepconv.run import checkpoint
+from deepconv.run import checkpoint_files
 from faults.harness import QUICK, RUN, all_finite, assert_same, at_step, copy, newest, outcome, read_checkpoint
 
 WEIGHTS = """
@@ -20,7 +20,12 @@ from deepconv.data import augment
 
 def for_training(*arguments, make=augment.for_training):
     prepare = make(*arguments)
-    return lambda key, step, images: prepare(key, step, images) * jax.numpy.where(step == {step}, jax.numpy.nan, 1)
+
+    def faulty(key, step, batch):
+        batch = prepare(key, step, batch)
+        return batch | {{"image": batch["image"] * jax.numpy.where(step == {step}, jax.numpy.nan, 1)}}
+
+    return faulty
 
 augment.for_training = for_training
 """
@@ -102,7 +107,7 @@ def test_weights(shell, tested, tally, tmp_path):
         tree["params"]["conv1"]["kernel"] *= np.nan
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(folder.absolute() / "default", tree, force=True)
-        (folder / checkpoint.SUMS).write_text(json.dumps(checkpoint._sums(folder)))
+        (folder / checkpoint_files.SUMS).write_text(json.dumps(checkpoint_files.sums(folder)))
         (run / "eval.center.json").unlink()
         answer = shell.run([QUICK, "--smoke", "--workdir=run"], tmp_path).ends(1, 2)
         assert "finite" in answer.err, answer.err

@@ -5,6 +5,7 @@ import socket
 import time
 
 import pytest
+import test_training_proposals
 from conftest import FLAGS, NARROW, ROOT
 
 from faults.harness import RUN, assert_same, at_call, at_step, has_line, newest, outcome, reached, send
@@ -61,6 +62,17 @@ def test_bits(shell, tally, tmp_path, recipe):
             for answer in run(shell, in_two, tmp_path, inject=(NARROW, NARROW)):
                 answer.ends(0)
             assert_same(tmp_path / f"{workers}", outcome(tmp_path / "one"))
+
+
+def test_proposals(shell, tally, tmp_path):
+    """R-CNN, which first computes its proposals: the bits of one process with two devices"""
+    test_training_proposals.write_files(tmp_path)
+    shell.run([*test_training_proposals.COMMAND, "--workdir=one"], tmp_path, **TWO_DEVICES).ends(0)
+    with tally.attempt("two processes"):
+        run_to_the_end(shell, [*test_training_proposals.COMMAND, "--workdir=two"], tmp_path)
+        assert_same(tmp_path / "two", outcome(tmp_path / "one"))
+        one, two = ((tmp_path / name / "proposals.npy").read_bytes() for name in ("one", "two"))
+        assert one == two
 
 
 def test_photographs(shell, photos, tally):
@@ -197,7 +209,7 @@ def test_disk(shell, tally, tmp_path):
     """process 0 cannot write metrics.jsonl: all end with its message"""
     full = 'raise OSError(28, "No space left on device")'
     with tally.attempt("a full disk"):
-        inject = (at_call("train._log", full, call=3), "")
+        inject = (at_call("runlog.append_metrics", full, call=3), "")
         first, second = run(shell, [*RUN, "--workdir=run"], tmp_path, inject=inject)
         first.ends(1).says("No space left on device")
         assert not second.ends(1).err

@@ -18,7 +18,7 @@ def test_stopped_at_a_step(shell, wanted, tally, tmp_path):
                 assert_same(tmp_path / f"{number}{step}", wanted)
 
 
-@pytest.mark.parametrize("function", ["evaluate.run", "evaluate.write", "curves.draw"])
+@pytest.mark.parametrize("function", ["evaluate.run", "evaluate.save", "curves.draw"])
 def test_stopped_after_the_final_save(shell, wanted, tally, tmp_path, function):
     """SIGTERM and SIGKILL after the final save: before the test, before it is written, before curves are drawn"""
     for number, codes in (("SIGTERM", (0, 75)), ("SIGKILL", (-9,))):

@@ -17,7 +17,7 @@ WHILE = {
     "in a step": at_step(15, send("SIGTERM")),
     "in an evaluation during training": at_call("evaluate.probabilities", send("SIGTERM")),
     "before a save": at_call("checkpoint.save", send("SIGTERM"), call=2),
-    "while a save is written": at_call("checkpoint._write_sums", "time.sleep(0.5); " + send("SIGTERM"), call=2),
+    "while a save is written": at_call("checkpoint_files.write_sums", "time.sleep(0.5); " + send("SIGTERM"), call=2),
     "while the last save is waited for": at_call("checkpoint.close", send("SIGTERM")),
     "in the test": at_call("evaluate.open_table", send("SIGTERM")),
 }

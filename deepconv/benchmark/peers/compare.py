@@ -1,5 +1,6 @@
 """The comparison, in which one process per library takes turns."""
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -8,8 +9,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
@@ -62,12 +63,14 @@ def show_peers(choice: Choice) -> Figures:
     """Measures and prints the speed of each net in each library."""
     peers = [peer for peer in choice.peers if _is_installed(peer)]
     lines: list[dict[str, Any]] = []
+    failures: list[str] = []
     for net, mode, dtype in itertools.product(choice.nets, choice.modes, choice.dtypes):
         jobs = [Job(peer, net, mode, dtype) for peer in peers]
-        found = _compare(jobs, choice.rounds)
+        found, failed = _compare(jobs, choice.rounds)
         _print(jobs[0], found, choice.rounds)
         lines += found
-    return {"rounds": choice.rounds, "speeds": lines}
+        failures += failed
+    return {"rounds": choice.rounds, "speeds": lines, "not_compared": failures}
 
 
 def _is_installed(peer: str) -> bool:
@@ -101,7 +104,8 @@ class Worker:
     def run(self, steps: int) -> dict[str, Any]:
         """Runs steps; returns the mean cost of one."""
         assert self.process.stdin
-        self.process.stdin.write(f"{steps}\n")
+        with suppress(BrokenPipeError):  # the process has ended, and `answer` says why
+            self.process.stdin.write(f"{steps}\n")
         return self.answer()
 
 
@@ -117,28 +121,43 @@ def started(job: Job) -> Iterator[Worker]:
                 process.kill()
 
 
-def _compare(jobs: Sequence[Job], rounds: int) -> list[dict[str, Any]]:
-    """Runs the jobs in turns; returns a line for each. Raises OSError if a net differs, or fails after its start."""
+def _compare(jobs: Sequence[Job], rounds: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Runs the jobs in turns; returns a line for each library that finishes, and a message for each that fails.
+
+    Raises OSError if the nets differ, or deepconv fails.
+    """
+    failures: list[str] = []
     with ExitStack() as stack:
+
+        def answer(worker: Worker, ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+            try:
+                return ask()
+            except OSError as error:
+                if worker.job.peer == "deepconv":
+                    raise
+                failures.append(f"{worker.job.net}, {worker.job.mode}, {worker.job.dtype}: not compared: {error}")
+                print(failures[-1])
+                return None
+
         ready: dict[Worker, dict[str, Any]] = {}
         for job in jobs:  # one after the other, so that nothing disturbs compilation
             worker = stack.enter_context(started(job))
-            try:
-                ready[worker] = worker.answer()
-            except OSError as error:
-                if job.peer == "deepconv":
-                    raise
-                print(f"{job.net}, {job.mode}, {job.dtype}: not compared: {error}")
-        if len({answer["parameters"] for answer in ready.values()}) > 1:
-            counts = ", ".join(f"{answer['parameters']} in {TITLES[w.job.peer]}" for w, answer in ready.items())
+            if first := answer(worker, worker.answer):
+                ready[worker] = first
+        if len({first["parameters"] for first in ready.values()}) > 1:
+            counts = ", ".join(f"{first['parameters']} in {TITLES[w.job.peer]}" for w, first in ready.items())
             raise OSError(f"the nets called {jobs[0].net} differ: their parameters are {counts}")
         own = next(worker for worker in ready if worker.job.peer == "deepconv")
         steps = max(1, round(ROUND_SECONDS / own.run(1)["seconds"]))
         costs: dict[Worker, list[dict[str, Any]]] = {worker: [] for worker in ready}
-        for _, (worker, found) in itertools.product(range(rounds), costs.items()):
-            found.append(worker.run(steps))
+        for _, worker in itertools.product(range(rounds), ready):
+            if worker in costs:
+                if cost := answer(worker, functools.partial(worker.run, steps)):
+                    costs[worker].append(cost)
+                else:
+                    del costs[worker]
     baseline = statistics.median(cost["seconds"] for cost in costs[own])
-    return [_line(worker.job, found, baseline, ready[worker]["versions"]) for worker, found in costs.items()]
+    return [_line(worker.job, found, baseline, ready[worker]["versions"]) for worker, found in costs.items()], failures
 
 
 def _line(job: Job, costs: Sequence[dict[str, Any]], baseline: float, versions: dict[str, str]) -> dict[str, Any]:

@@ -22,7 +22,10 @@ if __name__ == "__main__":
 from absl import flags
 
 from deepconv import cli
+from deepconv.config.mistakes import suggestion
 from deepconv.run.directory import expanded
+
+COMMANDS = ("imagenet2012", "cifar10", "pack", "statistics")
 
 
 def define_flags() -> None:
@@ -52,6 +55,8 @@ def main(arguments: list[str]) -> int:
 
     try:
         data_dir = data_root(cli.DATA_DIR.value)
+        if not given.split:
+            raise ValueError("--split is empty; name splits, as in --split=train,validation")
         if command in ("imagenet2012", "cifar10") and not names:
             if not given["archives"].present:
                 raise ValueError(
@@ -65,8 +70,12 @@ def main(arguments: list[str]) -> int:
             results = [pack(names[0], data_dir, given.split, given.size, given.format, replace)]
         elif command == "statistics" and len(names) == 1:
             results = [compute_statistics(names[0], data_dir, split, given.size, replace) for split in given.split]
+        elif command in ("pack", "statistics"):
+            raise ValueError(f"{command} needs the name of one data set, as in: {command} imagenet2012")
+        elif not command:
+            raise ValueError(f"no command is given; choose one of {', '.join(COMMANDS)}")
         else:
-            raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; see --help")
+            raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; {suggestion(command, COMMANDS)}")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2 if isinstance(error, ValueError | FileNotFoundError) else 1)
     print("\n".join(f"{result} is complete" for result in results))

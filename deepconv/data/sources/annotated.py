@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deepconv.boxes import geometry
 from deepconv.boxes.average_precision import Objects
-from deepconv.data.images import DataError, Encoded
+from deepconv.data import decode
+from deepconv.data.images import Batch, Crop, DataError, Decoding, EvalBatch, Images
 from deepconv.run.directory import printable
 
 ROUNDING = 1.0  # pixels by which a box may leave its image: decimals, or pixels counted from 0 in place of 1
@@ -17,13 +19,14 @@ LINES = 20  # in one message
 
 
 @dataclass(frozen=True)
-class AnnotatedImages:
+class AnnotatedImages(Images):
     """The images and objects of a split. Row i of every array belongs to image i.
 
-    M is the largest number of objects on an image of the split, at least 1; rows are padded with class -1.
+    M is the largest number of objects on an image of the split, at least 1; rows are padded with class -1. A training
+    batch carries the objects that nets are trained on, "boxes" and "classes"; difficult ones and crowds become padding.
     """
 
-    images: Encoded
+    images: Images
     ids: np.ndarray  # [N], COCO's image numbers as int64, or names of files without suffix as str
     sizes: np.ndarray  # int32 [N, 2], height and width in pixels, as the annotation states them
     boxes: np.ndarray  # float32 [N, M, 4] as in deepconv.boxes, on an image of that size; zeros for padding
@@ -32,19 +35,67 @@ class AnnotatedImages:
     crowd: np.ndarray  # bool [N, M]; COCO's box around many objects, not an object
     class_names: tuple[str, ...]
     scaled: bool = False  # whether files may have other sizes than the annotation states, as ImageNet's do
+    blacklisted: np.ndarray | None = None  # bool [N], images that ILSVRC does not count; None if its list is missing
+
+    @property
+    def in_memory(self) -> bool:
+        return self.images.in_memory
+
+    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
+        return self.crops(step, indices, decoding)[0]
+
+    def crops(self, step: int, indices: np.ndarray, decoding: Decoding) -> tuple[Batch, list[Crop]]:
+        batch, crops = self.images.crops(step, indices, decoding)
+        rows = np.array([crop.index for crop in crops], int)
+        batch["classes"] = np.where(self.difficult[rows] | self.crowd[rows], -1, self.classes[rows])
+        batch["boxes"] = np.stack([self._in_crop(crop, decoding.geometry.size) for crop in crops])
+        batch["boxes"][batch["classes"] < 0] = 0
+        return batch, crops
+
+    def _in_crop(self, crop: Crop, size: int) -> np.ndarray:
+        """Returns the boxes [M, 4] of a crop's image in pixels of the crop, which has this side."""
+        boxes = self.boxes_in(crop.index, crop.height, crop.width)
+        boxes = geometry.translate(boxes, -crop.area.left, -crop.area.top)
+        return geometry.scale(boxes, size / crop.area.width, size / crop.area.height)
+
+    def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], Any]) -> EvalBatch:
+        return self.images.test_batch(indices, view)
 
     def boxes_in(self, row: int, height: int, width: int) -> np.ndarray:
         """Returns the boxes [M, 4] of an image in pixels of its file, whose size is given.
 
         Raises DataError if the annotation states another size, unless boxes are scaled.
         """
+        down, right = self._factors(row, height, width)
+        return geometry.scale(self.boxes[row], right, down)
+
+    def in_annotation(self, row: int, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Converts boxes [..., 4] in pixels of an image's file to those of its annotation; undoes `boxes_in`."""
+        down, right = self._factors(row, height, width)
+        return geometry.scale(boxes, 1 / right, 1 / down)
+
+    def from_rescaled(
+        self, row: int, boxes: np.ndarray, rescaled: Sequence[int], size: tuple[int, int], square: bool
+    ) -> np.ndarray:
+        """Converts boxes [..., 4] in pixels of a tested image to those of its annotation.
+
+        rescaled: height and width of the tested image, or its central square, as `decode.rescale` returns it; size:
+        those of the image's file.
+        """
+        part = decode.tested_area(*size, square)
+        height, width = map(int, rescaled)  # NumPy's numbers would turn float32 into float64
+        boxes = geometry.scale(boxes, part.width / width, part.height / height)
+        return self.in_annotation(row, geometry.translate(boxes, part.left, part.top), *size)
+
+    def _factors(self, row: int, height: int, width: int) -> tuple[float, float]:
+        """Returns the height and width of the file relative to those that the annotation states. Raises DataError."""
         stated_height, stated_width = self.sizes[row].tolist()
         if not self.scaled and (stated_height, stated_width) != (height, width):
             raise DataError(
                 f"image {self.ids[row]} has {width} x {height} pixels, but its annotation states {stated_width} x "
                 f"{stated_height}; restore the image or the annotation"
             )
-        return geometry.scale(self.boxes[row], width / stated_width, height / stated_height)
+        return height / stated_height, width / stated_width
 
     def objects(self) -> Objects:
         """Returns the objects for `average_precision`, images numbered by row; crowds count as difficult.
@@ -70,7 +121,7 @@ class Found:
 
 
 def arrange(
-    images: Encoded,
+    images: Images,
     ids: np.ndarray,
     sizes: np.ndarray,
     found: Found,

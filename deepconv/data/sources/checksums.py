@@ -54,8 +54,8 @@ def verified(source: Source) -> Source:
     """
     if not (records := summed(source)):
         raise ValueError(
-            f"--verify_data is for folders of photographs, which {source.name} is not; TFDS's files have their own "
-            f"checksums, which are always checked"
+            f"--verify_data is for folders of photographs without boxes, which {source.name} is not; TFDS's files have "
+            f"their own checksums, which are always checked"
         )
     file, missing = sums_file(records.records), np.flatnonzero(~records.sums.any(1))
     data_dir, split = Path(str(source.folder).removesuffix(source.name)), file.suffixes[0].lstrip(".")

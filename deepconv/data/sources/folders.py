@@ -12,6 +12,7 @@ import numpy as np
 
 from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.sources.source import Source, parse_split, split_name
+from deepconv.data.synsets import imagenet_words
 from deepconv.run.directory import printable
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -167,6 +168,4 @@ def imagenet_validation_labels() -> list[str]:
 
 def imagenet_synsets() -> list[str]:
     """Returns the names of ILSVRC-2012's classes, in the order of their numbers."""
-    import tensorflow_datasets as tfds
-
-    return Path(tfds.core.tfds_path("datasets/imagenet2012/labels.txt")).read_text().split()
+    return [*imagenet_words()]

@@ -1,16 +1,32 @@
 """ILSVRC-2012's images with the boxes of its XML files, for localisation."""
 
+import functools
+import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from deepconv.boxes import geometry
+from deepconv.boxes.localization_error import not_blacklisted
 from deepconv.data.images import DataError
 from deepconv.data.sources import annotated, pascal_xml
 from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.data.sources.folders import FolderRecords, hashed_order, imagenet_synsets, imagenet_validation_labels
-from deepconv.data.sources.source import parse_split, split_name
+from deepconv.data.sources.source import Source, parse_split, split_name
+from deepconv.run import log as runlog
+
+BOXES = "boxes"  # folder of the XML files, beside train and val
+BLACKLIST = "ILSVRC2015_clsloc_validation_blacklist.txt"  # of the devkit, beside the XML files' folders train and val
+
+
+def find_imagenet_boxes(folder: Path, name: str, split: str) -> Source:
+    """Finds the images that have boxes; open() reads the XML files. Raises as `read_imagenet_boxes` does."""
+    _, files, labels = _listed(folder, folder / BOXES / _base(split), split)
+    digest = hashlib.sha256("\n".join(files).encode() + labels.tobytes()).hexdigest()
+    read = functools.cache(functools.partial(read_imagenet_boxes, folder, folder / BOXES, split))
+    return Source(name, split, len(files), tuple(imagenet_synsets()), None, read, folder, digest)
 
 
 def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> AnnotatedImages:
@@ -25,27 +41,27 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
     read, since some are "%s" or words. Raises ValueError for an unknown split, and DataError with a line for each file
     that is malformed, of an unknown class, or without its image.
     """
-    base = split_name(split.split("[")[0], ("train", "val"))
-    if base not in ("train", "val"):
-        raise ValueError(f"no split {split!r}; choose train or val, or a part of one")
-    root, mistakes = annotations / base, []
+    root, mistakes = annotations / _base(split), []
     names, files, labels = _listed(folder, root, split)
     annotated.check_images(folder, files, mistakes)
     sizes, rows, boxes, places = np.ones((len(names), 2), np.int32), [], [], []
-    for row, name in enumerate(names):
-        path = root / f"{name}.xml"
-        try:
-            image = pascal_xml.read(path)
-        except DataError as error:
-            mistakes.append(str(error))
-            continue
-        if not image.objects:
-            mistakes.append(f"{path} has no <object>; it needs at least one, or remove it")
-        sizes[row] = image.size
-        for number, item in enumerate(image.objects, 1):
-            rows.append(row)
-            boxes.append(item.box)
-            places.append(number)
+    with runlog.progress(f"boxes of {root.name}", len(names)) as show:
+        for row, name in enumerate(names):
+            path = root / f"{name}.xml"
+            try:
+                image = pascal_xml.read(path)
+            except DataError as error:
+                mistakes.append(str(error))
+                continue
+            if not image.objects:
+                mistakes.append(f"{path} has no <object>; it needs at least one, or remove it")
+            sizes[row] = image.size
+            for number, item in enumerate(image.objects, 1):
+                rows.append(row)
+                boxes.append(item.box)
+                places.append(number)
+            if (row + 1) % 1000 == 0:
+                show(row + 1)
 
     def describe(k: int) -> str:
         corners = ", ".join(f"{x:g}" for x in boxes[k])
@@ -62,7 +78,19 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
     found = annotated.Found(np.array(rows, int), clipped, labels[rows], empty, np.zeros(len(rows), bool))
     records = FolderRecords(str(folder), annotated.names_array(files), labels)
     ids = np.array([name.rpartition("/")[2] for name in names])
-    return annotated.arrange(records, ids, sizes, found, tuple(imagenet_synsets()), scaled=True)
+    images = annotated.arrange(records, ids, sizes, found, tuple(imagenet_synsets()), scaled=True)
+    listing = annotations / BLACKLIST
+    if root.name != "val" or not listing.exists():
+        return images
+    numbers = np.array([int(name.rpartition("_")[2]) for name in ids.tolist()])
+    return replace(images, blacklisted=~not_blacklisted(listing, numbers))
+
+
+def _base(split: str) -> str:
+    base = split_name(split.split("[")[0], ("train", "val"))
+    if base not in ("train", "val"):
+        raise ValueError(f"no split {split!r}; choose train or val, or a part of one")
+    return base
 
 
 def _listed(folder: Path, root: Path, split: str) -> tuple[list[str], list[str], np.ndarray]:

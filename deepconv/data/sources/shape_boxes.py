@@ -1,16 +1,18 @@
 """The built-in shapes as images with boxes, one object an image or several."""
 
+import functools
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deepconv.data import decode
-from deepconv.data.images import Encoded, Record
+from deepconv.data.images import Arrays, Encoded, Images, Record
 from deepconv.data.sources import shapes
 from deepconv.data.sources.annotated import AnnotatedImages, Found, arrange
-from deepconv.data.sources.source import parse_split
+from deepconv.data.sources.shapes import Box, Shape
+from deepconv.data.sources.source import Source, parse_split
 
 CELL_SIDE = 16  # pixels that a shape needs
 
@@ -46,17 +48,47 @@ def read_shape_boxes(split: str, sides: tuple[int, int], most: int = 1) -> Annot
     base, first, last = parse_split(split, shapes.SPLITS)
     first, last = first + shapes.OFFSETS[base], last + shapes.OFFSETS[base]
     sizes = [shapes.jpeg_size(index, sides) for index in range(first, last)]
-    rows, labels, boxes = [], [], []
+    rows, objects = [], []
     for row, (height, width) in enumerate(sizes):
         index = first + row
         one = most == 1
         found = [shapes.place(index, height, width)] if one else shapes.place_several(index, height, width, most)
-        for shape in found:
-            top, left, bottom, right = shape.box
-            rows.append(row)
-            labels.append(shape.label)
-            boxes.append((left, top, right, bottom))
-    none = np.zeros(len(rows), bool)
-    objects = Found(np.array(rows), np.array(boxes, np.float32), np.array(labels), none, none)
+        rows += [row] * len(found)
+        objects += [(shape.label, shape.box) for shape in found]
     images = shapes.ShapeRecords(first, sides) if most == 1 else _Pictures(first, sides, most)
-    return arrange(images, np.arange(first, last), np.array(sizes), objects, shapes.CLASSES)
+    return _arranged(images, first, sizes, rows, objects)
+
+
+def read_square_shape_boxes(split: str, size: int) -> AnnotatedImages:
+    """Returns the images of the data set "shapes" at this size in pixels, in memory. Raises ValueError."""
+    base, first, last = parse_split(split, shapes.SPLITS)
+    first, last = first + shapes.OFFSETS[base], last + shapes.OFFSETS[base]
+    images, labels = np.empty((last - first, size, size, 3), np.uint8), np.empty(last - first, np.int32)
+    objects = []
+    for rows, drawn, classes, covers in shapes.draw_parts(first, last, size):
+        images[rows], labels[rows] = drawn, classes
+        found = map(Shape, classes.tolist(), covers)
+        objects += [(shape.label, shape.box) for shape in found]
+    return _arranged(Arrays(images, labels), first, [(size, size)] * len(labels), range(len(labels)), objects)
+
+
+def _arranged(
+    images: Images,
+    first: int,
+    sizes: Sequence[tuple[int, int]],
+    rows: Sequence[int],
+    objects: Sequence[tuple[int, Box]],
+) -> AnnotatedImages:
+    """Arranges objects, each a class and a box, on images with these sizes and numbers from `first`."""
+    labels, boxes = zip(*objects, strict=True)
+    top, left, bottom, right = np.array(boxes, np.float32).T
+    none = np.zeros(len(rows), bool)
+    found = Found(np.array(rows), np.stack([left, top, right, bottom], 1), np.array(labels), none, none)
+    return arrange(images, first + np.arange(len(sizes)), np.array(sizes), found, shapes.CLASSES)
+
+
+def find_shape_boxes(split: str, image_size: int, scale: tuple[int, int] | None) -> Source:
+    """Finds the built-in data set with boxes, one shape an image; the images are those of `find_shapes`."""
+    source = shapes.find_shapes(split, image_size, scale)
+    read = (read_shape_boxes, split, shapes.sides(scale)) if scale else (read_square_shape_boxes, split, image_size)
+    return replace(source, open=functools.cache(functools.partial(*read)))

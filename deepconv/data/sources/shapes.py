@@ -1,7 +1,7 @@
 """The built-in data set: coloured shapes over textured backgrounds, drawn from (seed, index); nothing to download."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -92,12 +92,19 @@ def place_several(index: int, height: int, width: int, most: int, seed: int = 0)
 def draw_many(first: int, last: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draws images first to last - 1, uint8 [N, size, size, 3], and their classes, int32 [N]."""
     images, labels = np.empty((last - first, size, size, 3), np.uint8), np.empty(last - first, np.int32)
+    for rows, drawn, classes, _ in draw_parts(first, last, size, seed):
+        images[rows], labels[rows] = drawn, classes
+    return images, labels
+
+
+def draw_parts(
+    first: int, last: int, size: int, seed: int = 0
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields images first to last - 1 in parts: their rows, from 0, and what `_draw` returns for them."""
     count = max(1, PIXELS_AT_A_TIME // size**2)
     for start in range(first, last, count):  # in one thread: two took as long, for Python's lock
         indices = range(start, min(start + count, last))
-        part = slice(indices.start - first, indices.stop - first)
-        images[part], labels[part], _ = _draw(indices, size, size, seed)
-    return images, labels
+        yield slice(indices.start - first, indices.stop - first), *_draw(indices, size, size, seed)
 
 
 def _draw(indices: Sequence[int], height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,6 +249,11 @@ class ShapeRecords(Encoded):
         return [Record(data, label, f"shape {i}") for i, data, label, _ in drawn]
 
 
+def sides(scale: tuple[int, int]) -> tuple[int, int]:
+    """Returns the smallest and largest side in pixels of pictures for recipes with this train_scale."""
+    return scale[0], scale[1] * 3 // 2
+
+
 def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> Source:
     """Finds the built-in data set."""
     if image_size < 8:
@@ -258,7 +270,7 @@ def find_shapes(split: str, image_size: int, scale: tuple[int, int] | None) -> S
     first, last = first + OFFSETS[base], last + OFFSETS[base]
     common = dict(name="shapes", split=split, examples=last - first, classes=CLASSES)
     if scale:
-        records = ShapeRecords(first, (scale[0], scale[1] * 3 // 2))
+        records = ShapeRecords(first, sides(scale))
         return Source(**common, size=None, open=lambda: records)
     size = (image_size, image_size)
     return Source(**common, size=size, open=lambda: Arrays(*draw_many(first, last, image_size)))

@@ -24,6 +24,7 @@ class Source:
     open: Callable[[], Images]
     folder: Path | None = None  # of stored statistics; None if they are computed from images in memory
     fingerprint: str = ""  # of file names, or of the data's description; changes with them
+    writes: Path | None = None  # a file that the first open() computes; None if open() only reads
 
     @property
     def is_imagenet(self) -> bool:
@@ -41,7 +42,7 @@ def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
     parts = re.fullmatch(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
     base = parts and split_name(parts[1], sizes)
     if not parts or base not in sizes:
-        raise ValueError(f"no split {split!r}; choose one of {sorted(sizes)}, or a part like train[:90%]")
+        raise ValueError(f"no split {split!r}; choose one of {', '.join(sorted(sizes))}, or a part like train[:90%]")
     examples = sizes[base]
     bounds = [
         None if text is None else round(int(text[:-1]) * examples / 100) if text.endswith("%") else int(text)

@@ -1,0 +1,70 @@
+"""Drawings of photographs with their likeliest classes, as in Krizhevsky et al. 2012, Fig. 4, or with boxes."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepconv.data import decode
+from deepconv.data.synsets import label
+from deepconv.evaluation.photographs import upright
+from deepconv.run.directory import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST = 40  # photographs in a drawing
+
+
+def draw_classes(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str], top: int = 5) -> "Figure":
+    """Draws photographs with bars for their likeliest classes below them, from probabilities [N, classes]."""
+    figure, axes = _grid(photos, below=2)
+    for (_, below), row in zip(axes, probs, strict=True):
+        best = np.argsort(-row, kind="stable")[:top]
+        below.barh(range(len(best)), row[best], height=0.9, color="lightsteelblue")
+        for place, number in enumerate(best):
+            text = f"{printable(label(classes[number]))}  {row[number]:.2f}"
+            below.text(0.02, place, text, va="center", fontsize=8, parse_math=False)
+        below.set(xlim=(0, 1), ylim=(max(5, top) - 0.5, -0.5))
+    return figure
+
+
+def draw_boxes(photos: Sequence[str], boxes: np.ndarray, captions: Sequence[str] = ()) -> "Figure":
+    """Draws photographs with a box on each, from x1, y1, x2, y2 in pixels, [N, 4], and captions below them, if any."""
+    from matplotlib.patches import Rectangle
+
+    figure, axes = _grid(photos, below=0.4)
+    for (above, _), (x1, y1, x2, y2) in zip(axes, boxes.astype(float) - 0.5, strict=True):  # first pixel: -0.5 to 0.5
+        limits = dict(xlim=above.get_xlim(), ylim=above.get_ylim())
+        for color, style, width in (("black", "solid", 3.5), ("white", "dashed", 1.8)):
+            outline = dict(fill=False, edgecolor=color, linestyle=style, linewidth=width)
+            above.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **outline))
+        above.set(**limits)
+    for (_, below), caption in zip(axes, captions, strict=False):
+        below.text(0.5, 1, caption, ha="center", va="top", fontsize=8, parse_math=False)
+    return figure
+
+
+def _grid(photos: Sequence[str], below: float) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
+    """Returns a figure with the photographs, four in a row, and the axes of each photograph and of the space below.
+
+    below: the height of that space, in units in which the height of a photograph is 3.
+    """
+    from matplotlib.figure import Figure  # takes a second, which other calls need not wait for
+
+    columns = min(4, len(photos))
+    rows = math.ceil(len(photos) / columns)
+    figure = Figure(figsize=(3 * columns, 0.8 * (3 + below) * rows), layout="constrained")
+    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, below] * rows)
+    for place in axes.flat:
+        place.set_axis_off()
+    pairs = []
+    for i, photo in enumerate(photos):
+        above, space = axes[2 * (i // columns) :, i % columns][:2]
+        above.imshow(decode.decode(upright(photo)))
+        above.set_title(printable(Path(photo).name), fontsize=8, parse_math=False)
+        pairs.append((above, space))
+    return figure, pairs

@@ -1,0 +1,44 @@
+"""The boxes that a region proposal network gives chosen classes on full images (He et al. 2015, appendix C)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from deepconv.boxes.suppression import nms
+from deepconv.evaluation.net import Net
+from deepconv.localization.windows import outputs_on_map
+from deepconv.objective import ClassRegionProposal
+from deepconv.state import TrainState
+
+MAXIMUM_IOU = 0.7  # of two proposals of a class, as in Faster R-CNN
+
+
+def class_proposals(
+    states: tuple[TrainState, ...], batch: dict[str, Any], *, net: Net, count: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the best boxes of each class, with their scores, as the windows of `windows.window_boxes`.
+
+    These are x1, y1, x2, y2 and a probability, float32 [B, count, 1, K, 5], best first, in pixels of the images, uint8
+    [B, H, W, 3], which fill their extents [B, 2]; classes are int [B, K]. A better box that overlaps another removes
+    it; where fewer are left, zeros follow. The second array, int [B, 2], is (count, 1) for each image.
+    """
+    goal = net.objective
+    if not isinstance(goal, ClassRegionProposal):
+        raise TypeError(f"the net predicts boxes by {type(goal).__name__}, not by region proposals")
+    outputs, extent = outputs_on_map(net, states[0], batch["image"], batch["extent"])
+    boxes, scores = goal.proposals(outputs, batch["classes"])  # [B, K, N, 4], [B, K, N]
+    rows, columns = (
+        jnp.arange(side)[None] < extent.sides[:, axis, None] for axis, side in enumerate(outputs.shape[1:3])
+    )
+    inside = rows[:, :, None] & columns[:, None]
+    anchors = scores.shape[2] // inside[0].size  # at each place
+    present = jnp.repeat(inside.reshape(len(inside), -1), anchors, 1)
+    scores = jnp.where(present[:, None], scores, -jnp.inf)
+
+    def best(boxes: jax.Array, scores: jax.Array) -> jax.Array:
+        index = nms(boxes, scores, MAXIMUM_IOU, count)
+        return jnp.concatenate([boxes, scores[:, None]], -1).at[index].get(mode="fill", fill_value=0.0)
+
+    found = jax.vmap(jax.vmap(best))(boxes, scores)  # [B, K, count, 5]
+    return found.swapaxes(1, 2)[:, :, None], jnp.tile(jnp.array([[count, 1]]), (len(found), 1))

@@ -1,0 +1,23 @@
+"""Settings of the C library's memory allocator."""
+
+import contextlib
+import ctypes
+
+MALLOC = (  # options of malloc.h, and their values
+    (-8, 1),  # M_ARENA_MAX: one arena
+    (-4, 0),  # M_MMAP_MAX: large blocks lie in it, too
+    (-1, -1),  # M_TRIM_THRESHOLD: it never shrinks
+)
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep freed memory for the next step.
+
+    By default, it gives the memory of a step back, and the page faults of the next step cost a quarter of its time on a
+    CPU. Arenas other than the first would still give memory back, hence the limit to one. By default, there are eight
+    arenas per core, in which the threads that orbax starts for each checkpoint would keep 0.3 MB more each time.
+    """
+    with contextlib.suppress(AttributeError):  # not glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in MALLOC:
+            mallopt(option, value)

@@ -1,0 +1,141 @@
+"""The settings of a run, checked before its work begins: from a recipe, or from a run that exists."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepconv import cli
+from deepconv.config import durations, fields, recipes
+from deepconv.config.mistakes import collecting, raise_all
+from deepconv.run import checkpoint_files, trackers
+from deepconv.run.directory import expanded
+from deepconv.start import Origin, Start
+
+if TYPE_CHECKING:
+    from deepconv.data.sources.source import Source
+    from deepconv.task import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The checked settings of a run."""
+
+    task: "Task"
+    workdir: Path
+    record: dict[str, Any]  # the content of config.json
+    tests: Sequence[str]  # names of protocols
+    weights: dict[str, Any]  # to start from, by layer; empty for a resumed run and for random weights
+    untrained: bool  # test the weights without training
+    trackers: Sequence[str] = ()  # besides TensorBoard; names of deepconv.run.trackers
+
+
+def of_recipe(
+    arguments: list[str],
+    start: Start,
+    workdir: str,
+    tests: Sequence[str],
+    train: bool | None,
+    tests_given: bool = True,
+    expect_devices: int | None = None,
+    verify_data: bool = False,
+    use_trackers: Sequence[str] = (),
+    proposals_from: str = "",
+) -> Settings:
+    """Returns the settings that flags describe. Raises ValueError and OSError, with a line for each mistake.
+
+    `workdir` is "" for runs/<name>; `train` is None if it depends on the weights and on whether tests are given.
+    """
+    mistakes: list[str] = []
+    fields_of_source = functools.partial(start.fields, workdir=workdir)
+    config, name = cli.load_config(arguments, start.init_from, fields_of_source, start.init_layers, proposals_from)
+    from deepconv.data import sources
+
+    sources.check_exists(config.data.name, cli.DATA_DIR.value)
+    # Imported here, since `--help` and mistakes in the config need not wait for JAX.
+    from deepconv import distributed
+    from deepconv import task as task_lib
+    from deepconv.data.sources import checksums
+    from deepconv.evaluation import protocols
+    from deepconv.localization import training_proposals
+
+    folder = expanded(workdir or Path("runs", name))
+    origin = start.record() if start.init_from else Origin()
+    if start.init_layers and not origin:
+        mistakes.append("--init_layers needs --init_from=RUN_DIR, the run to take layers from")
+    if not tests:
+        mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
+    for tracker in use_trackers:
+        with collecting(mistakes):
+            trackers.check(tracker)
+    untrained = start.is_untrained(folder, train, tests_given)
+    if untrained:
+        folder = folder if workdir else folder.with_name(f"{folder.name},train=False")
+        origin["train"] = False
+    given = start.saved_statistics(folder) if untrained else None
+    proposed = config.get("objective") == fields.REFINES and not untrained
+    if proposed and not proposals_from:
+        mistakes.append(
+            f"--proposals_from=RUN is missing: config.objective={config.objective} is trained on proposals of a run of "
+            f"config.objective={fields.PROPOSES}"
+        )
+    if proposals_from and not proposed:
+        mistakes.append(
+            f"--proposals_from={proposals_from} is for training with config.objective={fields.REFINES}; leave it out"
+        )
+    if expect_devices:
+        with collecting(mistakes):
+            distributed.check_devices(expect_devices)
+    with collecting(mistakes):
+        flag_values = cli.DATA_DIR.value, cli.WORKERS.value, tests, untrained, given
+        task = task_lib.prepare(config, *flag_values, cli.MODEL_PARALLEL.value, cli.ACCUMULATE.value)
+    raise_all(mistakes)
+    if verify_data:
+        train_source, eval_source = (checksums.verified(source) for source in (task.train_source, task.eval_source))
+        task = dataclasses.replace(task, train_source=train_source, eval_source=eval_source)
+    record = json.loads(config.to_json()) | origin | _data(task)
+    if proposed:
+        source = training_proposals.with_proposals(config, task.train_source, proposals_from, folder)
+        task, record = dataclasses.replace(task, train_source=source), record | {"proposals_from": proposals_from}
+    return Settings(task, folder, record, tests, start.weights(task, folder) if origin else {}, untrained, use_trackers)
+
+
+def of_run(workdir: Path, tests: Sequence[str]) -> Settings:
+    """Returns the settings to test a run that is trained. Raises ValueError and OSError."""
+    record = recipes.read_run(workdir)
+    if "train_data" not in record:
+        raise ValueError(
+            f"{workdir} holds imported weights, and no data set; name a recipe with its data, as in "
+            f"--weights={workdir} --config=resnet50"
+        )
+    total, saved = durations.total_steps(record), checkpoint_files.steps(workdir / "checkpoints")
+    if not saved or saved[-1] < total:
+        raise ValueError(
+            f"{workdir} is an unfinished run (step {saved[-1] if saved else 0} of {total}); repeat the command that "
+            "trains it, which is in its environment.json"
+        )
+    from deepconv.data import sources
+
+    config = recipes.config_of(record)
+    sources.check_exists(config.data.name, cli.DATA_DIR.value)
+    from deepconv import task as task_lib  # imports JAX, which mistakes so far need not wait for
+
+    untrained = record.get("train") is False
+    given = Start(record["init_from"], [], "", "").saved_statistics(workdir) if untrained else None
+    task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, tests, untrained, given)
+    found = _data(task)
+    if changes := recipes.differences({name: record[name] for name in found}, found):
+        raise ValueError(f"this is not the data of {workdir}; give its --data_dir. {'; '.join(changes)}")
+    return Settings(task, workdir, record, tests, {}, untrained)
+
+
+def _data(task: "Task") -> dict[str, str]:
+    """Returns the part of config.json that identifies the data."""
+    return {"train_data": _identity(task.train_source), "eval_data": _identity(task.eval_source)}
+
+
+def _identity(source: "Source") -> str:
+    return f"{source.examples} examples, {source.fingerprint[:16] or 'built in'}"

@@ -1,0 +1,141 @@
+"""Training and testing in a run's directory; the work of the commands main and evaluate."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from deepconv import cli, processes
+from deepconv.config import recipes
+from deepconv.run import preemption
+from deepconv.run.directory import failure_noted, lock, read_eval, write_json
+from deepconv.settings import Settings
+
+# After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this
+# long for them; then it exits with code 75, and Slurm queues it again.
+PATIENCE_SECONDS = 60
+
+
+def define_flags(module: str) -> None:
+    """Defines the flags of a command that can run in several processes; `module` is the command's __name__."""
+    place = {"module_name": sys.argv[0] if module == "__main__" else module}  # as absl names modules
+    flags.DEFINE_string(
+        "coordinator",
+        "",
+        "Host and port of process 0, for a run of several processes; not needed with Slurm's srun.",
+        **place,
+    )
+    flags.DEFINE_integer("processes", 0, "Number of processes of this run.", lower_bound=0, **place)
+    flags.DEFINE_integer("process", None, "Number of this process, from 0.", lower_bound=0, **place)
+
+
+def run(
+    check: Callable[[], Settings],
+    announce: Callable[[Settings], Sequence[str]],
+    advise: Callable[[Settings], Sequence[str]] = lambda settings: (),
+    dry: bool = False,
+) -> int:
+    """Trains a run to its end and tests it; returns the exit code.
+
+    check returns the settings of the run, or raises ValueError and OSError with a line for each mistake. announce
+    returns lines to print before the work, advise those that follow the results. With `dry`, one step is computed, and
+    nothing is written.
+    """
+    given = flags.FLAGS
+    try:
+        if address := processes.address(given.coordinator, given.processes, given.process):
+            processes.join(address, cli.HEARTBEAT_SECONDS.value)
+        settings = check()
+        from deepconv import distributed, dry_run, report  # imported here, as JAX is in check
+
+        task, workdir = settings.task, settings.workdir
+        devices = distributed.describe_devices()
+        division = {"tests": [*settings.tests]} | distributed.settings(task.mesh, task.accumulate)
+        processes.check_same(settings.record | division)  # all processes are ready: from here on, process 0 may write
+    except (ValueError, OSError) as error:
+        return cli.refuse(str(error), code=2)
+
+    code = 2
+    in_slurm = "SLURM_JOB_ID" in os.environ
+    try:
+        patience = PATIENCE_SECONDS if in_slurm else 0
+        with lock(workdir, patience=patience) if processes.primary() and not dry else contextlib.nullcontext():
+            processes.agree(lambda: _claim(workdir, settings.record, task.train_source.classes, write=not dry))
+            if processes.primary():
+                if warning := report.unused_gpu():
+                    print(f"deepconv: {warning}", file=sys.stderr)
+                print(*devices, *announce(settings), sep="\n", flush=True)
+            code = 1  # from here on, failures are failures during work
+            if dry:
+                dry_run.compute_step(task, settings.weights)
+                return 0
+            with failure_noted(workdir):
+                results = _work(settings)
+            if processes.primary():
+                report.summary(task, workdir, [read_eval(file, *report.SUMMARY) for file in results])
+                for line in advise(settings):
+                    print(line)
+    except preemption.Preempted as signal:
+        preemption.stop(str(signal), collective=True)
+    except (OSError, FloatingPointError) as error:
+        in_use = in_slurm and isinstance(error, BlockingIOError)
+        return cli.refuse(str(error), preemption.EXIT_CODE if in_use else code)
+    return 0
+
+
+def _work(settings: Settings) -> list[Path]:
+    """Trains the net, unless it is trained, and tests it; returns the files of the tests, which process 0 writes."""
+    from deepconv import curves, resume, train
+    from deepconv import task as task_lib
+    from deepconv.evaluation import batch_stats, probabilities
+    from deepconv.evaluation import run as evaluate
+
+    task, workdir = settings.task, settings.workdir
+    files = {name: workdir / f"eval.{name}.json" for name in settings.tests}
+    if missing := processes.agree(lambda: [name for name, file in files.items() if not file.exists()]):
+        if task.total_steps:
+            keep = "center" in missing
+            state, computed = train.train(task, workdir, settings.weights, keep, settings.trackers)
+        else:
+            state, computed = resume.leave_untrained(task, workdir, settings.weights)
+        net, data = task_lib.net_for(task, computed), task.eval_source.open()
+        size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
+        tests = {part.name: part for name in missing for part in task.protocols[name]}
+        precise_state = state
+        if any(part.precise for part in tests.values()):
+            file = workdir / "precise_batch_stats.npz"
+            images = train.images_of_an_epoch(task, computed, state.step, workdir)
+            count = max(1, task.train_source.examples // task.config.batch_size)
+            precise_state = batch_stats.precise(net, state, images, count, file)
+        states = [precise_state if part.precise else state for part in tests.values()]
+        evaluate.run(net, [*zip(tests.values(), states, strict=True)], data, workdir, **size)
+        if processes.primary():
+            for name in missing:
+                if name not in tests:
+                    probabilities.average(workdir, name, [part.name for part in task.protocols[name]])
+            if task.total_steps:
+                curves.draw(workdir)
+    return [*files.values()]
+
+
+def _claim(workdir: Path, new: dict[str, Any], classes: Sequence[str], write: bool) -> None:
+    """Writes config.json once, and the classes. Raises FileExistsError if it is the directory of another run.
+
+    Without `write`, it only checks this.
+    """
+    path = workdir / "config.json"
+    old = recipes.read_run(workdir) if path.exists() else new
+    if "init_from" in new and "init_sha256" not in new:  # the file is gone, and no longer needed
+        new |= {key: old[key] for key in ("init_sha256",) if key in old}
+    if not path.exists() and write:
+        write_json(path, new)
+    elif changes := recipes.differences(recipes.identity(old), recipes.identity(new)):
+        raise FileExistsError(
+            f"{workdir} holds a run of another config or other data; give another --workdir. {'; '.join(changes)}"
+        )
+    if write:
+        write_json(workdir / "classes.json", classes)
