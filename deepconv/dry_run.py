@@ -1,6 +1,7 @@
-"""The flag --dry_run: one training step, of which nothing is kept."""
+"""The flag --dry_run: two training steps, of which nothing is kept."""
 
 import time
+from datetime import timedelta
 
 import jax
 import numpy as np
@@ -10,8 +11,8 @@ from deepconv.task import Task
 from deepconv.weights import convert
 
 
-def compute_step(task: Task, start: convert.Variables) -> None:
-    """Reads a batch, compiles the training step and computes it once; writes no files, and prints the seconds taken.
+def compute_steps(task: Task, start: convert.Variables) -> None:
+    """Reads a batch, computes the training step and times it once more; prints what all steps take. Writes no files.
 
     If the training set has to write a file first, no step is computed. `start` holds initial weights of some layers.
     Raises FloatingPointError if the loss is not finite, and DataError if an image cannot be read.
@@ -34,10 +35,15 @@ def compute_step(task: Task, start: convert.Variables) -> None:
     print("compiling ...", flush=True)
     begin = time.perf_counter()
     step = train.jit_step(task, computed).lower(state, batch).compile()
-    compiled = time.perf_counter()
-    metrics = jax.device_get(step(state, batch)[1])
-    end = time.perf_counter()
-    if not np.isfinite(metrics["train_loss"]):
-        raise FloatingPointError(f"the loss of the first step is {metrics['train_loss']}")
-    print(f"compiled in {compiled - begin:.1f} s; a step took {end - compiled:.2f} s, loss {metrics['train_loss']:.3f}")
+    compiled = time.perf_counter() - begin
+    state, metrics = step(state, batch)
+    loss = jax.device_get(metrics)["train_loss"]
+    if not np.isfinite(loss):
+        raise FloatingPointError(f"the loss of the first step is {loss}")
+    print(f"compiled in {compiled:.1f} s; the loss of the first step is {loss:.3f}", flush=True)
+    begin = time.perf_counter()
+    jax.block_until_ready(step(state, batch))  # the first step also fetches memory
+    seconds = time.perf_counter() - begin
+    total = timedelta(seconds=round(task.total_steps * seconds))
+    print(f"a step takes {seconds:.2f} s; {task.total_steps:,} steps take {total} (h:mm:ss), without input and tests")
     print("dry run: nothing was written", flush=True)

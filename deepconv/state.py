@@ -1,4 +1,4 @@
-"""The state of a run: four trees of arrays."""
+"""The state of a run: trees of arrays."""
 
 from typing import Any
 
@@ -19,19 +19,42 @@ class TrainState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any  # running mean and variance of BatchNorm; empty without it
     opt_state: Any
+    averages: Any = flax.struct.field(default_factory=dict)  # of params and batch_stats; empty without ema_decay
 
 
 def create(
-    key: jax.Array, image_shape: tuple[int, int, int], model: nn.Module, tx: optax.GradientTransformation
+    key: jax.Array, image_shape: tuple[int, int, int], model: nn.Module, tx: optax.GradientTransformation, ema: bool
 ) -> TrainState:
-    """Returns the state at step 0; image_shape is (H, W, 3)."""
+    """Returns the state at step 0; image_shape is (H, W, 3). With `ema`, it has moving averages."""
     variables = repeat.init(model, key, jnp.zeros((1, *image_shape)))
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(variables["params"]),
     )
+    return begin_averages(state) if ema else state
+
+
+def begin_averages(state: TrainState) -> TrainState:
+    """Returns the state with its variables in place of their averages."""
+    return state.replace(averages={"params": state.params, "batch_stats": state.batch_stats})
+
+
+def update_averages(averages: Any, state: TrainState, decay: float) -> Any:
+    """Returns the averages with a state's variables in them: decay * averages + (1 - decay) * variables.
+
+    Early in training, the decay is (1 + step) / (10 + step) if this is less, as in TensorFlow's
+    ExponentialMovingAverage, since initial weights would otherwise count for long.
+    """
+    kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    variables = {kind: getattr(state, kind) for kind in averages}
+    return jax.tree.map(lambda average, x: kept * average + (1 - kept) * x, averages, variables)
+
+
+def to_test(state: TrainState) -> TrainState:
+    """Returns the state whose net is tested and exported: its averages, if it has them, are its variables."""
+    return state.replace(averages={}, **state.averages)
 
 
 def not_finite(tree: Any) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import orbax.checkpoint as ocp
 
 from deepconv import processes
+from deepconv import state as state_lib
 from deepconv.config import durations
 from deepconv.data.images import Images
 from deepconv.data.statistics import Statistics
@@ -56,7 +57,7 @@ class Tester:
             table = evaluate.open_table(self._protocol, measure, self._workdir, examples)
         else:
             table = new_table(examples, measure.width)
-        test = evaluate.Test(self._protocol, self._predict, state, table, measure.rows)
+        test = evaluate.Test(self._protocol, self._predict, state_lib.to_test(state), table, measure.rows)
         (shapes,) = evaluate.probabilities(self._net, [test], self._data)
         self._tested_step, self.error = step, measure.error(table)
         position = self._task.position(step)

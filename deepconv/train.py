@@ -44,6 +44,7 @@ def train_step(
     key: jax.Array,
     mesh: Mesh,
     accumulate: int = 1,
+    ema_decay: float = 0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Returns the state after a step of SGD, and the step's metrics; a pure function.
 
@@ -65,7 +66,8 @@ def train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params, error=error)
     params = optax.apply_updates(state.params, updates)
     new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
-    return new_state, {
+    averages = state_lib.update_averages(state.averages, new_state, ema_decay)
+    return new_state.replace(averages=averages), {
         "train_loss": loss,
         f"train_{objective.error}": error,
         "learning_rate": optim.learning_rate(opt_state),
@@ -84,6 +86,7 @@ def jit_step(task: Task, computed: Statistics) -> jax.stages.Wrapped:
         key=jax.random.fold_in(jax.random.key(task.config.seed), 1),
         mesh=task.mesh,
         accumulate=task.accumulate,
+        ema_decay=task.config.optimizer.ema_decay,
     )
     state = resume.sharding(jax.eval_shape(resume.initial_state(task)), task.mesh)
     return jax.jit(

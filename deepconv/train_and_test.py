@@ -71,7 +71,7 @@ def run(
                 print(*devices, *announce(settings), sep="\n", flush=True)
             code = 1  # from here on, failures are failures during work
             if dry:
-                dry_run.compute_step(task, settings.weights)
+                dry_run.compute_steps(task, settings.weights)
                 return 0
             with failure_noted(workdir):
                 results = _work(settings)
@@ -90,6 +90,7 @@ def run(
 def _work(settings: Settings) -> list[Path]:
     """Trains the net, unless it is trained, and tests it; returns the files of the tests, which process 0 writes."""
     from deepconv import curves, resume, train
+    from deepconv import state as state_lib
     from deepconv import task as task_lib
     from deepconv.evaluation import batch_stats, probabilities
     from deepconv.evaluation import run as evaluate
@@ -102,6 +103,7 @@ def _work(settings: Settings) -> list[Path]:
             state, computed = train.train(task, workdir, settings.weights, keep, settings.trackers)
         else:
             state, computed = resume.leave_untrained(task, workdir, settings.weights)
+        state = state_lib.to_test(state)
         net, data = task_lib.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "cli": {"config", "malloc", "ops", "processes", "run"},
     "settings": {"cli", "config", "data", "distributed", "evaluation", "localization", "run", "start", "task"},
     "train_and_test": {"cli", "config", "curves", "distributed", "dry_run", "evaluation", "report"}
-    | {"processes", "resume", "run", "settings", "task", "train"},
+    | {"processes", "resume", "run", "settings", "state", "task", "train"},
 }
 COMMAND_MAY_IMPORT = {"deepconv.config.__main__": {"cli", "data", "description", "task"}}  # and what its package may
 COMMANDS = {"deepconv.main", "deepconv.evaluate", "deepconv.predict", "deepconv.runs"}  # and every __main__

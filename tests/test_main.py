@@ -486,7 +486,10 @@ def test_a_dry_run_checks_all_and_writes_nothing(tmp_path):
         ", seed=3 instead of 0",
     ]:
         assert line in out, line
-    assert re.search(r"a step took \d+\.\d\d s, loss \d\.\d{3}\ndry run: nothing was written\n$", out)
+    assert re.search(
+        r"the first step is \d\.\d{3}\na step takes \d+\.\d\d s; 200 steps take \d:\d\d:\d\d \(h:mm:ss\)", out
+    )
+    assert out.endswith("\ndry run: nothing was written\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text(recipes.load(CIFAR.partition("=")[2], smoke=True).to_json())
     told(shell().run([*SHORT, "--dry_run", "--workdir=other"], tmp_path).ends(2).says("a run of another config"))

@@ -315,9 +315,9 @@ def test_results_stay_when_a_recipe_changes(tmp_path, monkeypatch):
         (record,) = collect(table, tmp_path / "none", known)["rows"]["net"]
         assert record["departs"] == ["total_steps=64000"]
     with monkeypatch.context() as patch:  # a field that did not exist yet
-        added = (*recipes.ADDED, (3, "", "optimizer.nesterov", False))
+        added = (*recipes.ADDED, (recipes.SCHEMA + 1, "", "optimizer.nesterov", False))
         patch.setattr(recipes, "ADDED", added)
-        patch.setattr(recipes, "SCHEMA", 3)
+        patch.setattr(recipes, "SCHEMA", recipes.SCHEMA + 1)
         records.write(tmp_path / "t.json", known)
         after = collect(table, tmp_path / "none", records.read(tmp_path / "t.json"))
         assert cells.state(table, row, after) == "done"

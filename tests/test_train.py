@@ -158,6 +158,62 @@ def test_interrupted_and_resumed_is_bit_identical(uninterrupted, tmp_path, signa
     assert [step for step, value in events(elsewhere) if value.tag == "filters/conv1"] == [6]
 
 
+def test_averages_of_the_weights_are_tested_and_exported(uninterrupted, tmp_path, signals, monkeypatch):
+    """The literal recurrence, over a stop and a resumption; training itself does not change."""
+    task, decay, tested, states = tiny_task(optimizer__ema_decay=0.28), 0.28, [], []
+    jit_step, measure, batches = train.jit_step, evaluate.Test, train.batches
+
+    def recorded_step(*args):
+        step = jit_step(*args)
+
+        def run(state, batch):
+            state, metrics = step(state, batch)
+            states.append(jax.tree.map(np.array, state))  # copied, since the next step overwrites it
+            return state, metrics
+
+        return run
+
+    def batches_with_a_signal(*args):
+        for i, batch in enumerate(batches(*args)):
+            if i == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(train, "jit_step", recorded_step)
+    monkeypatch.setattr(evaluate, "Test", lambda *args: tested.append(args[2]) or measure(*args))
+    monkeypatch.setattr(train, "batches", batches_with_a_signal)
+    with pytest.raises(preemption.Preempted, match="SIGTERM"):
+        train.train(task, tmp_path)
+    monkeypatch.setattr(train, "batches", batches)
+    preemption.install()
+    train.train(task, tmp_path)
+
+    first = resume.initial_state(task)()
+    expected = {"params": first.params, "batch_stats": first.batch_stats}
+    for number, state in enumerate(states, 1):
+        kept = [2 / 11, 3 / 12][number - 1] if number < 3 else decay
+        now = {"params": state.params, "batch_stats": state.batch_stats}
+        expected = jax.tree.map(lambda a, x: kept * a + (1 - kept) * x, expected, now)  # noqa: B023
+        for a, b in zip(leaves(state.averages), leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert len(states) == 6
+    for a, b in zip(leaves(states[-1].params), leaves(uninterrupted[0].params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    averages = states[-1].averages
+    assert equal([tested[-1].params, tested[-1].batch_stats], [averages["params"], averages["batch_stats"]])
+    read = checkpoint.read(tmp_path / "checkpoints")
+    assert equal({kind: read[kind] for kind in averages}, repeat.by_block(averages))
+
+
+def test_averages_begin_with_the_weights_that_a_run_starts_from(tmp_path):
+    task = tiny_task(optimizer__ema_decay=0.9)
+    weights = {"params": {"fc": jax.tree.map(np.ones_like, resume.initial_state(task)().params["fc"])}}
+    with checkpoint.opened(tmp_path, task.total_steps) as manager:
+        state, _ = resume.begin(task, manager, weights)
+    assert (np.asarray(state.averages["params"]["fc"]["kernel"]) == 1).all()
+    assert equal(state.averages, {"params": state.params, "batch_stats": state.batch_stats})
+
+
 def test_a_stopped_run_is_saved_before_its_trackers_are_closed(tmp_path, signals, monkeypatch):
     """A tracker may take a minute to close, longer than the time that a cluster gives a stopped job."""
     found, given, original = [], {}, train.batches

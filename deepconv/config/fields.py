@@ -86,6 +86,7 @@ FIELDS = {
     | {
         "drop_factor": (float, 1e-6, 1),
         "momentum": (float, 0, 0.99999),  # with 1, no update would ever decay
+        "ema_decay": (float, 0, 0.999999),  # 0: no averages
         "warm_up_at_depth": (int, 0, 10_000),
         "warm_up_learning_rate": RATE,
         "warm_up_until_error": (float, 0, 100),

@@ -16,11 +16,12 @@ from deepconv.config.shorten import shorten
 from deepconv.config.smoke import shrink
 from deepconv.run.directory import expanded, read_json
 
-SCHEMA = 2  # of recipes and of config.json; it grows when a field is added
+SCHEMA = 3  # of recipes and of config.json; it grows when a field is added
 # (schema, model or "" for all, field, value): the value of a field in recipes and runs older than the field
 ADDED = (
     (2, "", "data.std", "none"),
     (2, "resnet_cifar", "model.shortcut", "A"),
+    (3, "", "optimizer.ema_decay", 0.0),
 )
 # Fields that say how a run is watched: its name and identity do not have them
 WATCHING = ("log_every_steps", "checkpoint_every_steps")

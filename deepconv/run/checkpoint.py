@@ -100,7 +100,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, unlogged: Sequence[S
         raise CheckpointError(f"{manager.directory} was removed; the state of step {step} was not saved")
     if step in manager.all_steps():
         return
-    tree = repeat.by_block(state)
+    tree = _items(repeat.by_block(state))
     # The next step may overwrite ("donate") these arrays at once: orbax has copied them when save returns.
     try:
         # pyrefly: ignore[bad-argument-type]: JSON may be a list, too
@@ -143,7 +143,7 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
         return None
     saved = Path(manager.directory) / str(step)
     try:
-        items: dict[str, ocp.args.CheckpointArgs] = {STATE: ocp.args.StandardRestore(repeat.by_block(like))}
+        items: dict[str, ocp.args.CheckpointArgs] = {STATE: ocp.args.StandardRestore(_items(repeat.by_block(like)))}
         if (saved / UNLOGGED).exists():
             items[UNLOGGED] = ocp.args.JsonRestore()
         found = manager.restore(step, args=ocp.args.Composite(**items))
@@ -155,10 +155,16 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
             f"{saved} is undamaged but does not fit this model and optimiser; if the code has "
             f"changed since, give another --workdir. {_cause(error)}"
         ) from error
-    state = jax.tree.map(lambda x: _put(x, like.step.sharding), repeat.stacked(found[STATE], like))
+    state = jax.tree.map(lambda x: _put(x, like.step.sharding), repeat.stacked(TrainState(**found[STATE]), like))
     if bad := not_finite({"params": state.params, "batch_stats": state.batch_stats}):
         raise CheckpointError(f"{saved} is undamaged, but {bad}; such a net cannot be used")
     return state, found.get(UNLOGGED) or []
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """Returns the trees of a state by name, without averages if there are none, as in older checkpoints."""
+    trees = vars(state)
+    return trees if state.averages else {name: tree for name, tree in trees.items() if name != "averages"}
 
 
 def _put(x: jax.Array | np.ndarray, place: jax.sharding.Sharding) -> jax.Array:
@@ -181,6 +187,7 @@ def _quiet() -> Iterator[None]:
 def read(directory: Path) -> dict[str, Any]:
     """Reads step, params and batch_stats of a run's newest checkpoint to the host; the directory is not changed.
 
+    If the run averages them, the averages are read.
     Raises CheckpointError if there is none, or it is damaged.
     """
     if not (found := checkpoint_files.steps(directory)):
@@ -197,7 +204,7 @@ def read(directory: Path) -> dict[str, Any]:
         found = checkpointer.restore(newest / STATE, args)
     if bad := not_finite(found):
         raise CheckpointError(f"{newest} is undamaged, but {bad}; such a net cannot be used")
-    return found
+    return found | found.pop("averages", {})
 
 
 def _metadata(checkpoint: Path) -> dict[str, Any]:
