@@ -90,7 +90,6 @@ def prepare(
             fields.check_together(config, train_source.examples, mesh.shape["data"])
     with collect():
         geometry = pipeline.geometry(data, train_source.size)
-    with collect():
         averages = given or _statistics(data, train_source, data_dir, training=not untrained)
     with collect():
         aim = objective.create(config, len(train_source.classes))

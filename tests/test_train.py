@@ -589,6 +589,12 @@ def test_data_that_cannot_be_prepared_so_is_refused(photos, overrides, named):
         photo_task(photos, **overrides)
 
 
+def test_a_recipe_for_images_of_one_size_refuses_photographs(photos):
+    config = recipes.load(ROOT / "configs/quickstart.py", {"data.name": "photos", "data.eval_split": "val"})
+    with pytest.raises(ValueError, match="train_scale is missing, and the images of photos have many sizes; take a"):
+        task_lib.prepare(config, photos)
+
+
 def test_all_mistakes_are_told_at_once_a_line_each(photos):
     wrong = {"optimizer.drop_at_steps": (6,), "model.depth": 8}
     with pytest.raises(ValueError) as error:
