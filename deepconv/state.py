@@ -23,7 +23,11 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def create(
-    key: jax.Array, image_shape: tuple[int, int, int], model: nn.Module, tx: optax.GradientTransformation, ema: bool
+    key: jax.Array,
+    image_shape: tuple[int, int, int],
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    ema: bool = False,
 ) -> TrainState:
     """Returns the state at step 0; image_shape is (H, W, 3). With `ema`, it has moving averages."""
     variables = repeat.init(model, key, jnp.zeros((1, *image_shape)))
