@@ -1,6 +1,7 @@
 """Tests of a net while it is trained."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import orbax.checkpoint as ocp
@@ -11,6 +12,8 @@ from deepconv.config import durations
 from deepconv.data.images import Images
 from deepconv.data.statistics import Statistics
 from deepconv.evaluation import run as evaluate
+from deepconv.evaluation.net import Net
+from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
 from deepconv.run import checkpoint, tracking
 from deepconv.run import log as runlog
@@ -18,54 +21,76 @@ from deepconv.state import TrainState
 from deepconv.task import Task, net_for
 
 
-class Tester:
-    """Tests the net of a training by the protocol "center", after the steps that its config chooses and the last.
+@dataclass(frozen=True)
+class Tested:
+    """The last test of a run: the step (-1 without a test) and the error in percent (None without a test).
 
-    error: that of the last test, in percent; None before the first.
+    seconds is the time that it took, or 0 if an earlier start of training did it.
     """
 
+    step: int
     error: float | None
+    seconds: float = 0
 
-    def __init__(self, task: Task, computed: Statistics, data: Images, workdir: Path, step: int) -> None:
-        """Prepares the tests of a start of training that begins at this step, on these images."""
-        self._task, self._workdir = task, workdir
-        self._net, (self._protocol,) = net_for(task, computed), task.protocols["center"]
-        self._predict, self._compiled = evaluate.jit(self._net, self._protocol), False
-        self._data = data
-        self._tested_step, self.error = processes.agree(lambda: runlog.last_test(workdir, step))
 
-    def is_due(self, step: int) -> bool:
+@dataclass(frozen=True)
+class Tester:
+    """Tests a net by the protocol "center", after the steps that its config chooses and the last."""
+
+    task: Task
+    net: Net
+    protocol: Protocol
+    predict: evaluate.Predict
+    data: Images
+    workdir: Path
+
+    def is_due(self, step: int, last: Tested) -> bool:
         """Returns whether the net is to be tested after this step; a resumed run may lack the test of its first."""
-        examples, batch_size = self._task.train_source.examples, self._task.config.batch_size
-        due = durations.is_due(self._task.config, "eval_every", examples, batch_size, step)
-        return step > 0 and step != self._tested_step and (due or step == self._task.total_steps)
+        examples, batch_size = self.task.train_source.examples, self.task.config.batch_size
+        due = durations.is_due(self.task.config, "eval_every", examples, batch_size, step)
+        return step > 0 and step != last.step and (due or step == self.task.total_steps)
 
     def test(
-        self, state: TrainState, board: tracking.Board, show: runlog.Show, before_keeping: ocp.CheckpointManager | None
-    ) -> float:
-        """Tests the net, logs and shows its error; returns the seconds that this took.
+        self,
+        state: TrainState,
+        last: Tested,
+        board: tracking.Board,
+        show: runlog.Show,
+        before_keeping: ocp.CheckpointManager | None,
+    ) -> Tested:
+        """Tests the net, logs and shows its error.
 
         With `before_keeping`, it also writes the results of the test, after the saves of this manager.
         """
         step, start = int(state.step), time.perf_counter()
-        examples = self._task.eval_source.examples
+        examples = self.task.eval_source.examples
         show(step, "testing ...", log=False)
         if before_keeping:
             checkpoint.wait(before_keeping)  # first, since a run with a finished test is not trained again
-        measure = evaluate.measure(self._protocol, self._net, self._data, len(self._task.eval_source.classes))
+        measure = evaluate.measure(self.protocol, self.net, self.data, len(self.task.eval_source.classes))
         if before_keeping:
-            table = evaluate.open_table(self._protocol, measure, self._workdir, examples)
+            table = evaluate.open_table(self.protocol, measure, self.workdir, examples)
         else:
             table = new_table(examples, measure.width)
-        test = evaluate.Test(self._protocol, self._predict, state_lib.to_test(state), table, measure.rows)
-        (shapes,) = evaluate.probabilities(self._net, [test], self._data)
-        self._tested_step, self.error = step, measure.error(table)
-        position = self._task.position(step)
-        board.log(position | {f"test_{self._task.objective.error}": self.error})
+        test = evaluate.Test(self.protocol, self.predict, state_lib.to_test(state), table, measure.rows)
+        (shapes,) = evaluate.probabilities(self.net, [test], self.data)
+        error, position = measure.error(table), self.task.position(step)
+        board.log(position | {f"test_{self.task.objective.error}": error})
         if before_keeping and processes.primary():  # last, since a later start does not log a test that has results
-            evaluate.save(test, measure, shapes, self._workdir)
+            evaluate.save(test, measure, shapes, self.workdir)
         seconds = time.perf_counter() - start
-        uncounted = 0 if self._compiled else seconds  # in the estimate of the time left
-        self._compiled = True
-        show(step, runlog.summary_line(position, self.error), log=True, uncounted=uncounted)
-        return seconds
+        uncounted = 0 if last.seconds else seconds  # the first test compiles: the estimate of the time left omits it
+        show(step, runlog.summary_line(position, error), log=True, uncounted=uncounted)
+        return Tested(step, error, seconds)
+
+
+def create(task: Task, computed: Statistics, data: Images, workdir: Path) -> Tester:
+    """Returns what tests the net of a training on these images."""
+    net, (protocol,) = net_for(task, computed), task.protocols["center"]
+    return Tester(task, net, protocol, evaluate.jit(net, protocol), data, workdir)
+
+
+def last_test(workdir: Path, step: int) -> Tested:
+    """Returns the last test in a run's records, up to this step."""
+    tested_step, error = processes.agree(lambda: runlog.last_test(workdir, step))
+    return Tested(int(tested_step), error)

@@ -13,7 +13,7 @@ import optax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from deepconv import distributed, optim, processes, resume
+from deepconv import distributed, optim, processes, resume, tester
 from deepconv import state as state_lib
 from deepconv.config import recipes
 from deepconv.data import augment, pipeline
@@ -26,7 +26,6 @@ from deepconv.run import log as runlog
 from deepconv.run.window import Window
 from deepconv.state import TrainState
 from deepconv.task import Task
-from deepconv.tester import Tester
 from deepconv.weights import convert
 
 TIMED_STEPS = 20  # after these, a start prints the time left
@@ -169,16 +168,17 @@ def train(
         window = Window([*unlogged], timed_from=step)
         if step < total:
             resume.record(task, workdir, step)
-        tester = Tester(task, computed, eval_data, workdir, step)
+        tests, tested = tester.create(task, computed, eval_data, workdir), tester.last_test(workdir, step)
         step_fn = jit_step(task, computed)
         loader = batches(task, data, step, replacements(task, workdir))
         tracked = tracking.opened(workdir, recipes.flatten(config.to_dict()), task.objective.error, trackers)
         with runlog.progress("train", total, step) as show, tracked as board:
             try:
                 while True:
-                    if tester.is_due(step):
+                    if tests.is_due(step, tested):
                         before_keeping = manager if keep_test and step == total else None
-                        window.clock += tester.test(state, board, show, before_keeping)
+                        tested = tests.test(state, tested, board, show, before_keeping)
+                        window.clock += tested.seconds
                     if step == total:
                         break
                     checkpoint.check(manager)
@@ -197,11 +197,11 @@ def train(
                         show(step, "", log=False)
                     text = None
                     if step == first_step + 1 + TIMED_STEPS:
-                        text = runlog.summary_line(task.position(step), tester.error)
+                        text = runlog.summary_line(task.position(step), tested.error)
                     if step % config.log_every_steps == 0 or step == total:
                         record = task.position(step) | window.summary(step, config.batch_size)
                         board.log(record)
-                        text, window = runlog.summary_line(record, tester.error), Window([], timed_from=step)
+                        text, window = runlog.summary_line(record, tested.error), Window([], timed_from=step)
                     show(step, text, log=text is not None)
                     if step % config.checkpoint_every_steps == 0 or step == total:
                         _save(manager, state, window)
