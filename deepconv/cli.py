@@ -193,7 +193,7 @@ def parse(argv: list[str], main: Callable[[list[str]], int]) -> list[str]:
         argv, recipe = _find_recipe(argv)
         if recipe:  # absl's errors are unclear or missing
             config = recipes.load(recipe)
-            mistakes = [unknown_field(config, name) for name in _overridden(argv)]
+            mistakes = [unknown_field(config, name) or recipes.newer_field(recipe, name) for name in _overridden(argv)]
             raise_all([mistake for mistake in mistakes if mistake])
         with siblings(recipe) if recipe else contextlib.nullcontext():
             arguments = flags.FLAGS(argv)

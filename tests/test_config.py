@@ -254,6 +254,22 @@ def test_schedules_of_biases_and_layers_are_scaled_and_checked():
             fields.check_together(config, examples=1_000_000, devices=1)
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_has_the_fields_that_flags_may_change(path):
+    fields = [field for _, model, field, _ in recipes.ADDED if model in ("", recipes.load(path).model.name)]
+    assert not [problem for field in fields if (problem := recipes.newer_field(path, field))]
+
+
+def test_a_flag_for_a_field_that_is_newer_than_the_recipe_says_what_to_add(tmp_path):
+    old = tmp_path / "old.py"
+    old.write_text(re.sub(r".*ema_decay.*\n", "", CIFAR.read_text()))
+    problem = (
+        f"config.optimizer.ema_decay is newer than this recipe; add a line to {old}: config.optimizer.ema_decay = 0.0"
+    )
+    assert recipes.newer_field(old, "optimizer.ema_decay") == problem
+    assert recipes.newer_field(old, "optimizer.momentum") == recipes.newer_field(old, "nothing") == ""
+
+
 def test_a_field_that_came_later_orphans_no_run(tmp_path):
     config = json.loads(recipes.load(CIFAR).to_json())
     old = json.loads(json.dumps(config))

@@ -476,13 +476,15 @@ def test_a_recipe_is_printed_with_its_layers_and_schedule(tmp_path):
 
 
 def test_a_dry_run_checks_all_and_writes_nothing(tmp_path):
-    out = shell().run([*SHORT, "--dry_run", "--config.seed=3", "--evals=center,ten_crop"], tmp_path).ends(0).out
+    changes = ["--config.seed=3", "--config.optimizer.ema_decay=0.9", "--evals=center,ten_crop"]
+    out = shell().run([*SHORT, "--dry_run", *changes], tmp_path).ends(0).out
     assert not [*tmp_path.iterdir()] and "\ncompiling ...\ncompiled in " in out
     for line in [
         "recipe: resnet_cifar --smoke, batch_size=8 instead of 16, checkpoint_every_steps=10 instead of 3",
         "net: resnet_cifar, 75,290 parameters, 3.06 million multiply-adds for an image of 16 x 16 pixels\n",
         "data: shapes, built in, 160 training images, 50 test images, 10 classes\n",
         "training: 200 steps of 8 images, 10 epochs; then test center, ten_crop\nrun directory: runs/resnet_",
+        ", optimizer.ema_decay=0.9 instead of 0.0",
         ", seed=3 instead of 0",
     ]:
         assert line in out, line

@@ -82,6 +82,14 @@ def load(
     return config.lock()
 
 
+def newer_field(path: str | Path, field: str) -> str:
+    """Says how to add a field to a recipe that is older than the field, since flags only change what a recipe has."""
+    if not any(added == field for _, _, added, _ in ADDED) or not unknown_field(execute(expanded(path)), field):
+        return ""
+    value = flatten(load(path).to_dict())[field]
+    return f"config.{field} is newer than this recipe; add a line to {path}: config.{field} = {value!r}"
+
+
 def complete(config: ConfigDict | dict[str, Any]) -> None:
     """Adds fields that are newer than a recipe or a config.json, in place.
 
