@@ -67,6 +67,8 @@ def schedule(config: ConfigDict, examples: int) -> Iterator[str]:
         shared.setdefault(", ".join(_own_schedule(config, node, examples)), []).append(name)
     for text, names in shared.items():
         yield f"{', '.join(names).replace(', config.optimizer.layers.', ', ')}: {text}"
+    if decay := config.optimizer.ema_decay:
+        yield f"moving averages of the weights are tested, decay {decay:g}"
     unit = durations.unit_of(config, "eval_every")
     every = f"{config[unit]:,} {unit.rpartition('_')[2]}" if config[unit] != 1 else unit.rpartition("_")[2].rstrip("s")
     yield f"test every {every}, checkpoint every {config.checkpoint_every_steps:,} steps"

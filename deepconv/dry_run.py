@@ -1,4 +1,4 @@
-"""The flag --dry_run: two training steps, of which nothing is kept."""
+"""The flag --dry_run: training steps of which nothing is kept."""
 
 import time
 from datetime import timedelta
@@ -10,9 +10,11 @@ from deepconv import processes, resume, train
 from deepconv.task import Task
 from deepconv.weights import convert
 
+MOST = 20  # steps to time
+
 
 def compute_steps(task: Task, start: convert.Variables) -> None:
-    """Reads a batch, computes the training step and times it once more; prints what all steps take. Writes no files.
+    """Reads a batch, computes the training step, times it, and prints the time of all steps. Writes no files.
 
     If the training set has to write a file first, no step is computed. `start` holds initial weights of some layers.
     Raises FloatingPointError if the loss is not finite, and DataError if an image cannot be read.
@@ -36,14 +38,20 @@ def compute_steps(task: Task, start: convert.Variables) -> None:
     begin = time.perf_counter()
     step = train.jit_step(task, computed).lower(state, batch).compile()
     compiled = time.perf_counter() - begin
+    begin = time.perf_counter()
     state, metrics = step(state, batch)
     loss = jax.device_get(metrics)["train_loss"]
+    first = time.perf_counter() - begin
     if not np.isfinite(loss):
         raise FloatingPointError(f"the loss of the first step is {loss}")
     print(f"compiled in {compiled:.1f} s; the loss of the first step is {loss:.3f}", flush=True)
+    # The first step also fetches memory, so others are timed, for about a second.
+    count = processes.agree(lambda: min(max(1, round(1 / first)), MOST))
     begin = time.perf_counter()
-    jax.block_until_ready(step(state, batch))  # the first step also fetches memory
-    seconds = time.perf_counter() - begin
+    for _ in range(count):
+        state, metrics = step(state, batch)
+    jax.block_until_ready(metrics)
+    seconds = (time.perf_counter() - begin) / count
     total = timedelta(seconds=round(task.total_steps * seconds))
-    print(f"a step takes {seconds:.2f} s; {task.total_steps:,} steps take {total} (h:mm:ss), without input and tests")
+    print(f"a step takes {seconds:.3g} s; all {task.total_steps:,} steps take {total}, without input and tests")
     print("dry run: nothing was written", flush=True)

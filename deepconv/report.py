@@ -58,7 +58,9 @@ def schedule(task: Task, workdir: Path, tests: Sequence[str]) -> str:
     done = checkpoint_files.steps(workdir / "checkpoints")
     at = f", continued from step {done[-1]:,}" if done else ""
     at = ", done" if done and done[-1] >= task.total_steps else at
-    return f"training: {description.length(task.config, task.train_source.examples)}{at}; then test {', '.join(tests)}"
+    averaged = ", with moving averages of the weights" if task.config.optimizer.ema_decay else ""
+    length = description.length(task.config, task.train_source.examples)
+    return f"training: {length}{at}; then test {', '.join(tests)}{averaged}"
 
 
 def unused_gpu() -> str | None:

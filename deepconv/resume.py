@@ -41,7 +41,7 @@ def initial_state(task: Task) -> Callable[[], TrainState]:
     key = jax.random.fold_in(jax.random.key(task.config.seed), 0)
 
     ema = task.config.optimizer.ema_decay > 0
-    create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx, ema)
+    create = functools.partial(state_lib.create, key, (size, size, 3), task.model, task.tx, ema=ema)
     level = "xla_backend_optimization_level"
     options = {level: 1} if forms.platform() == "cpu" and level not in os.environ.get("XLA_FLAGS", "") else {}
     return jax.jit(create, out_shardings=sharding(jax.eval_shape(create), task.mesh), compiler_options=options)
@@ -60,7 +60,7 @@ def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> Train
     for layer in repeat.names(named.params):
         print(f"{layer}: {'taken' if layer in start['params'] else 'at random'}", flush=True)
     taken = named.replace(**{kind: getattr(named, kind) | layers for kind, layers in start.items()})
-    taken = state_lib.begin_averages(taken) if state.averages else taken
+    taken = state_lib.start_ema(taken) if state.ema else taken
     # copied, since the first step gives up ("donates") the memory of its state
     return jax.device_put(repeat.stacked(taken, state), sharding(state, mesh), may_alias=False)
 

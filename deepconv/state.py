@@ -19,7 +19,7 @@ class TrainState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any  # running mean and variance of BatchNorm; empty without it
     opt_state: Any
-    averages: Any = flax.struct.field(default_factory=dict)  # of params and batch_stats; empty without ema_decay
+    ema: Any = flax.struct.field(default_factory=dict)  # moving averages of params and batch_stats, or empty
 
 
 def create(
@@ -37,28 +37,28 @@ def create(
         batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(variables["params"]),
     )
-    return begin_averages(state) if ema else state
+    return start_ema(state) if ema else state
 
 
-def begin_averages(state: TrainState) -> TrainState:
-    """Returns the state with its variables in place of their averages."""
-    return state.replace(averages={"params": state.params, "batch_stats": state.batch_stats})
+def start_ema(state: TrainState) -> TrainState:
+    """Returns the state with its variables as the first moving averages."""
+    return state.replace(ema={"params": state.params, "batch_stats": state.batch_stats})
 
 
-def update_averages(averages: Any, state: TrainState, decay: float) -> Any:
-    """Returns the averages with a state's variables in them: decay * averages + (1 - decay) * variables.
+def update_ema(ema: Any, state: TrainState, decay: float) -> Any:
+    """Returns moving averages with a state's variables in them: decay * ema + (1 - decay) * variables.
 
-    Early in training, the decay is (1 + step) / (10 + step) if this is less, as in TensorFlow's
-    ExponentialMovingAverage, since initial weights would otherwise count for long.
+    The decay rises to this value as (1 + step) / (10 + step), as in TensorFlow's ExponentialMovingAverage, since the
+    initial weights would otherwise count for long.
     """
     kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
-    variables = {kind: getattr(state, kind) for kind in averages}
-    return jax.tree.map(lambda average, x: kept * average + (1 - kept) * x, averages, variables)
+    variables = {kind: getattr(state, kind) for kind in ema}
+    return jax.tree.map(lambda average, x: kept * average + (1 - kept) * x, ema, variables)
 
 
-def to_test(state: TrainState) -> TrainState:
-    """Returns the state whose net is tested and exported: its averages, if it has them, are its variables."""
-    return state.replace(averages={}, **state.averages)
+def averaged(state: TrainState) -> TrainState:
+    """Returns the state whose net is tested: with moving averages, if it has them, in place of its variables."""
+    return state.replace(ema={}, **state.ema)
 
 
 def not_finite(tree: Any) -> str | None:

@@ -90,6 +90,7 @@ def prepare(
             fields.check_together(config, train_source.examples, mesh.shape["data"])
     with collect():
         geometry = pipeline.geometry(data, train_source.size)
+    with collect():
         averages = given or _statistics(data, train_source, data_dir, training=not untrained)
     with collect():
         aim = objective.create(config, len(train_source.classes))
@@ -167,6 +168,8 @@ def _statistics(data: ConfigDict, source: Source, data_dir: str | None, training
         return ToCompute()
     if _has_published(data, source):
         return statistics.PUBLISHED
+    if not source.size:
+        pipeline.check_rescales(data)
     size = source.size[0] if source.size else data.train_scale[0]
     file = statistics.path(source.folder, source.split, size)
     if not file.exists():

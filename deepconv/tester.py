@@ -72,7 +72,7 @@ class Tester:
             table = evaluate.open_table(self.protocol, measure, self.workdir, examples)
         else:
             table = new_table(examples, measure.width)
-        test = evaluate.Test(self.protocol, self.predict, state_lib.to_test(state), table, measure.rows)
+        test = evaluate.Test(self.protocol, self.predict, state_lib.averaged(state), table, measure.rows)
         (shapes,) = evaluate.probabilities(self.net, [test], self.data)
         error, position = measure.error(table), self.task.position(step)
         board.log(position | {f"test_{self.task.objective.error}": error})

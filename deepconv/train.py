@@ -65,8 +65,8 @@ def train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params, error=error)
     params = optax.apply_updates(state.params, updates)
     new_state = TrainState(state.step + 1, params, batch_stats, opt_state)
-    averages = state_lib.update_averages(state.averages, new_state, ema_decay)
-    return new_state.replace(averages=averages), {
+    ema = state_lib.update_ema(state.ema, new_state, ema_decay)
+    return new_state.replace(ema=ema), {
         "train_loss": loss,
         f"train_{objective.error}": error,
         "learning_rate": optim.learning_rate(opt_state),
@@ -168,17 +168,18 @@ def train(
         window = Window([*unlogged], timed_from=step)
         if step < total:
             resume.record(task, workdir, step)
-        tests, tested = tester.create(task, computed, eval_data, workdir), tester.last_test(workdir, step)
+        tests = tester.create(task, computed, eval_data, workdir)
+        last = tester.last_test(workdir, step)
         step_fn = jit_step(task, computed)
         loader = batches(task, data, step, replacements(task, workdir))
         tracked = tracking.opened(workdir, recipes.flatten(config.to_dict()), task.objective.error, trackers)
         with runlog.progress("train", total, step) as show, tracked as board:
             try:
                 while True:
-                    if tests.is_due(step, tested):
+                    if tests.is_due(step, last):
                         before_keeping = manager if keep_test and step == total else None
-                        tested = tests.test(state, tested, board, show, before_keeping)
-                        window.clock += tested.seconds
+                        last = tests.test(state, last, board, show, before_keeping)
+                        window.clock += last.seconds
                     if step == total:
                         break
                     checkpoint.check(manager)
@@ -197,16 +198,16 @@ def train(
                         show(step, "", log=False)
                     text = None
                     if step == first_step + 1 + TIMED_STEPS:
-                        text = runlog.summary_line(task.position(step), tested.error)
+                        text = runlog.summary_line(task.position(step), last.error)
                     if step % config.log_every_steps == 0 or step == total:
                         record = task.position(step) | window.summary(step, config.batch_size)
                         board.log(record)
-                        text, window = runlog.summary_line(record, tested.error), Window([], timed_from=step)
+                        text, window = runlog.summary_line(record, last.error), Window([], timed_from=step)
                     show(step, text, log=text is not None)
                     if step % config.checkpoint_every_steps == 0 or step == total:
                         _save(manager, state, window)
                 if step > first_step:
-                    board.filters(step, state.params)
+                    board.filters(step, state_lib.averaged(state).params)
             except (preemption.Preempted, DataError) as error:
                 if isinstance(error, preemption.Preempted) or not processes.several():  # saving needs all of them
                     _save(manager, state, window)

@@ -42,7 +42,7 @@ def run(
     """Trains a run to its end and tests it; returns the exit code.
 
     check returns the settings of the run, or raises ValueError and OSError with a line for each mistake. announce
-    returns lines to print before the work, advise those that follow the results. With `dry`, one step is computed, and
+    returns lines to print before the work, advise those that follow the results. With `dry`, steps are timed, and
     nothing is written.
     """
     given = flags.FLAGS
@@ -103,7 +103,7 @@ def _work(settings: Settings) -> list[Path]:
             state, computed = train.train(task, workdir, settings.weights, keep, settings.trackers)
         else:
             state, computed = resume.leave_untrained(task, workdir, settings.weights)
-        state = state_lib.to_test(state)
+        state = state_lib.averaged(state)
         net, data = task_lib.net_for(task, computed), task.eval_source.open()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}

@@ -70,7 +70,7 @@ def test_metrics_that_are_not_logged_come_back(tmp_path):
 
 
 def test_a_checkpoint_of_the_state_alone_comes_back(tmp_path):
-    """As they were written before metrics were saved with them, and before a state could have averages."""
+    """With the trees of a state before metrics were saved with them, and before it could have averages."""
     manager = ocp.CheckpointManager(tmp_path / "checkpoints")
     trees = {name: getattr(make_state(1), name) for name in ("step", "params", "batch_stats", "opt_state")}
     manager.save(1, args=ocp.args.StandardSave(trees))

@@ -160,8 +160,9 @@ def test_interrupted_and_resumed_is_bit_identical(uninterrupted, tmp_path, signa
 
 def test_averages_of_the_weights_are_tested_and_exported(uninterrupted, tmp_path, signals, monkeypatch):
     """The literal recurrence, over a stop and a resumption; training itself does not change."""
-    task, decay, tested, states = tiny_task(optimizer__ema_decay=0.28), 0.28, [], []
-    jit_step, measure, batches = train.jit_step, evaluate.Test, train.batches
+    decay, tested, states = 0.28, [], []
+    task = tiny_task(optimizer__ema_decay=decay)
+    jit_step, make_test, batches = train.jit_step, evaluate.Test, train.batches
 
     def recorded_step(*args):
         step = jit_step(*args)
@@ -180,7 +181,7 @@ def test_averages_of_the_weights_are_tested_and_exported(uninterrupted, tmp_path
             yield batch
 
     monkeypatch.setattr(train, "jit_step", recorded_step)
-    monkeypatch.setattr(evaluate, "Test", lambda *args: tested.append(args[2]) or measure(*args))
+    monkeypatch.setattr(evaluate, "Test", lambda *args: tested.append(args[2]) or make_test(*args))
     monkeypatch.setattr(train, "batches", batches_with_a_signal)
     with pytest.raises(preemption.Preempted, match="SIGTERM"):
         train.train(task, tmp_path)
@@ -194,12 +195,12 @@ def test_averages_of_the_weights_are_tested_and_exported(uninterrupted, tmp_path
         kept = [2 / 11, 3 / 12][number - 1] if number < 3 else decay
         now = {"params": state.params, "batch_stats": state.batch_stats}
         expected = jax.tree.map(lambda a, x: kept * a + (1 - kept) * x, expected, now)  # noqa: B023
-        for a, b in zip(leaves(state.averages), leaves(expected), strict=True):
+        for a, b in zip(leaves(state.ema), leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
     assert len(states) == 6
     for a, b in zip(leaves(states[-1].params), leaves(uninterrupted[0].params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    averages = states[-1].averages
+    averages = states[-1].ema
     assert equal([tested[-1].params, tested[-1].batch_stats], [averages["params"], averages["batch_stats"]])
     read = checkpoint.read(tmp_path / "checkpoints")
     assert equal({kind: read[kind] for kind in averages}, repeat.by_block(averages))
@@ -210,8 +211,8 @@ def test_averages_begin_with_the_weights_that_a_run_starts_from(tmp_path):
     weights = {"params": {"fc": jax.tree.map(np.ones_like, resume.initial_state(task)().params["fc"])}}
     with checkpoint.opened(tmp_path, task.total_steps) as manager:
         state, _ = resume.begin(task, manager, weights)
-    assert (np.asarray(state.averages["params"]["fc"]["kernel"]) == 1).all()
-    assert equal(state.averages, {"params": state.params, "batch_stats": state.batch_stats})
+    assert (np.asarray(state.ema["params"]["fc"]["kernel"]) == 1).all()
+    assert equal(state.ema, {"params": state.params, "batch_stats": state.batch_stats})
 
 
 def test_a_stopped_run_is_saved_before_its_trackers_are_closed(tmp_path, signals, monkeypatch):
@@ -587,6 +588,11 @@ def test_data_that_cannot_be_prepared_so_is_refused(photos, overrides, named):
     store_statistics(photos)
     with pytest.raises((ValueError, OSError), match=named):
         photo_task(photos, **overrides)
+
+
+def test_missing_statistics_are_named_beside_a_scale_that_is_too_small(photos):
+    with pytest.raises(ValueError, match="(?s)test_scale=16 is less.*prepare statistics photos"):
+        photo_task(photos, **{"data.test_scale": 16})
 
 
 def test_a_recipe_for_images_of_one_size_refuses_photographs(photos):

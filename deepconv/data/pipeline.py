@@ -33,6 +33,15 @@ def check_scale(data: ConfigDict) -> tuple[int, int] | None:
     return scale or None
 
 
+def check_rescales(data: ConfigDict) -> None:
+    """Raises ValueError if a recipe does not say how images of many sizes are rescaled."""
+    if missing := [field for field in ("train_scale", "test_scale", "central_square") if field not in data]:
+        raise ValueError(
+            f"config.data.{missing[0]} is missing, and the images of {data.name} have many sizes; take a recipe for "
+            f"ImageNet, such as configs/resnet50.py"
+        )
+
+
 def geometry(data: ConfigDict, size: tuple[int, int] | None) -> Geometry:
     """Returns the part of an image that training uses; size is that of all images, None if their sizes differ.
 
@@ -41,11 +50,7 @@ def geometry(data: ConfigDict, size: tuple[int, int] | None) -> Geometry:
     if size:
         _check_size(data, size)
         return decode.central_square(min(size))
-    if missing := [field for field in ("train_scale", "test_scale", "central_square") if field not in data]:
-        raise ValueError(
-            f"config.data.{missing[0]} is missing, and the images of {data.name} have many sizes; take a recipe for "
-            f"ImageNet, such as configs/resnet50.py"
-        )
+    check_rescales(data)
     scale, square = tuple(data.train_scale), data.central_square
     for field, smallest in (("train_scale", scale[0]), ("test_scale", data.test_scale)):
         if smallest < data.image_size:

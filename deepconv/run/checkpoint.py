@@ -162,9 +162,8 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
 
 
 def _items(state: TrainState) -> dict[str, Any]:
-    """Returns the trees of a state by name, without averages if there are none, as in older checkpoints."""
-    trees = vars(state)
-    return trees if state.averages else {name: tree for name, tree in trees.items() if name != "averages"}
+    """Returns the trees of a state by name, without moving averages if there are none, as in older checkpoints."""
+    return {name: tree for name, tree in vars(state).items() if name != "ema" or tree}
 
 
 def _put(x: jax.Array | np.ndarray, place: jax.sharding.Sharding) -> jax.Array:
@@ -187,7 +186,7 @@ def _quiet() -> Iterator[None]:
 def read(directory: Path) -> dict[str, Any]:
     """Reads step, params and batch_stats of a run's newest checkpoint to the host; the directory is not changed.
 
-    If the run averages them, the averages are read.
+    Moving averages, if the run has them, are read in place of the variables.
     Raises CheckpointError if there is none, or it is damaged.
     """
     if not (found := checkpoint_files.steps(directory)):
@@ -198,13 +197,16 @@ def read(directory: Path) -> dict[str, Any]:
     shapes = _metadata(newest)
     _check_names(newest, shapes)
     del shapes["opt_state"]
+    if "ema" in shapes:
+        del shapes["params"], shapes["batch_stats"]
     with ocp.PyTreeCheckpointer() as checkpointer:
         to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         args = ocp.args.PyTreeRestore(shapes, restore_args=to_host, partial_restore=True)
         found = checkpointer.restore(newest / STATE, args)
     if bad := not_finite(found):
         raise CheckpointError(f"{newest} is undamaged, but {bad}; such a net cannot be used")
-    return found | found.pop("averages", {})
+    averages = found.pop("ema", {})
+    return found | averages
 
 
 def _metadata(checkpoint: Path) -> dict[str, Any]:
