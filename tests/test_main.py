@@ -483,7 +483,7 @@ def test_a_dry_run_checks_all_and_writes_nothing(tmp_path):
         "recipe: resnet_cifar --smoke, batch_size=8 instead of 16, checkpoint_every_steps=10 instead of 3",
         "net: resnet_cifar, 75,290 parameters, 3.06 million multiply-adds for an image of 16 x 16 pixels\n",
         "data: shapes, built in, 160 training images, 50 test images, 10 classes\n",
-        "training: 200 steps of 8 images, 10 epochs; then test center, ten_crop, with moving averages of the weights\nrun",
+        "training: 200 steps of 8 images, 10 epochs; then test center, ten_crop, with moving averages",
         ", optimizer.ema_decay=0.9 instead of 0.0",
         ", seed=3 instead of 0",
     ]:
