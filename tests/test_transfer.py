@@ -28,7 +28,7 @@ from deepconv.objective import Classification
 from deepconv.run import preemption
 from deepconv.run.directory import write_json
 from deepconv.state import TrainState
-from deepconv.transfer import benchmarks, descriptors, measure, metrics, svm
+from deepconv.transfer import benchmarks, descriptors, drawing, measure, metrics, svm
 from deepconv.transfer.benchmarks import Part
 
 DATA = ConfigDict(dict(name="photos", image_size=16, test_scale=16))
@@ -455,7 +455,8 @@ def test_voc_from_the_command_to_the_file(run):
     """The machines of scikit-learn, trained on the stored tables, have the same average precision."""
     root = real_data("boxes") / "voc-layout"
     arguments = "--run=a", "--run=b,seed=2", "--data=voc2007", f"--data_dir={root}", "--scales=16,18"
-    out = call(run, *arguments).out
+    out = call(run, *arguments, "--plot=classes.png").out
+    assert out.endswith("\ndrawn to classes.png\n") and (run / "classes.png").read_bytes().startswith(b"\x89PNG")
     workdir = run / "runs/transfer_voc2007,run=a+b,seed=2,scales=16+18"
     result = json.loads((workdir / "transfer.json").read_text())
     assert [net["directory"] for net in result["runs"]] == ["a", "b,seed=2"] and not result["stacked"]
@@ -478,8 +479,17 @@ def test_voc_from_the_command_to_the_file(run):
     assert result["mean_average_precision"] == pytest.approx(np.mean([*values.values()]))
 
 
+def test_a_drawing_has_a_bar_for_each_class_with_images_and_the_mean():
+    result = {"classes": {"cat": 40.0, "sheep": None, "$dog$": 90.0}, "mean_average_precision": 65.0}
+    (axes,) = drawing.draw(result, "mean_average_precision", "average precision, %").axes
+    assert [bar.get_width() for bar in axes.patches] == [90, 40]
+    assert [text.get_text() for text in axes.texts] == ["$dog$  90.0", "cat  40.0"]
+    assert set(axes.lines[0].get_xdata()) == {65} and axes.get_xlabel() == "average precision, %"
+
+
 MISTAKES = [
     ([], "--run=RUN_DIR and --data=NAME are needed"),
+    (["--run=a", "--data=good", "--data_dir=.", "--plot=nowhere/a.png"], "--plot=nowhere/a.png: its folder does not"),
     (["--run=nowhere", "--data=photos"], "nowhere is not the directory of a run"),
     (["--run=a", "--run=nowhere", "--data=photos"], "nowhere is not the directory of a run"),
     (["--run=a", "--data=photo", "--data_dir=."], "--data=photo is not in .: there is no photo"),

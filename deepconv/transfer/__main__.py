@@ -50,7 +50,14 @@ def main(arguments: list[str]) -> int:
                 result = settings | measure.measure(benchmark, nets, workdir)
                 write_json(file, result | {"stacked": benchmark.stacked} | environment())
                 (workdir / "splits.json").unlink()
-            show(read_json(file, dict, "classes", "c"), file)
+            result = read_json(file, dict, "classes", "c")
+            show(result, file)
+            if FLAGS.plot:
+                from deepconv.transfer import drawing
+
+                (kind,) = NAMES.keys() & result.keys()
+                drawing.draw(result, kind, NAMES[kind]).savefig(FLAGS.plot)
+                print(f"drawn to {FLAGS.plot}")
     except (ValueError, OSError, FloatingPointError) as error:
         return cli.refuse(str(error), code)
     return 0
@@ -63,6 +70,8 @@ def _set_up(arguments: list[str]) -> "tuple[Benchmark, list[Describer], Path]":
         raise ValueError("--run=RUN_DIR and --data=NAME are needed: the directory of a run, and a data set")
     if wrong := [scale for scale in FLAGS.scales if not scale.isdecimal()]:
         raise ValueError(f"--scales={wrong[0]} is not a number of pixels; write them as in --scales=256,384")
+    if FLAGS.plot and not Path(FLAGS.plot).absolute().parent.is_dir():
+        raise ValueError(f"--plot={FLAGS.plot}: its folder does not exist")
     runs = [expanded(run) for run in FLAGS.run]
     for run in runs:
         recipes.read_run(run)  # raises for a wrong directory
@@ -126,6 +135,7 @@ def define_flags() -> None:
         "scales", [], "Shorter sides of images in pixels [256,384,512,640,768 for VOC, 256,384,512 for Caltech]."
     )
     flags.DEFINE_list("regions", [], "voc2012_action: describe a person's image, box, or both [image,box].")
+    flags.DEFINE_string("plot", None, "Draw the value of each class to this file.")
     flags.DEFINE_string("workdir", "", "Directory of the result [runs/transfer_<data>,run=<run>].")
 
 
