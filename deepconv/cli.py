@@ -257,6 +257,14 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
     yield from textwrap.wrap(" ".join(text.split()), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
+def check_folders(*names: str) -> None:
+    """Raises ValueError for the first of these flags that names a file in a folder that does not exist."""
+    for name in names:
+        file = flags.FLAGS[name].value
+        if file and not Path(file).absolute().parent.is_dir():
+            raise ValueError(f"--{name}={file}: its folder does not exist")
+
+
 def refuse(message: str, code: int = 1) -> int:
     """Prints an error, with "deepconv:" before each line that is not indented; returns the exit code.
 

@@ -46,7 +46,7 @@ _VERIFY_DATA = flags.DEFINE_bool(
     "verify_data", False, "Check every photograph read from a folder against the sum written by `prepare statistics`."
 )
 _DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Check everything, compute a training step, estimate the time of all, and write no files."
+    "dry_run", False, "Check everything, time the training step, estimate the time of training, and write no files."
 )
 
 

@@ -95,10 +95,7 @@ def _check_flags(photos: Sequence[str]) -> None:
     own = [f"--{name}" for name in ("protocol", "plot", "top", "json", "csv") if FLAGS[name].present]
     if FLAGS.features and own:
         raise ValueError(f"--features are those of the central crop, written to --out; leave out {', '.join(own)}")
-    for flag in ("plot", "out"):
-        file = FLAGS[flag].value
-        if file and not Path(file).absolute().parent.is_dir():
-            raise ValueError(f"--{flag}={file}: its folder does not exist")
+    cli.check_folders("plot", "out")
 
 
 def _find_net(program: str) -> "tuple[Callable[[], Trained], bool]":

@@ -472,6 +472,11 @@ def test_a_recipe_is_printed_with_its_layers_and_schedule(tmp_path):
     out = shell().run(["resnet_cifar", "--config.model.depth=110"], tmp_path, module="deepconv.config").ends(0).out
     assert "config.optimizer: 0.01 until the training error is below 80 %" in out
     assert "64,000 steps of 128 images, 163.8 epochs of 50,000 images" in out  # without CIFAR-10
+    assert out.endswith("\ntime: the training command with --dry_run estimates it on this machine\n")
+    out = (
+        shell().run(["quickstart", "--config.optimizer.ema_decay=0.9"], tmp_path, module="deepconv.config").ends(0).out
+    )
+    assert "\nmoving averages of the weights are tested, decay 0.9\n" in out
     assert not [*tmp_path.iterdir()]
 
 

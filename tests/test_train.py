@@ -14,7 +14,7 @@ from conftest import CONFIGS, ROOT, STATISTICS, TINY, narrow, tiny_task
 from ml_collections import ConfigDict
 from test_tracking import events
 
-from deepconv import checks, distributed, models, objective, resume, train
+from deepconv import checks, distributed, models, objective, resume, settings, train, train_and_test
 from deepconv import state as state_lib
 from deepconv import task as task_lib
 from deepconv.config import fields, recipes
@@ -204,6 +204,16 @@ def test_averages_of_the_weights_are_tested_and_exported(uninterrupted, tmp_path
     assert equal([tested[-1].params, tested[-1].batch_stats], [averages["params"], averages["batch_stats"]])
     read = checkpoint.read(tmp_path / "checkpoints")
     assert equal({kind: read[kind] for kind in averages}, repeat.by_block(averages))
+
+
+def test_tests_after_training_are_of_the_averages(tmp_path, monkeypatch):
+    changes = TINY | {"optimizer.ema_decay": 0.9, "total_steps": 3}
+    config = recipes.load(ROOT / "configs/resnet_cifar.py", changes, smoke=True)
+    task, tested = task_lib.prepare(config, None, evals=["ten_crop"]), []
+    monkeypatch.setattr(evaluate, "run", lambda net, tests, *args, **options: tested.extend(tests))
+    train_and_test._work(settings.Settings(task, tmp_path, {}, ["ten_crop"], {}, untrained=False))
+    read = checkpoint.read(tmp_path / "checkpoints")
+    assert len(tested) == 1 and equal(repeat.by_block(tested[0][1].params), read["params"])
 
 
 def test_averages_begin_with_the_weights_that_a_run_starts_from(tmp_path):

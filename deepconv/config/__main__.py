@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     Console().print(description.layer_table(description.layers(task.model, config.data.image_size)))
     for line in description.schedule(config, task.train_source.examples):
         print(line)
-    print("time: python -m deepconv.main with the same flags and --dry_run times a step here, and estimates all")
+    print("time: the training command with --dry_run estimates it on this machine")
     return 0
 
 

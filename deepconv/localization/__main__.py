@@ -55,8 +55,7 @@ def main(arguments: list[str]) -> int:
 def _check_flags() -> None:
     if not FLAGS.workdir:
         raise ValueError("--workdir=DIR is missing: the directory for the results")
-    if FLAGS.plot and not Path(FLAGS.plot).absolute().parent.is_dir():
-        raise ValueError(f"--plot={FLAGS.plot}: its folder does not exist")
+    cli.check_folders("plot")
 
 
 def _test(settings: "Settings", workdir: Path) -> int:
