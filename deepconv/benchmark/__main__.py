@@ -10,8 +10,10 @@ MEASUREMENT is one of these:
     collectives  exchanges between devices in a training step, and its memory, read from the compiled program
     compiled     kernels, bytes and memory of a training step compiled for the GPU --target; neither the GPU nor the
                  data is needed, but pip install -e '.[cuda]'
-    peers        training steps and tests of four nets in deepconv, plain Flax, PyTorch, torch.compile and Keras on JAX,
-                 on a CPU, in turns; takes --nets, --modes, --dtypes, --peers and --rounds in place of --config
+    peers        training steps and tests of five nets in deepconv, plain Flax, PyTorch, torch.compile and Keras on JAX,
+                 in turns; takes --nets, --modes, --dtypes, --peers, --rounds, --batch and --starts in place of --config
+    forms        the same steps in deepconv, with each form of each operation (deepconv/ops/forms.py), in turns; takes
+                 the flags of peers, without --peers
     growth       the cost of training as records, depth, classes, devices and the side of images grow, on a CPU; takes
                  --axes in place of --config
 """
@@ -39,17 +41,22 @@ from deepconv import cli
 from deepconv.run.directory import expanded
 
 if TYPE_CHECKING:
+    from deepconv.benchmark.peers.compare import Choice
     from deepconv.benchmark.record import Figures
     from deepconv.task import Task
 
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first five are not counted.", lower_bound=10)
 _SCALE = flags.DEFINE_integer("scale", 256, "Shorter side of the images of `dense`, in pixels.", lower_bound=1)
 
-_NETS = flags.DEFINE_list("nets", ["alexnet", "vgg16", "resnet50", "resnet_cifar"], "Recipes of `peers`, in ./configs.")
+_NETS = flags.DEFINE_list("nets", ["alexnet", "vgg16", "resnet50", "resnet_cifar"], "Recipes of `peers` and `forms`.")
 _MODES = flags.DEFINE_list("modes", ["train", "inference"], "Modes of `peers`: training steps, tests of 64 images.")
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of activations of `peers`.")
 _PEERS = flags.DEFINE_list("peers", ["deepconv", "flax", "torch", "compile", "keras"], "Libraries of `peers`.")
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Number of turns of each library of `peers`.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each process of `peers` and `forms`.", lower_bound=1)
+_BATCH = flags.DEFINE_integer(
+    "batch", None, "Images of a step of `peers` and `forms` [16 to 128; on a GPU, the recipe's].", lower_bound=1
+)
+_STARTS = flags.DEFINE_integer("starts", 1, "Processes of `peers` and `forms` that compile at a time.", lower_bound=1)
 _AXES = flags.DEFINE_list("axes", ["records", "depth", "classes", "devices", "side"], "What `growth` varies.")
 _TARGET = flags.DEFINE_enum("target", "h200", ["h100", "h200"], "The GPU for which `compiled` compiles.")
 _SNAPSHOT = flags.DEFINE_string("snapshot", "", "A JSON file to which `compiled` adds its figures.")
@@ -99,16 +106,38 @@ def _compiled(arguments: list[str]) -> Work:
 
 
 def _peers(arguments: list[str]) -> Work:
+    choice, platform = _choice(arguments, _PEERS.value)
+    from deepconv.benchmark.peers import compare
+
+    return functools.partial(compare.show_peers, choice, platform)
+
+
+def _forms(arguments: list[str]) -> Work:
+    choice, platform = _choice(arguments, ["deepconv"])
+    from deepconv.benchmark.peers import compare
+
+    return functools.partial(compare.show_forms, choice, platform)
+
+
+def _choice(arguments: list[str], peers: list[str]) -> "tuple[Choice, str]":
+    """Returns what `peers` and `forms` compare, and the platform, which is JAX's default one."""
     _without_recipe(arguments)
     from deepconv.benchmark.peers import compare
 
-    choice = compare.Choice(_NETS.value, _MODES.value, _DTYPES.value, _PEERS.value, _ROUNDS.value)
+    lists = _NETS.value, _MODES.value, _DTYPES.value, peers
+    choice = compare.Choice(*lists, rounds=_ROUNDS.value, batch=_BATCH.value, starts=_STARTS.value)
     compare.check(choice)
-    return functools.partial(compare.show_peers, choice)
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # this process shares a GPU with the ones that it starts
+    from deepconv.ops import forms
+
+    return choice, forms.platform()
 
 
 def _growth(arguments: list[str]) -> Work:
     _without_recipe(arguments)
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # for the record; this process uses no GPU
     from deepconv.benchmark import growth
 
     growth.check(_AXES.value)
@@ -124,6 +153,7 @@ MEASUREMENTS: dict[str, Callable[[list[str]], Work]] = {
     "collectives": _collectives,
     "compiled": _compiled,
     "peers": _peers,
+    "forms": _forms,
     "growth": _growth,
 }
 
@@ -147,14 +177,11 @@ def _task(arguments: list[str], evals: Sequence[str] = ("center",)) -> "Task":
 
 
 def _without_recipe(arguments: list[str]) -> None:
-    """Prepares a measurement on the CPU with its own recipes. Raises ValueError for --config or more arguments."""
+    """Raises ValueError for --config or more arguments, for a measurement with its own recipes."""
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
     if flags.FLAGS["config"].present:
         raise ValueError("this measurement chooses its own recipes; it takes no --config")
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # for the record; this process uses no GPU
 
 
 def _find(word: str) -> Callable[[list[str]], Work]:

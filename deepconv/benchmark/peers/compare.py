@@ -11,16 +11,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from deepconv.benchmark.peers import DTYPES, MODES, NETS, Job
+from deepconv.benchmark.peers import DTYPES, INFERENCE_BATCH, MODES, NETS, Job
 from deepconv.benchmark.record import Figures
 from deepconv.benchmark.timing import short
 from deepconv.config import recipes
+from deepconv.ops import forms
 
 PEERS = {"deepconv": "", "flax": "", "torch": "torch", "compile": "torch", "keras": "keras"}  # name: module it needs
 TITLES = {
@@ -30,7 +31,7 @@ TITLES = {
     "compile": "torch.compile",
     "keras": "Keras on JAX",
 }
-ROUND_SECONDS = 1.0  # the least time of deepconv's steps in a round
+ROUND_SECONDS = {"cpu": 1.0, "gpu": 0.3}  # the time of deepconv's steps in a round
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Choice:
     dtypes: Sequence[str]
     peers: Sequence[str]
     rounds: int
+    batch: int | None = None  # images of a step, if not those of peers.NETS or of the recipe
+    starts: int = 1  # processes that compile at the same time
 
 
 def check(choice: Choice) -> None:
@@ -59,18 +62,41 @@ def check(choice: Choice) -> None:
         recipes.find(net)
 
 
-def show_peers(choice: Choice) -> Figures:
+def show_peers(choice: Choice, platform: str = "cpu") -> Figures:
     """Measures and prints the speed of each net in each library."""
     peers = [peer for peer in choice.peers if _is_installed(peer)]
+    return _show(choice, lambda job: [replace(job, peer=peer) for peer in peers], platform)
+
+
+def show_forms(choice: Choice, platform: str = "cpu") -> Figures:
+    """Measures and prints the speed of each net with the platform's forms, and with each other form of an operation."""
+    others = [
+        f"{operation}:{form}"
+        for operation, names in forms.FORMS.items()
+        for form in dict.fromkeys(["plain", *names.values()])
+        if form != names[platform] and not (operation == "graphs" and platform == "cpu")
+    ]
+    return _show(choice, lambda job: [job, *(replace(job, forms=[form]) for form in others)], platform)
+
+
+def _show(choice: Choice, jobs_of: Callable[[Job], Sequence[Job]], platform: str) -> Figures:
+    """Compares the jobs made of each net, mode and type."""
     lines: list[dict[str, Any]] = []
     failures: list[str] = []
     for net, mode, dtype in itertools.product(choice.nets, choice.modes, choice.dtypes):
-        jobs = [Job(peer, net, mode, dtype) for peer in peers]
-        found, failed = _compare(jobs, choice.rounds)
-        _print(jobs[0], found, choice.rounds)
+        job = Job("deepconv", net, mode, dtype, choice.batch or _batch(net, mode, platform), platform)
+        found, failed = _compare(jobs_of(job), choice.rounds, choice.starts)
+        _print(job, found, choice.rounds)
         lines += found
         failures += failed
     return {"rounds": choice.rounds, "speeds": lines, "not_compared": failures}
+
+
+def _batch(net: str, mode: str, platform: str) -> int:
+    """Returns the images of a step: on a GPU those of the recipe, which a CPU would take minutes for."""
+    if platform == "gpu":
+        return recipes.load(recipes.find(net)).batch_size
+    return NETS[net] if mode == "train" else INFERENCE_BATCH
 
 
 def _is_installed(peer: str) -> bool:
@@ -81,6 +107,11 @@ def _is_installed(peer: str) -> bool:
     return True
 
 
+def title(job: Job) -> str:
+    """Returns the name of a job in a comparison: its library, or deepconv's forms that differ."""
+    return ",".join(job.forms) or TITLES[job.peer]
+
+
 class Worker:
     """A process that runs steps on request."""
 
@@ -89,7 +120,9 @@ class Worker:
         command = [sys.executable, "-m", "deepconv.benchmark.peers.worker", json.dumps(asdict(job))]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1)
         # without filtering, JAX's last line of messages is the error itself
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_TRACEBACK_FILTERING": "off"}
+        environment = os.environ | {"JAX_TRACEBACK_FILTERING": "off", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if job.platform == "cpu":
+            environment["JAX_PLATFORMS"] = "cpu"
         self.process: subprocess.Popen[str] = subprocess.Popen(command, env=environment, **pipes)  # pyrefly: ignore
 
     def answer(self) -> dict[str, Any]:
@@ -99,7 +132,7 @@ class Worker:
             return json.loads(line)
         self._log.seek(0)
         messages = self._log.read().decode(errors="replace").strip().splitlines() or ["no message"]
-        raise OSError(f"{TITLES[self.job.peer]} ended with code {self.process.wait()}: {messages[-1]}")
+        raise OSError(f"{title(self.job)} ended with code {self.process.wait()}: {messages[-1]}")
 
     def run(self, steps: int) -> dict[str, Any]:
         """Runs steps; returns the mean cost of one."""
@@ -121,34 +154,35 @@ def started(job: Job) -> Iterator[Worker]:
                 process.kill()
 
 
-def _compare(jobs: Sequence[Job], rounds: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Runs the jobs in turns; returns a line for each library that finishes, and a message for each that fails.
+def _compare(jobs: Sequence[Job], rounds: int, starts: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Runs the jobs in turns; returns a line for each job that finishes, and a message for each that fails.
 
-    Raises OSError if the nets differ, or deepconv fails.
+    The first job of deepconv is the one that the others are compared with. Raises OSError if it fails, or if the nets
+    differ.
     """
     failures: list[str] = []
+    baseline = next(job for job in jobs if job.peer == "deepconv")
     with ExitStack() as stack:
 
         def answer(worker: Worker, ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
             try:
                 return ask()
             except OSError as error:
-                if worker.job.peer == "deepconv":
+                if worker.job == baseline:
                     raise
                 failures.append(f"{worker.job.net}, {worker.job.mode}, {worker.job.dtype}: not compared: {error}")
                 print(failures[-1])
                 return None
 
         ready: dict[Worker, dict[str, Any]] = {}
-        for job in jobs:  # one after the other, so that nothing disturbs compilation
-            worker = stack.enter_context(started(job))
-            if first := answer(worker, worker.answer):
-                ready[worker] = first
+        for first in range(0, len(jobs), starts):
+            workers = [stack.enter_context(started(job)) for job in jobs[first : first + starts]]
+            ready |= {worker: found for worker in workers if (found := answer(worker, worker.answer))}
         if len({first["parameters"] for first in ready.values()}) > 1:
-            counts = ", ".join(f"{first['parameters']} in {TITLES[w.job.peer]}" for w, first in ready.items())
+            counts = ", ".join(f"{first['parameters']} in {title(w.job)}" for w, first in ready.items())
             raise OSError(f"the nets called {jobs[0].net} differ: their parameters are {counts}")
-        own = next(worker for worker in ready if worker.job.peer == "deepconv")
-        steps = max(1, round(ROUND_SECONDS / own.run(1)["seconds"]))
+        own = next(worker for worker in ready if worker.job == baseline)
+        steps = max(1, round(ROUND_SECONDS[baseline.platform] / own.run(1)["seconds"]))
         costs: dict[Worker, list[dict[str, Any]]] = {worker: [] for worker in ready}
         for _, worker in itertools.product(range(rounds), ready):
             if worker in costs:
@@ -156,8 +190,8 @@ def _compare(jobs: Sequence[Job], rounds: int) -> tuple[list[dict[str, Any]], li
                     costs[worker].append(cost)
                 else:
                     del costs[worker]
-    baseline = statistics.median(cost["seconds"] for cost in costs[own])
-    return [_line(worker.job, found, baseline, ready[worker]["versions"]) for worker, found in costs.items()], failures
+    seconds = statistics.median(cost["seconds"] for cost in costs[own])
+    return [_line(worker.job, found, seconds, ready[worker]["versions"]) for worker, found in costs.items()], failures
 
 
 def _line(job: Job, costs: Sequence[dict[str, Any]], baseline: float, versions: dict[str, str]) -> dict[str, Any]:
@@ -166,7 +200,6 @@ def _line(job: Job, costs: Sequence[dict[str, Any]], baseline: float, versions: 
     seconds = medians.pop("seconds")
     return {
         **asdict(job),
-        "batch": job.batch,
         "pixels": job.pixels,
         "images_per_second": job.batch / seconds,
         "slowest_images_per_second": job.batch / max(cost["seconds"] for cost in costs),
@@ -178,17 +211,18 @@ def _line(job: Job, costs: Sequence[dict[str, Any]], baseline: float, versions: 
 
 
 def _print(job: Job, lines: Sequence[dict[str, Any]], rounds: int) -> None:
-    title = f"{job.net}, {job.mode}, {job.dtype}, batch of {job.batch}, {job.pixels} pixels"
-    table = Table("", "images/s", "from", "to", "deepconv / it", "system ms", "page faults")
+    on_gpu = job.platform == "gpu"
+    heading = f"{job.net}, {job.mode}, {job.dtype}, batch of {job.batch}, {job.pixels} pixels"
+    table = Table("", "images/s", "from", "to", "deepconv / it", *(["GB"] if on_gpu else ["system ms", "page faults"]))
     for line in lines:
+        costs = f"{1000 * line['system_seconds']:.0f}", f"{line['page_faults']:.0f}"
         table.add_row(
-            TITLES[line["peer"]],
+            ",".join(line["forms"]) or TITLES[line["peer"]],
             short(line["images_per_second"]),
             short(line["slowest_images_per_second"]),
             short(line["fastest_images_per_second"]),
             f"{line['speed_of_deepconv_relative_to_it']:.2f}",
-            f"{1000 * line['system_seconds']:.0f}",
-            f"{line['page_faults']:.0f}",
+            *([f"{line['peak_device_bytes'] / 1e9:.1f}"] if on_gpu else costs),
         )
-    print(f"{title}; medians of {rounds} rounds, and the speed of deepconv relative to each")
+    print(f"{heading}; medians of {rounds} rounds, and the speed of deepconv relative to each")
     Console().print(table)

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from jax import lax
 
-from deepconv.benchmark.peers import CLASSES, Job, Steps
-from deepconv.benchmark.peers.jax_queue import Queue
+from deepconv.benchmark.peers import BOTTLENECKS, CLASSES, Job, Steps
+from deepconv.benchmark.peers.jax_queue import Queue, device_bytes
 
 
 class AlexNet(nn.Module):
@@ -116,8 +116,8 @@ def net(name: str, dtype: str) -> nn.Module:
         return AlexNet(dtype)
     if name == "vgg16":
         return VGG16(dtype)
-    if name == "resnet50":
-        return ResNet(dtype, ((64, 3), (128, 4), (256, 6), (512, 3)), (1, 3, 1), True)
+    if name in BOTTLENECKS:
+        return ResNet(dtype, BOTTLENECKS[name], (1, 3, 1), True)
     return ResNet(dtype, ((16, 3), (32, 3), (64, 3)), (3, 3), False)
 
 
@@ -166,4 +166,4 @@ def make(job: Job) -> Steps:
     """Returns the steps of a plain net."""
     trained = Trained(job)
     queue = Queue(trained.train if job.mode == "train" else trained.test)
-    return Steps(queue.step, queue.finish, sum(x.size for x in jax.tree.leaves(trained.params)))
+    return Steps(queue.step, queue.finish, sum(x.size for x in jax.tree.leaves(trained.params)), device_bytes)

@@ -20,3 +20,8 @@ class Queue:
     def finish(self) -> None:
         """Waits for all steps."""
         jax.block_until_ready(self.result)
+
+
+def device_bytes() -> int:
+    """Returns the most memory of the first device that arrays have taken so far; 0 if the device does not tell."""
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)

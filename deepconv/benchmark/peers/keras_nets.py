@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from deepconv.benchmark.peers import CLASSES, Job, Steps
+from deepconv.benchmark.peers import BOTTLENECKS, CLASSES, Job, Steps
+from deepconv.benchmark.peers.jax_queue import device_bytes
 
 
 class ResponseNorm(layers.Layer):
@@ -102,8 +103,8 @@ def net(name: str, pixels: int) -> keras.Model:
         logits = alexnet(images)
     elif name == "vgg16":
         logits = vgg16(images)
-    elif name == "resnet50":
-        logits = resnet(images, ((64, 3), (128, 4), (256, 6), (512, 3)), (1, 3, 1), True)
+    elif name in BOTTLENECKS:
+        logits = resnet(images, BOTTLENECKS[name], (1, 3, 1), True)
     else:
         logits = resnet(images, ((16, 3), (32, 3), (64, 3)), (3, 3), False)
     return keras.Model(images, layers.Softmax(dtype="float32")(logits))
@@ -132,4 +133,5 @@ def make(job: Job) -> Steps:
     """Returns the steps of a net; Keras waits for each."""
     trained = Trained(job)
     step = trained.train if job.mode == "train" else trained.test
-    return Steps(step, lambda: None, sum(int(np.prod(v.shape)) for v in trained.model.trainable_weights))
+    parameters = sum(int(np.prod(v.shape)) for v in trained.model.trainable_weights)
+    return Steps(step, lambda: None, parameters, device_bytes)

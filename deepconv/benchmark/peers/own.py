@@ -5,10 +5,10 @@ import numpy as np
 from deepconv import distributed, resume, train
 from deepconv import task as task_lib
 from deepconv.benchmark.peers import Job, Steps
-from deepconv.benchmark.peers.jax_queue import Queue
+from deepconv.benchmark.peers.jax_queue import Queue, device_bytes
 from deepconv.config import recipes
 from deepconv.evaluation import run as evaluate
-from deepconv.ops import counting
+from deepconv.ops import counting, forms
 
 
 class Training:
@@ -43,6 +43,7 @@ class Inference:
 
 def make(job: Job) -> Steps:
     """Returns the steps of a recipe in ./configs. Raises ValueError if it is not there."""
+    forms.choose(job.forms)
     changes = {"data.image_size": job.pixels, "batch_size": job.batch, "model.dtype": job.dtype}
     if job.net.startswith("resnet"):
         changes["model.bn_group"] = 0  # BatchNorm over the full batch, as in the other libraries
@@ -50,4 +51,4 @@ def make(job: Job) -> Steps:
     images = np.random.default_rng(0).integers(0, 256, (job.batch, job.pixels, job.pixels, 3), np.uint8)
     work = (Training if job.mode == "train" else Inference)(task, images)
     queue = Queue(work.step)
-    return Steps(queue.step, queue.finish, counting.count_parameters(work.state.params))
+    return Steps(queue.step, queue.finish, counting.count_parameters(work.state.params), device_bytes)

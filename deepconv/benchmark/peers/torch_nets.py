@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deepconv.benchmark.peers import CLASSES, Job, Steps
+from deepconv.benchmark.peers import BOTTLENECKS, CLASSES, Job, Steps
 
 
 def response_norm() -> nn.Module:
@@ -90,8 +90,8 @@ def net(name: str) -> nn.Module:
         return alexnet()
     if name == "vgg16":
         return vgg16()
-    if name == "resnet50":
-        return resnet(((64, 3), (128, 4), (256, 6), (512, 3)), (1, 3, 1), True)
+    if name in BOTTLENECKS:
+        return resnet(BOTTLENECKS[name], (1, 3, 1), True)
     return resnet(((16, 3), (32, 3), (64, 3)), (3, 3), False)
 
 
@@ -100,16 +100,20 @@ class Trained:
 
     def __init__(self, job: Job) -> None:
         self.dtype = torch.bfloat16 if job.dtype == "bfloat16" else torch.float32
-        self.net = net(job.net).to(memory_format=torch.channels_last).train(job.mode == "train")
+        self.device = "cuda" if job.platform == "gpu" else "cpu"
+        if job.platform == "gpu":  # as XLA does:
+            torch.backends.cudnn.benchmark = True  # tries cuDNN's kernels and takes the fastest
+            torch.set_float32_matmul_precision("high")  # TF32 in matrix products, as in convolutions
+        self.net = net(job.net).to(self.device, memory_format=torch.channels_last).train(job.mode == "train")
         self.model = torch.compile(self.net) if job.peer == "compile" else self.net
         images = torch.rand(job.batch, 3, job.pixels, job.pixels) * 2 - 1
-        self.images = images.to(memory_format=torch.channels_last)
-        self.labels = torch.arange(job.batch) % CLASSES
+        self.images = images.to(self.device, memory_format=torch.channels_last)
+        self.labels = (torch.arange(job.batch) % CLASSES).to(self.device)
         self.sgd = torch.optim.SGD(self.net.parameters(), 0.001, 0.9, weight_decay=1e-4)
 
     def forward(self) -> torch.Tensor:
         """Returns logits in float32."""
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return self.model(self.images).float()
 
     def train(self) -> None:
@@ -118,7 +122,6 @@ class Trained:
         loss = F.cross_entropy(self.forward(), self.labels)
         loss.backward()
         self.sgd.step()
-        loss.item()
 
     def test(self) -> None:
         """Computes probabilities."""
@@ -127,7 +130,10 @@ class Trained:
 
 
 def make(job: Job) -> Steps:
-    """Returns the steps of a net; PyTorch computes them at once."""
+    """Returns the steps of a net; a CPU computes them at once, and a GPU queues them."""
     trained = Trained(job)
     step = trained.train if job.mode == "train" else trained.test
-    return Steps(step, lambda: None, sum(p.numel() for p in trained.net.parameters()))
+    parameters = sum(p.numel() for p in trained.net.parameters())
+    if job.platform == "gpu":
+        return Steps(step, torch.cuda.synchronize, parameters, torch.cuda.max_memory_allocated)
+    return Steps(step, lambda: None, parameters, lambda: 0)

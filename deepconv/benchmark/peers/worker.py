@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
             "system_seconds": (now.ru_stime - used.ru_stime) / times,
             "page_faults": (now.ru_minflt - used.ru_minflt) / times,
             "peak_memory_bytes": 1024 * now.ru_maxrss,
+            "peak_device_bytes": steps.device_bytes(),
         }
         print(json.dumps(cost), file=answers)
     return 0
