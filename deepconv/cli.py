@@ -65,7 +65,6 @@ _SHORTEN = flags.DEFINE_float(
 _FORMS = flags.DEFINE_list(
     "forms", [], "Forms of operations, such as blocks:plain, to compare speeds; see deepconv/ops/forms.py."
 )
-ABOUT_GRAPHS = "deepconv: if this GPU cannot record convolutions in a CUDA graph, --forms=graphs:plain leaves them out"
 EXIT_CODES = """Exit codes of all commands:
   0   done
   1   failed during work
@@ -95,18 +94,10 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
             code = refuse(f"another process {group.LOST_MESSAGE}", group.LOST)
         else:  # a bug, or a failure of JAX
             traceback.print_exc()
-            if _is_graph_error(error):
-                print(ABOUT_GRAPHS, file=sys.stderr)
             code = refuse(f"{type(error).__name__}: {error}") if processes.several() else 1
     sys.stdout.flush()
     sys.stderr.flush()
     preemption.leave(code, collective=code == 0)
-
-
-def _is_graph_error(error: Exception) -> bool:
-    """Returns whether an error's words suggest that the GPU cannot record a CUDA graph."""
-    words = "cuda graph", "gpu graph", "command buffer", "stream capture"
-    return any(word in str(error).lower() for word in words) and forms.platform() == "gpu"
 
 
 def _print_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -101,22 +101,12 @@ def describe_devices() -> list[str]:
     return [f"process {number} on {line}" for number, line in enumerate(lines)]
 
 
-# XLA's kinds of operations in CUDA graphs; its default lacks the last three
-GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONVOLUTION,DYNAMIC_SLICE_FUSION,WHILE"
-
-
 def compiler_options() -> dict[str, str]:
     """Returns the compiler options of every jitted step.
 
     XLA:CPU of jax 0.10 convolves with YNNPACK, whose kernels take 1.7 times as long as Eigen's on 3x3
     convolutions of 32 and 64 channels. YNNPACK is kept for reductions. jax 0.12 needs no options.
-
-    On a GPU, a CUDA graph starts many kernels at once. XLA leaves convolutions out, since not every one can be recorded
-    (openxla/xla, pull request 34572); --forms=graphs:plain leaves them out, too. XLA_FLAGS takes precedence.
     """
     if forms.platform() == "cpu" and jax.__version_info__ < (0, 11):
         return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
-    chosen = "xla_gpu_enable_command_buffer" in os.environ.get("XLA_FLAGS", "")
-    if forms.platform() == "gpu" and forms.form("graphs") == "convolutions" and not chosen:
-        return {"xla_gpu_enable_command_buffer": GRAPHS}
     return {}

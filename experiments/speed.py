@@ -21,7 +21,13 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "speed"
 PICTURE = RECORDS / "growth.png"
 SNAPSHOT = ROOT / "tests" / "compiled.json"
-NETS = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet50": "ResNet-50", "resnet_cifar": "ResNet-20"}
+NETS = {
+    "alexnet": "AlexNet",
+    "vgg16": "VGG-16",
+    "resnet50": "ResNet-50",
+    "resnet152": "ResNet-152",
+    "resnet_cifar": "ResNet-20",
+}
 GIGA = 1e9
 # two figures for each axis: (heading, name in the benchmark's `training`, divisor)
 GROWTH = {
@@ -50,9 +56,11 @@ def read(folder: Path = RECORDS) -> list[Record]:
 def pages(records: Sequence[Record]) -> dict[Path, str]:
     """Returns the text of each page with its tables."""
     main, sources = peers_table(records, "train", ("float32",), ratios=False), sources_list(records)
+    types = "float32", "bfloat16"
     tables = {
-        "training": peers_table(records, "train", ("float32", "bfloat16")),
-        "tests": peers_table(records, "inference", ("float32", "bfloat16")),
+        "training": peers_table(records, "train", types),
+        "tests": peers_table(records, "inference", types),
+        "gpu": peers_table(records, "train", types, platform="gpu"),
         "compiled": compiled_table(json.loads(SNAPSHOT.read_text())),
         "growth": growth_table(records),
         "sources": sources,
@@ -61,15 +69,18 @@ def pages(records: Sequence[Record]) -> dict[Path, str]:
     return {readme: filled(readme, {"speed": main}), speed: filled(speed, tables)}
 
 
-def speeds(records: Iterable[Record]) -> dict[tuple[str, str, str, str], Record]:
-    """Returns the newest figures of each (net, mode, dtype, library), with the ratios of their own run."""
+def speeds(records: Iterable[Record], platform: str) -> dict[tuple[str, str, str, str], Record]:
+    """Returns a platform's newest figures of each (net, mode, dtype, library), with the ratios of their own run."""
     lines = [line for record in records if record["measurement"] == "peers" for line in record["figures"]["speeds"]]
+    lines = [line for line in lines if line.get("platform", "cpu") == platform]  # the first records have no platform
     return {(line["net"], line["mode"], line["dtype"], line["peer"]): line for line in lines}
 
 
-def peers_table(records: Sequence[Record], mode: str, dtypes: Sequence[str], ratios: bool = True) -> str:
+def peers_table(
+    records: Sequence[Record], mode: str, dtypes: Sequence[str], ratios: bool = True, platform: str = "cpu"
+) -> str:
     """Returns images/s of each net in each measured library and, in brackets, deepconv's speed relative to it."""
-    found, lines = speeds(records), []
+    found, lines = speeds(records, platform), []
     measured = {peer for _, measured_mode, dtype, peer in found if measured_mode == mode and dtype in dtypes}
     if not measured:
         return "Not measured yet."
@@ -140,9 +151,10 @@ def sources_list(records: Sequence[Record]) -> str:
                 versions |= line["versions"]
         names = ("python", "jax", "flax", "torch", "keras")
         used = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
+        on = f"one {machine['device']}, " if machine.get("device", "cpu") != "cpu" else ""
         commit = f"{str(record['commit'])[:10]}{' (dirty)' if record['dirty'] else ''}"
         lines.append(
-            f"- `{record['command']}`: {machine['cpus']} cores of {machine['cpu']}, {used}; commit {commit}, "
+            f"- `{record['command']}`: {on}{machine['cpus']} cores of {machine['cpu']}, {used}; commit {commit}, "
             f"{record['time'][:10]}"
         )
     return "\n".join(lines)

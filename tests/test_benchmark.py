@@ -86,7 +86,7 @@ def test_a_product_counts_two_operations_for_each_multiply_add(monkeypatch):
 
 def net(name):
     """deepconv's net, and the side of its images."""
-    size = Job("deepconv", name, "train", "float32").pixels
+    size = Job("deepconv", name, "train", "float32", 1).pixels
     config = recipes.load(ROOT / "configs" / f"{name}.py", {"data.image_size": size}, smoke=True)
     return models.create(config.model, CLASSES), size
 
@@ -148,7 +148,7 @@ class Fake:
         if self.job.peer == "torch" and len(self.ran) == 2:
             raise OSError("out of memory")
         slow = 1 + (len(self.ran) == 2)  # one round takes twice as long
-        return {"seconds": slow * self.seconds, "system_seconds": 0.0, "page_faults": 5.0}
+        return {"seconds": slow * self.seconds, "page_faults": 5.0, "peak_memory_bytes": 1e9, "peak_device_bytes": 1e9}
 
 
 def test_libraries_take_turns_and_medians_count(monkeypatch, capsys):
@@ -165,7 +165,10 @@ def test_libraries_take_turns_and_medians_count(monkeypatch, capsys):
     choice = compare.Choice(["alexnet"], ["train"], ["float32"], [*seconds], 3)
     figures = compare.show_peers(choice)
     own, flax = figures["speeds"]
-    failures = [f"alexnet, train, float32: not compared: {reason}" for reason in ("no compiler", "out of memory")]
+    failures = [
+        "alexnet, train, float32: torch.compile: not compared: no compiler",
+        "alexnet, train, float32: PyTorch: not compared: out of memory",
+    ]
     assert figures["not_compared"] == failures and "\n".join(failures) in capsys.readouterr().out
     assert (own["images_per_second"], own["speed_of_deepconv_relative_to_it"]) == (16 / 0.25, 1)
     assert (flax["images_per_second"], flax["speed_of_deepconv_relative_to_it"]) == (16 / 0.5, 2)
@@ -183,17 +186,38 @@ def test_libraries_take_turns_and_medians_count(monkeypatch, capsys):
         compare.show_peers(choice)
 
 
+def test_each_form_is_compared_with_those_of_the_platform(monkeypatch, capsys):
+    seconds = {"blocks:scan": 0.02, "rectifier:plain": 0.005, "groups:plain": None}
+    workers = []
+
+    @contextlib.contextmanager
+    def started(job):
+        workers.append(Fake(job, seconds.get(",".join(job.forms), 0.01), 7))
+        yield workers[-1]
+
+    monkeypatch.setattr(compare, "started", started)
+    monkeypatch.chdir(ROOT)
+    choice = compare.Choice(["resnet50"], ["train"], ["bfloat16"], ["deepconv"], 3, starts=4)
+    figures = compare.show_forms(choice, "gpu")
+    found = {",".join(line["forms"]): line["speed_of_deepconv_relative_to_it"] for line in figures["speeds"]}
+    assert (found[""], found["blocks:scan"], found["rectifier:plain"]) == (1, 2, 0.5)
+    assert {*found} > {"max_pool:plain", "max_pool:slices"} and not {"max_pool:index", "groups:plain"} & {*found}
+    assert figures["not_compared"] == ["resnet50, train, bfloat16: groups:plain: not compared: no compiler"]
+    assert {(worker.job.platform, worker.job.batch) for worker in workers} == {("gpu", 256)}  # the recipe's
+    assert "convolution_gradients:convolutions" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_worker_serves_and_says_why_it_ends(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with compare.started(Job("flax", "resnet_cifar", "inference", "float32")) as worker:
+    with compare.started(Job("flax", "resnet_cifar", "inference", "float32", 64)) as worker:
         assert worker.answer()["parameters"] == counting.count_parameters(shapes_of(*net("resnet_cifar"))["params"])
         cost = worker.run(1)
         assert 0 < cost["seconds"] and 0 < cost["user_seconds"] and cost["peak_memory_bytes"] > 1e8
         worker.process.kill()
         with pytest.raises(OSError, match="plain Flax ended with code -9"):
             worker.run(1)
-    with compare.started(Job("flax", "resnet_cifar", "inference", "float99")) as worker:
+    with compare.started(Job("flax", "resnet_cifar", "inference", "float99", 64)) as worker:
         with pytest.raises(OSError, match="plain Flax ended with code 1: .*float99"):
             worker.answer()
 

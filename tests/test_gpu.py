@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ try:
 except RuntimeError:
     pytest.skip("needs a GPU, and JAX_PLATFORMS=cuda,cpu", allow_module_level=True)
 
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 # recipe: side of its images, which all layers must fit
 NETS = {"alexnet": 64, "alexnet_code": 64, "vgg11": 32, "resnet18": 64, "resnet50": 64, "resnet_cifar": 32}
 
@@ -96,22 +98,14 @@ def test_a_step_in_bfloat16_is_near(smooth, name):
     assert difference(ours.params, theirs.params, start(name)[0].params) < 0.2
 
 
+@pytest.mark.skipif(DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""), reason=f"needs XLA_FLAGS={DETERMINISTIC}")
 @pytest.mark.parametrize("name", ["alexnet", "resnet50", "resnet_cifar"])
 def test_steps_are_repeated_bit_for_bit(name):
-    """A stopped run is to go on as if it had not stopped."""
+    """They are not without XLA's flag."""
     (state, first), (again, second) = steps(name, GPU, 3), steps(name, GPU, 3)
     assert first == second
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("name", ["alexnet", "resnet50", "resnet_cifar"])
-def test_a_graph_that_holds_convolutions_changes_nothing(name):
-    states = []
-    for form in ("graphs:convolutions", "graphs:plain"):
-        with forms.using(form):
-            states.append(steps(name, GPU, 3)[0].params)
-    assert difference(*states, start(name)[0].params) < 1e-4
 
 
 def test_tensorfloat32_is_near(smooth):

@@ -561,19 +561,6 @@ def test_threads_share_an_arena_of_memory_and_freed_memory_is_kept(tmp_path):
     assert int(re.search(r'<system type="current" size="(\d+)"', found)[1]) > 100_000_000
 
 
-def test_a_graph_that_a_gpu_cannot_record_is_answered(tmp_path):
-    program = (
-        "from deepconv import cli\nfrom deepconv.ops import forms\nforms.platform = lambda: 'gpu'\n"
-        "def main(arguments):\n    raise RuntimeError('INTERNAL: Failed to end stream capture')\n"
-        "cli.run(main)"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("deepconv: if this GPU cannot record")
-    assert "--forms=graphs:plain" in done.stderr
-
-
 # In place of absl, which commands import first: the main thread stays in C, as it does while XLA compiles
 STUCK = """
 import ctypes

@@ -26,8 +26,6 @@ FORMS = {
     "rectifier": {"cpu": "plain", "gpu": "from_output", "tpu": "plain"},
     # batch_norm.py: XLA:GPU runs a second kernel for each of two sums over the same map
     "batch_norm": {"cpu": "plain", "gpu": "together", "tpu": "plain"},
-    # distributed.py: CUDA graphs that hold convolutions; "plain" where a GPU refuses to record them
-    "graphs": {"cpu": "plain", "gpu": "convolutions", "tpu": "plain"},
     # response_norm.py: JAX's own gradient stores and rereads every shifted copy; "recomputed" stores the input only
     "response_norm": {"cpu": "by_hand", "gpu": "recomputed", "tpu": "by_hand"},
 }

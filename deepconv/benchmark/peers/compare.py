@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from deepconv.benchmark.peers import DTYPES, INFERENCE_BATCH, MODES, NETS, Job
 from deepconv.benchmark.record import Figures
@@ -74,7 +74,7 @@ def show_forms(choice: Choice, platform: str = "cpu") -> Figures:
         f"{operation}:{form}"
         for operation, names in forms.FORMS.items()
         for form in dict.fromkeys(["plain", *names.values()])
-        if form != names[platform] and not (operation == "graphs" and platform == "cpu")
+        if form != names[platform]
     ]
     return _show(choice, lambda job: [job, *(replace(job, forms=[form]) for form in others)], platform)
 
@@ -170,7 +170,9 @@ def _compare(jobs: Sequence[Job], rounds: int, starts: int) -> tuple[list[dict[s
             except OSError as error:
                 if worker.job == baseline:
                     raise
-                failures.append(f"{worker.job.net}, {worker.job.mode}, {worker.job.dtype}: not compared: {error}")
+                failures.append(
+                    f"{worker.job.net}, {worker.job.mode}, {worker.job.dtype}: {title(worker.job)}: not compared: {error}"
+                )
                 print(failures[-1])
                 return None
 
@@ -211,18 +213,17 @@ def _line(job: Job, costs: Sequence[dict[str, Any]], baseline: float, versions: 
 
 
 def _print(job: Job, lines: Sequence[dict[str, Any]], rounds: int) -> None:
-    on_gpu = job.platform == "gpu"
+    memory = "peak_device_bytes" if job.platform == "gpu" else "peak_memory_bytes"
     heading = f"{job.net}, {job.mode}, {job.dtype}, batch of {job.batch}, {job.pixels} pixels"
-    table = Table("", "images/s", "from", "to", "deepconv / it", *(["GB"] if on_gpu else ["system ms", "page faults"]))
+    table = Table(Column(no_wrap=True), "images/s", "from", "to", "deepconv / it", "GB")
     for line in lines:
-        costs = f"{1000 * line['system_seconds']:.0f}", f"{line['page_faults']:.0f}"
         table.add_row(
             ",".join(line["forms"]) or TITLES[line["peer"]],
             short(line["images_per_second"]),
             short(line["slowest_images_per_second"]),
             short(line["fastest_images_per_second"]),
             f"{line['speed_of_deepconv_relative_to_it']:.2f}",
-            *([f"{line['peak_device_bytes'] / 1e9:.1f}"] if on_gpu else costs),
+            f"{line[memory] / 1e9:.1f}",
         )
     print(f"{heading}; medians of {rounds} rounds, and the speed of deepconv relative to each")
     Console().print(table)
