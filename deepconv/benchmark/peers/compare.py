@@ -170,9 +170,8 @@ def _compare(jobs: Sequence[Job], rounds: int, starts: int) -> tuple[list[dict[s
             except OSError as error:
                 if worker.job == baseline:
                     raise
-                failures.append(
-                    f"{worker.job.net}, {worker.job.mode}, {worker.job.dtype}: {title(worker.job)}: not compared: {error}"
-                )
+                job = worker.job
+                failures.append(f"{job.net}, {job.mode}, {job.dtype}: {title(job)}: not compared: {error}")
                 print(failures[-1])
                 return None
 
