@@ -45,7 +45,7 @@ def make(job: Job) -> Steps:
     """Returns the steps of a recipe in ./configs. Raises ValueError if it is not there."""
     forms.choose(job.forms)
     changes = {"data.image_size": job.pixels, "batch_size": job.batch, "model.dtype": job.dtype}
-    changes["data.train_split"] = f"train[:{job.batch}]"
+    changes["data.train_split"] = f"train[:{max(160, job.batch)}]"  # --smoke keeps 160
     if job.net.startswith("resnet"):
         changes["model.bn_group"] = 0  # BatchNorm over the full batch, as in the other libraries
     task = task_lib.prepare(recipes.load(recipes.find(job.net), changes, smoke=True), None)
