@@ -13,7 +13,7 @@ import optax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from deepconv import distributed, optim, processes, resume, tester
+from deepconv import distributed, malloc, optim, processes, resume, tester
 from deepconv import state as state_lib
 from deepconv.config import recipes
 from deepconv.data import augment, pipeline
@@ -202,6 +202,7 @@ def train(
                     if step % config.log_every_steps == 0 or step == total:
                         record = task.position(step) | window.summary(step, config.batch_size)
                         board.log(record)
+                        malloc.give_back_unused()
                         text, window = runlog.summary_line(record, last.error), Window([], timed_from=step)
                     show(step, text, log=text is not None)
                     if step % config.checkpoint_every_steps == 0 or step == total:

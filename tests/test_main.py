@@ -552,6 +552,26 @@ cli.run(main)
 """
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
+def test_unused_memory_is_given_back():
+    program = """
+import numpy as np
+from deepconv import malloc
+malloc.keep_freed_memory()
+def mb():
+    return next(int(line.split()[1]) // 1000 for line in open("/proc/self/status") if line.startswith("VmRSS"))
+large, small = np.ones(10**8), [np.ones(1000) for _ in range(100)]
+del large
+before = mb()
+malloc.give_back_unused()
+print(before, mb(), small[0][0])
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    kept, left, _ = done.stdout.split()
+    assert int(kept) > 800 > int(left)
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_info is glibc's")
 def test_threads_share_an_arena_of_memory_and_freed_memory_is_kept(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
