@@ -104,8 +104,8 @@ def describe_devices() -> list[str]:
 def compiler_options() -> dict[str, str]:
     """Returns the compiler options of every jitted step.
 
-    XLA:CPU convolves with YNNPACK, with which AlexNet and ResNet-50 take 1.2 to 1.6 times as long as with Eigen
-    (docs/speed.md). YNNPACK is kept for reductions.
+    XLA:CPU convolves with YNNPACK, with which AlexNet and ResNet-50 take up to 1.5 times as long as with Eigen
+    (docs/speed.md). YNNPACK is kept for reductions. jax 0.10 to 0.12 know this option.
     """
     if forms.platform() == "cpu":
         return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}

@@ -202,9 +202,10 @@ def train(
                     if step % config.log_every_steps == 0 or step == total:
                         record = task.position(step) | window.summary(step, config.batch_size)
                         board.log(record)
-                        malloc.give_back_unused()
                         text, window = runlog.summary_line(record, last.error), Window([], timed_from=step)
                     show(step, text, log=text is not None)
+                    if text:
+                        malloc.give_back_unused()
                     if step % config.checkpoint_every_steps == 0 or step == total:
                         _save(manager, state, window)
                 if step > first_step:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepconv.benchmark import peers
 from deepconv.benchmark.peers.compare import TITLES as PEERS
 from experiments.marks import filled, markdown
 
@@ -73,7 +74,13 @@ def speeds(records: Iterable[Record], platform: str) -> dict[tuple[str, str, str
     """Returns a platform's newest figures of each (net, mode, dtype, library), with the ratios of their own run."""
     lines = [line for record in records if record["measurement"] == "peers" for line in record["figures"]["speeds"]]
     lines = [line for line in lines if line.get("platform", "cpu") == platform]  # the first records have no platform
+    lines = [line for line in lines if platform != "cpu" or line["batch"] == _batch(line["net"], line["mode"])]
     return {(line["net"], line["mode"], line["dtype"], line["peer"]): line for line in lines}
+
+
+def _batch(net: str, mode: str) -> int:
+    """Returns the images of a step in the tables for a CPU, which lack measurements of other batches."""
+    return peers.NETS[net] if mode == "train" else peers.INFERENCE_BATCH
 
 
 def peers_table(
@@ -84,15 +91,15 @@ def peers_table(
     measured = {peer for _, measured_mode, dtype, peer in found if measured_mode == mode and dtype in dtypes}
     if not measured:
         return "Not measured yet."
-    peers = [peer for peer in PEERS if peer in measured]
+    shown_peers = [peer for peer in PEERS if peer in measured]
     for net, title in NETS.items():
         for dtype in dtypes:
-            cells = [found.get((net, mode, dtype, peer)) for peer in peers]
+            cells = [found.get((net, mode, dtype, peer)) for peer in shown_peers]
             if any(cells):
                 kind = [dtype] if len(dtypes) > 1 else []
                 shown = (_cell(cell, ratios and bool(number)) for number, cell in enumerate(cells))
                 lines.append([title, *kind, *shown])
-    return markdown(["", *([""] if len(dtypes) > 1 else []), *(PEERS[peer] for peer in peers)], lines)
+    return markdown(["", *([""] if len(dtypes) > 1 else []), *(PEERS[peer] for peer in shown_peers)], lines)
 
 
 def _cell(line: Record | None, ratio: bool) -> str:

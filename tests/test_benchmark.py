@@ -291,6 +291,8 @@ def test_growth_that_is_stopped_leaves_nothing(tmp_path):
 REFUSED = [
     (["peers", "--nets=resnet_cifra"], "--nets=resnet_cifra is unknown; choose from alexnet, vgg16"),
     (["peers", "--peers=flax"], "--peers=flax lacks deepconv"),
+    (["peers", "--forms=blocks:plain"], "--forms has no effect here"),
+    (["forms", "--peers=flax"], "leave out --peers"),
     (["peers", "--modes="], "--modes is empty; choose from train, inference"),
     (["peers", QUICK], "it takes no --config"),
     (["peers", "growth"], "unknown argument 'growth'"),
@@ -312,7 +314,7 @@ def test_the_pages_and_the_picture_are_what_render_writes():
 
 
 def of_peers(when, rate, ratio, peer="torch"):
-    line = {"net": "vgg16", "mode": "train", "dtype": "float32", "peer": peer, "images_per_second": rate}
+    line = {"net": "vgg16", "mode": "train", "dtype": "float32", "peer": peer, "images_per_second": rate, "batch": 16}
     line |= {"speed_of_deepconv_relative_to_it": ratio, "versions": {"torch": "2"}}
     machine, versions = {"cpus": 2, "cpu": "EPYC"}, {"python": "3.11", "numpy": "2"}
     record = {"measurement": "peers", "time": when, "command": "python", "hardware": machine, "versions": versions}

@@ -10,7 +10,7 @@ MEASUREMENT is one of these:
     collectives  exchanges between devices in a training step, and its memory, read from the compiled program
     compiled     kernels, bytes and memory of a training step compiled for the GPU --target; neither the GPU nor the
                  data is needed, but pip install -e '.[cuda]'
-    peers        training steps and tests of five nets in deepconv, plain Flax, PyTorch, torch.compile and Keras on JAX,
+    peers        training steps and tests of four nets in deepconv, plain Flax, PyTorch, torch.compile and Keras on JAX,
                  in turns; takes --nets, --modes, --dtypes, --peers, --rounds, --batch and --starts in place of --config
     forms        the same steps in deepconv, with each form of each operation (deepconv/ops/forms.py), in turns; takes
                  the flags of peers, without --peers
@@ -48,13 +48,15 @@ if TYPE_CHECKING:
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first five are not counted.", lower_bound=10)
 _SCALE = flags.DEFINE_integer("scale", 256, "Shorter side of the images of `dense`, in pixels.", lower_bound=1)
 
-_NETS = flags.DEFINE_list("nets", ["alexnet", "vgg16", "resnet50", "resnet_cifar"], "Recipes of `peers` and `forms`.")
-_MODES = flags.DEFINE_list("modes", ["train", "inference"], "Modes of `peers`: training steps, tests of 64 images.")
-_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of activations of `peers`.")
+_NETS = flags.DEFINE_list(
+    "nets", ["alexnet", "vgg16", "resnet50", "resnet_cifar"], "Recipes of `peers` and `forms`: these, or resnet152."
+)
+_MODES = flags.DEFINE_list("modes", ["train", "inference"], "Modes of `peers` and `forms`: training steps, tests.")
+_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Types of activations of `peers` and `forms`.")
 _PEERS = flags.DEFINE_list("peers", ["deepconv", "flax", "torch", "compile", "keras"], "Libraries of `peers`.")
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each process of `peers` and `forms`.", lower_bound=1)
 _BATCH = flags.DEFINE_integer(
-    "batch", None, "Images of a step of `peers` and `forms` [16 to 128; on a GPU, the recipe's].", lower_bound=1
+    "batch", None, "Images of a step of `peers` and `forms` [on a CPU 16 to 128, on a GPU the recipe's].", lower_bound=1
 )
 _STARTS = flags.DEFINE_integer("starts", 1, "Processes of `peers` and `forms` that compile at a time.", lower_bound=1)
 _AXES = flags.DEFINE_list("axes", ["records", "depth", "classes", "devices", "side"], "What `growth` varies.")
@@ -113,6 +115,8 @@ def _peers(arguments: list[str]) -> Work:
 
 
 def _forms(arguments: list[str]) -> Work:
+    if flags.FLAGS["peers"].present:
+        raise ValueError("`forms` measures deepconv only; leave out --peers")
     choice, platform = _choice(arguments, ["deepconv"])
     from deepconv.benchmark.peers import compare
 
@@ -120,17 +124,23 @@ def _forms(arguments: list[str]) -> Work:
 
 
 def _choice(arguments: list[str], peers: list[str]) -> "tuple[Choice, str]":
-    """Returns what `peers` and `forms` compare, and the platform, which is JAX's default one."""
+    """Returns what `peers` and `forms` compare, and the platform, which is JAX's default one. Raises ValueError."""
     _without_recipe(arguments)
+    if flags.FLAGS["forms"].present:
+        raise ValueError("--forms has no effect here; `forms` measures every form")
     from deepconv.benchmark.peers import compare
 
     lists = _NETS.value, _MODES.value, _DTYPES.value, peers
     choice = compare.Choice(*lists, rounds=_ROUNDS.value, batch=_BATCH.value, starts=_STARTS.value)
     compare.check(choice)
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # this process shares a GPU with the ones that it starts
+    from deepconv import distributed
     from deepconv.ops import forms
 
-    return choice, forms.platform()
+    distributed.check_devices()
+    if (platform := forms.platform()) not in compare.ROUND_SECONDS:
+        raise ValueError(f"a CPU or a GPU can be measured, not a {platform.upper()}; set JAX_PLATFORMS=cpu")
+    return choice, platform
 
 
 def _growth(arguments: list[str]) -> Work:

@@ -93,10 +93,10 @@ def _show(choice: Choice, jobs_of: Callable[[Job], Sequence[Job]], platform: str
 
 
 def _batch(net: str, mode: str, platform: str) -> int:
-    """Returns the images of a step: on a GPU those of the recipe, which a CPU would take minutes for."""
-    if platform == "gpu":
-        return recipes.load(recipes.find(net)).batch_size
-    return NETS[net] if mode == "train" else INFERENCE_BATCH
+    """Returns the images of a step: not those of the recipe on a CPU, which would take minutes for them."""
+    if platform == "cpu":
+        return NETS[net] if mode == "train" else INFERENCE_BATCH
+    return recipes.load(recipes.find(net)).batch_size
 
 
 def _is_installed(peer: str) -> bool:
@@ -120,9 +120,11 @@ class Worker:
         command = [sys.executable, "-m", "deepconv.benchmark.peers.worker", json.dumps(asdict(job))]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1)
         # without filtering, JAX's last line of messages is the error itself
-        environment = os.environ | {"JAX_TRACEBACK_FILTERING": "off", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        environment = os.environ | {"JAX_TRACEBACK_FILTERING": "off"}
         if job.platform == "cpu":
             environment["JAX_PLATFORMS"] = "cpu"
+        else:  # one GPU, since the other libraries use one
+            environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         self.process: subprocess.Popen[str] = subprocess.Popen(command, env=environment, **pipes)  # pyrefly: ignore
 
     def answer(self) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def _line(job: Job, costs: Sequence[dict[str, Any]], baseline: float, versions: 
 
 
 def _print(job: Job, lines: Sequence[dict[str, Any]], rounds: int) -> None:
-    memory = "peak_device_bytes" if job.platform == "gpu" else "peak_memory_bytes"
+    memory = "peak_memory_bytes" if job.platform == "cpu" else "peak_device_bytes"
     heading = f"{job.net}, {job.mode}, {job.dtype}, batch of {job.batch}, {job.pixels} pixels"
     table = Table(Column(no_wrap=True), "images/s", "from", "to", "deepconv / it", "GB")
     for line in lines:
