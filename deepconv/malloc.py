@@ -26,8 +26,8 @@ def keep_freed_memory() -> None:
 def give_back_unused() -> None:
     """Gives the system the memory of blocks that are free at present; the next step takes back what it needs.
 
-    A small block that is allocated inside the free memory of a step keeps the next step from using it: a process of
-    ResNet-50 grew from 2.6 to 10 GB (docs/speed.md). Between two calls it may still grow.
+    A process of ResNet-50 grew from 2.6 to 10 GB, probably since a small block inside the free memory of a step keeps
+    the next step from using it (docs/speed.md). Between two calls it may still grow.
     """
     with contextlib.suppress(AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)

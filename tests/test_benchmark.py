@@ -325,7 +325,12 @@ def test_the_newest_figures_of_each_kind_are_shown(tmp_path):
     for name, record in {"a": of_peers("2026-02-01", 1.234, 0.5), "b": of_peers("2026-01-01", 9.0, 9.0)}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     (tmp_path / "c.json").write_text(json.dumps(of_peers("2026-01-02", 1234.5, 1.0, "deepconv")))
+    for name, other in {"d": {"platform": "gpu"}, "e": {"batch": 64}}.items():  # neither replaces the CPU's batch of 16
+        record = of_peers("2026-02-01T1", 7.0, 7.0)
+        record["figures"]["speeds"][0] |= other
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
     records = speed.read(tmp_path)
+    assert "| VGG-16 | 7 |" in speed.peers_table(records, "train", ("float32",), ratios=False, platform="gpu")
     assert speed.peers_table(records, "train", ("float32",)).splitlines()[2:] == ["| VGG-16 | 1,234 | 1.23 (0.50) |"]
     assert speed.peers_table(records, "inference", ("float32",)) == "Not measured yet."
     last = speed.sources_list(records).splitlines()[-1]
