@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_collections import ConfigDict
+
 from deepconv import cli
 from deepconv.config import durations, fields, recipes
 from deepconv.config.mistakes import collecting, raise_all
@@ -77,15 +79,8 @@ def of_recipe(
         origin["train"] = False
     given = start.saved_statistics(folder) if untrained else None
     proposed = config.get("objective") == fields.REFINES and not untrained
-    if proposed and not proposals_from:
-        mistakes.append(
-            f"--proposals_from=RUN is missing: config.objective={config.objective} is trained on proposals of a run of "
-            f"config.objective={fields.PROPOSES}"
-        )
-    if proposals_from and not proposed:
-        mistakes.append(
-            f"--proposals_from={proposals_from} is for training with config.objective={fields.REFINES}; leave it out"
-        )
+    with collecting(mistakes):
+        _check_proposals(config, proposals_from, proposed)
     if expect_devices:
         with collecting(mistakes):
             distributed.check_devices(expect_devices)
@@ -101,6 +96,19 @@ def of_recipe(
         source = training_proposals.with_proposals(config, task.train_source, proposals_from, folder)
         task, record = dataclasses.replace(task, train_source=source), record | {"proposals_from": proposals_from}
     return Settings(task, folder, record, tests, start.weights(task, folder) if origin else {}, untrained, use_trackers)
+
+
+def _check_proposals(config: ConfigDict, given: str, needed: bool) -> None:
+    """Raises ValueError if --proposals_from is needed and not given, or the other way round."""
+    if needed and not given:
+        raise ValueError(
+            f"--proposals_from=RUN is missing: config.objective={config.objective} is trained on proposals of a run of "
+            f"config.objective={fields.PROPOSES}"
+        )
+    if given and not needed:
+        raise ValueError(
+            f"--proposals_from={given} is for training with config.objective={fields.REFINES}; leave it out"
+        )
 
 
 def of_run(workdir: Path, tests: Sequence[str]) -> Settings:

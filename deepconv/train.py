@@ -1,7 +1,6 @@
 """The training step and the training loop."""
 
 import functools
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import optax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from deepconv import distributed, malloc, optim, processes, resume, tester
+from deepconv import distributed, optim, processes, resume, tester
 from deepconv import state as state_lib
 from deepconv.config import recipes
 from deepconv.data import augment, pipeline
@@ -25,10 +24,10 @@ from deepconv.run import checkpoint, preemption, tracking
 from deepconv.run import log as runlog
 from deepconv.run.window import Window
 from deepconv.state import TrainState
+from deepconv.step_log import StepLog
 from deepconv.task import Task
 from deepconv.weights import convert
 
-TIMED_STEPS = 20  # after these, a start prints the time left
 DeviceBatch = dict[str, jax.Array]  # data.images.Batch, split along the first axis
 
 
@@ -165,7 +164,6 @@ def train(
         resume.save_statistics(computed, workdir)
         state, unlogged = resume.begin(task, manager, start)
         step = first_step = int(state.step)
-        window = Window([*unlogged], timed_from=step)
         if step < total:
             resume.record(task, workdir, step)
         tests = tester.create(task, computed, eval_data, workdir)
@@ -174,12 +172,13 @@ def train(
         loader = batches(task, data, step, replacements(task, workdir))
         tracked = tracking.opened(workdir, recipes.flatten(config.to_dict()), task.objective.error, trackers)
         with runlog.progress("train", total, step) as show, tracked as board:
+            log = StepLog(task, board, show, Window([*unlogged], timed_from=step), first_step)
             try:
                 while True:
                     if tests.is_due(step, last):
                         before_keeping = manager if keep_test and step == total else None
                         last = tests.test(state, last, board, show, before_keeping)
-                        window.clock += last.seconds
+                        log.window.clock += last.seconds
                     if step == total:
                         break
                     checkpoint.check(manager)
@@ -187,32 +186,17 @@ def train(
                         batch = next(loader)
                     if step == first_step:
                         show(step, "compiling ...", log=True)
-                    state, step_metrics = step_fn(state, batch)
+                    state, metrics = step_fn(state, batch)
                     preemption.unsaved(True)
                     step += 1
-                    window.metrics.append(step_metrics)
-                    jax.block_until_ready(window.metrics[-2:-1])  # at most two steps ahead of the device
-                    if step == first_step + 1:  # compilation is over: time training from here on
-                        jax.block_until_ready(step_metrics)
-                        window.clock, window.timed_from = time.perf_counter(), step
-                        show(step, "", log=False)
-                    text = None
-                    if step == first_step + 1 + TIMED_STEPS:
-                        text = runlog.summary_line(task.position(step), last.error)
-                    if step % config.log_every_steps == 0 or step == total:
-                        record = task.position(step) | window.summary(step, config.batch_size)
-                        board.log(record)
-                        text, window = runlog.summary_line(record, last.error), Window([], timed_from=step)
-                    show(step, text, log=text is not None)
-                    if text:
-                        malloc.give_back_unused()
+                    log.add(step, metrics, last.error)
                     if step % config.checkpoint_every_steps == 0 or step == total:
-                        _save(manager, state, window)
+                        _save(manager, state, log.window)
                 if step > first_step:
                     board.filters(step, state_lib.averaged(state).params)
             except (preemption.Preempted, DataError) as error:
                 if isinstance(error, preemption.Preempted) or not processes.several():  # saving needs all of them
-                    _save(manager, state, window)
+                    _save(manager, state, log.window)
                 raise
     preemption.check()  # last: a failed save matters more than the signal
     return state, computed

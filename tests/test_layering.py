@@ -37,8 +37,9 @@ MAY_IMPORT = {
     "report": {"data", "description", "ops", "run", "task"},
     "dry_run": {"processes", "resume", "task", "train", "weights"},
     "tester": {"config", "data", "evaluation", "processes", "run", "state", "task"},
-    "train": {"config", "data", "distributed", "malloc", "objective", "ops", "optim", "processes", "resume", "run"}
-    | {"state", "task", "tester", "weights"},
+    "step_log": {"malloc", "run", "task"},
+    "train": {"config", "data", "distributed", "objective", "ops", "optim", "processes", "resume", "run", "state"}
+    | {"step_log", "task", "tester", "weights"},
     "cli": {"config", "malloc", "ops", "processes", "run"},
     "settings": {"cli", "config", "data", "distributed", "evaluation", "localization", "run", "start", "task"},
     "train_and_test": {"cli", "config", "curves", "distributed", "dry_run", "evaluation", "report"}
