@@ -24,7 +24,7 @@ from deepconv.config.shorten import check_drops
 from deepconv.ops import forms
 from deepconv.processes import group
 from deepconv.run import preemption
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",

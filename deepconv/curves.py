@@ -22,7 +22,7 @@ from absl import flags
 from deepconv import cli
 from deepconv.config import recipes
 from deepconv.run import log as runlog
-from deepconv.run.directory import expanded, printable, read_json
+from deepconv.run.files import expanded, printable, read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

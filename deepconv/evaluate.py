@@ -15,7 +15,7 @@ if __name__ == "__main__":
 from absl import flags
 
 from deepconv import cli, settings, train_and_test
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 from deepconv.settings import Settings
 from deepconv.start import Start
 from deepconv.weights import inputs

@@ -11,7 +11,7 @@ from deepconv import distributed
 from deepconv.config import fields, recipes
 from deepconv.data import statistics
 from deepconv.evaluation.net import Trained, assemble
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 from deepconv.weights import files, inputs
 from deepconv.weights.convert import WeightsError
 

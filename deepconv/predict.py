@@ -30,7 +30,7 @@ from absl import flags
 
 from deepconv import cli
 from deepconv.config import fields, recipes
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 from deepconv.weights import inputs
 
 if TYPE_CHECKING:

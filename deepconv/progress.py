@@ -10,7 +10,9 @@ from typing import Any
 
 from deepconv.config import durations
 from deepconv.run import log as runlog
-from deepconv.run.directory import FAILURE, errors_of, printable, read_eval
+from deepconv.run.directory import FAILURE
+from deepconv.run.evaluations import errors_of, read_eval
+from deepconv.run.files import printable
 
 # waiting: not begun; queued: in a cluster's queue; stopped: it continues when its command is repeated
 STATES = ("running", "queued", "stopped", "waiting", "failed", "finished")

@@ -13,7 +13,8 @@ from deepconv import description
 from deepconv.data.sources.source import data_root
 from deepconv.ops import counting, forms
 from deepconv.run import checkpoint_files
-from deepconv.run.directory import Evaluation, errors_of, printable
+from deepconv.run.evaluations import Evaluation, errors_of
+from deepconv.run.files import printable
 from deepconv.task import Task
 
 # the fields of a test that the summary needs apart from its errors and number of images

@@ -16,7 +16,7 @@ from deepconv.data.images import Images
 from deepconv.data.statistics import Statistics
 from deepconv.ops import forms, repeat, towers
 from deepconv.run import checkpoint
-from deepconv.run.directory import record_start
+from deepconv.run.starts import record_start
 from deepconv.state import TrainState
 from deepconv.task import Task
 from deepconv.weights import convert

@@ -22,7 +22,8 @@ from absl import flags
 
 from deepconv import cli, progress
 from deepconv.config import recipes
-from deepconv.run.directory import expanded, printable, read_starts
+from deepconv.run.files import expanded, printable
+from deepconv.run.starts import read_starts
 
 FLAGS = flags.FLAGS
 SORTS = ("when", "run", "state", "step", "error")

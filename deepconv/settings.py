@@ -14,7 +14,7 @@ from deepconv import cli
 from deepconv.config import durations, fields, recipes
 from deepconv.config.mistakes import collecting, raise_all
 from deepconv.run import checkpoint_files, trackers
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 from deepconv.start import Origin, Start
 
 if TYPE_CHECKING:

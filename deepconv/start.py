@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from deepconv import processes
 from deepconv.config import durations, recipes
 from deepconv.run import checkpoint_files
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 from deepconv.weights import inputs
 
 if TYPE_CHECKING:

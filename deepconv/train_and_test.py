@@ -12,7 +12,9 @@ from absl import flags
 from deepconv import cli, processes
 from deepconv.config import recipes
 from deepconv.run import preemption
-from deepconv.run.directory import failure_noted, lock, read_eval, write_json
+from deepconv.run.directory import failure_noted, lock
+from deepconv.run.evaluations import read_eval
+from deepconv.run.files import write_json
 from deepconv.settings import Settings
 
 # After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from deepconv import cli, repository
 from deepconv.config.mistakes import suggestion
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 from experiments import commands, entries, speed
 from experiments.entry import Table
 

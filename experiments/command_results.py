@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepconv.run.directory import read_json
+from deepconv.run.files import read_json
 from experiments.departures import Expected, of_command, with_known_sources
 from experiments.entry import Command, Row
 from experiments.measurements import Measurement, Trained

@@ -97,7 +97,7 @@ class Command:
     It writes one JSON file, named after its module, to --workdir: the values; its other arguments, under the names of
     their flags; its runs, as lists of {"directory", "step"} with "test" where it reads one, under `runs` for the flag
     --run and else under the name of the flag; `images`, {split: their number}; and the fields of an Environment
-    (deepconv.run.directory).
+    (deepconv.run.starts).
     """
 
     module: str

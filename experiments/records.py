@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from deepconv.config import durations, recipes
-from deepconv.run import directory
 from deepconv.run import log as runlog
-from deepconv.run.directory import errors_of, printable, read_eval, read_json, read_starts
+from deepconv.run import starts
+from deepconv.run.evaluations import errors_of, read_eval
+from deepconv.run.files import printable, read_json
+from deepconv.run.starts import read_starts
 from experiments.measurements import SOURCES, Environment, Measurement, Results, Start, Trained, Values
 
 
@@ -113,7 +115,7 @@ def environment(stored: dict[str, Any]) -> Environment | None:
     return _environment(stored) if "devices" in stored else None
 
 
-def _environment(stored: dict[str, Any] | directory.Environment) -> Environment:
+def _environment(stored: dict[str, Any] | starts.Environment) -> Environment:
     cores = f", CPU cores: {stored['cpus']}" if "cpus" in stored else ""
     device = f"{stored['devices']} x {stored['device_kind']}{cores}"
     commit, dirty, versions = stored.get("commit"), stored.get("dirty"), stored.get("versions")

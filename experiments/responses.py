@@ -17,7 +17,7 @@ from absl import flags
 
 from deepconv import cli
 from deepconv.config import recipes
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from deepconv.data import decode
-from deepconv.data.sources import shapes, voc
+from deepconv.data.sources import shape_drawing, voc
 
 SIDE = 40  # pixels
 CALTECH_IMAGES = 62  # of a class: 60 for training on Caltech-256, and two for the test
@@ -20,7 +20,7 @@ ANNOTATION = """<annotation><size><width>{side}</width><height>{side}</height><d
 
 def write(root: Path) -> None:
     """Writes VOC-2007, VOC-2012 with its actions, Caltech-101 and Caltech-256, each with two classes of images."""
-    images, _ = shapes.draw_many(0, 2 * CALTECH_IMAGES, SIDE)
+    images, _ = shape_drawing.draw_many(0, 2 * CALTECH_IMAGES, SIDE)
     for name in ("101_ObjectCategories", "256_ObjectCategories"):
         for label, part in zip(OBJECTS, np.split(images, 2), strict=True):
             _write_images(root / name / label, part)

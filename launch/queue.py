@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepconv.run.directory import printable, read_json
+from deepconv.run.files import printable, read_json
 
 FOLDER = "slurm"  # in the folder of runs
 ANSWERS_WITHIN_SECONDS = 30

@@ -19,7 +19,8 @@ from pathlib import Path
 from absl import flags
 
 from deepconv import cli
-from deepconv.run.directory import lock, printable
+from deepconv.run.directory import lock
+from deepconv.run.files import printable
 from experiments.jobs import Job
 from launch import queue, script, selection, state
 from launch.selection import RUNS, Selection

@@ -11,7 +11,7 @@ from deepconv import progress
 from deepconv.config import recipes
 from deepconv.progress import STATES
 from deepconv.run import preemption
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 from launch import queue
 
 LOCAL = "local"  # the folder of launch.local's logs, in the folder of runs

@@ -14,7 +14,7 @@ from deepconv.benchmark import collectives
 from deepconv.config import recipes
 from deepconv.models import alexnet, vgg
 from deepconv.ops import parts
-from deepconv.run.directory import record_start
+from deepconv.run.starts import record_start
 
 RATE = {"optimizer.learning_rate": 0.001, "batch_size": 16}  # at which rounding does not grow
 FAMILIES = {

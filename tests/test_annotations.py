@@ -14,7 +14,7 @@ from deepconv.boxes import average_precision, coco, geometry, localization_error
 from deepconv.boxes.average_precision import Detections
 from deepconv.data import decode, sources
 from deepconv.data.images import DataError
-from deepconv.data.sources import shapes, voc
+from deepconv.data.sources import shape_drawing, voc
 from deepconv.data.sources.coco import read_annotations, read_coco
 from deepconv.data.sources.folders import imagenet_validation_labels
 from deepconv.data.sources.imagenet_boxes import read_imagenet_boxes
@@ -34,7 +34,7 @@ def check_whole(split):
     for row, record in enumerate(split.images.read(range(count))):
         height, width = decode.decode(record.data).shape[:2]
         np.testing.assert_array_equal(split.boxes_in(row, height, width), split.boxes[row])
-        assert str(split.ids[row]) in record.name or split.class_names == shapes.CLASSES
+        assert str(split.ids[row]) in record.name or split.class_names == shape_drawing.CLASSES
         with pytest.raises(DataError, match=f"{split.ids[row]} has {width + 1} x {height} pixels, .* {width} x "):
             split.boxes_in(row, height, width + 1)
 
@@ -483,7 +483,7 @@ def test_shapes_have_the_boxes_that_are_drawn():
     pictures = sources.find("shapes", "test[:6]", None, 32, (40, 40)).open()  # with sides from 40 to 60
     assert pictures.read(range(6)) == one.images.read(range(6))
     for row, index in enumerate(one.ids.tolist()):
-        _, label, (top, left, bottom, right) = shapes.draw_jpeg(index, (40, 60))
+        _, label, (top, left, bottom, right) = shape_drawing.draw_jpeg(index, (40, 60))
         assert one.boxes[row].tolist() == [[left, top, right, bottom]] and one.classes[row] == label
 
 

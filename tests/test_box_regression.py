@@ -20,7 +20,7 @@ from deepconv.config import recipes
 from deepconv.data import augment, decode, pipeline, sources, statistics
 from deepconv.data.decode import Geometry
 from deepconv.data.images import Encoded, Record
-from deepconv.data.sources import folders, shapes
+from deepconv.data.sources import folders, shape_drawing, shapes
 from deepconv.data.sources.annotated import Found, arrange
 from deepconv.data.sources.shape_boxes import read_square_shape_boxes
 from deepconv.evaluation import batches, protocols
@@ -30,7 +30,7 @@ from deepconv.evaluation.true_class import TrueClassBoxes
 from deepconv.models import vgg
 from deepconv.objective import BoxRegression
 from deepconv.run import log as runlog
-from deepconv.run.directory import errors_of, read_eval
+from deepconv.run.evaluations import errors_of, read_eval
 
 # Boxes on their way from the file to the net
 
@@ -135,7 +135,7 @@ def test_difficult_objects_and_crowds_are_not_trained_on():
 def test_shapes_of_one_size_have_the_boxes_of_their_drawings():
     data = read_square_shape_boxes("test[5:9]", 40)
     for i in range(4):
-        image, label, (top, left, bottom, right) = shapes.draw(shapes.OFFSETS["test"] + 5 + i, 40, 40)
+        image, label, (top, left, bottom, right) = shape_drawing.draw(shapes.OFFSETS["test"] + 5 + i, 40, 40)
         np.testing.assert_array_equal(data.images.images[i], image)
         assert data.boxes[i].tolist() == [[left, top, right, bottom]] and data.classes[i] == [label]
     batch = next(pipeline.ordered_batches(data, 4, 4, decode.central_square(40)))

@@ -8,7 +8,7 @@ from conftest import CONFIGS, ROOT
 
 from deepconv import task as task_lib
 from deepconv.config import durations, fields, recipes, shorten
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 
 CIFAR = ROOT / "configs" / "resnet_cifar.py"
 CODE = ROOT / "configs" / "alexnet_code.py"

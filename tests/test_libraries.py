@@ -10,7 +10,7 @@ from conftest import NARROW, ROOT, WIDTH, answers
 from PIL import Image
 
 from deepconv.data import decode, synsets
-from deepconv.data.sources import shapes
+from deepconv.data.sources import shape_drawing
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[parity]'")
 torchvision = pytest.importorskip("torchvision", reason="needs torchvision: pip install -e '.[parity]'")
@@ -62,7 +62,7 @@ def photos(tmp_path_factory):
             (folder / "photos" / split / f"class{label:02d}").mkdir(parents=True)
     images = []
     for i, shape in enumerate([(SIZE, SIZE), (230, 300), (400, 256), (256, 256)] * 2):
-        image, _, _ = shapes.draw(i, *shape)
+        image, _, _ = shape_drawing.draw(i, *shape)
         path = folder / "photos" / "val" / f"class{i:02d}" / f"{i}.png"
         Image.fromarray(image).save(path)
         images.append(image)

@@ -32,7 +32,7 @@ from deepconv.localization.windows import Localizer, check_windows, window_boxes
 from deepconv.models import vgg
 from deepconv.objective import BoxRegression, Classification
 from deepconv.run import checkpoint
-from deepconv.run.directory import write_json
+from deepconv.run.files import write_json
 from deepconv.state import TrainState, held_shapes
 
 SIZE, STRIDE, CLASSES = 16, 4, 6

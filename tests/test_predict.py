@@ -22,7 +22,7 @@ from deepconv.data import decode, sources, statistics, synsets
 from deepconv.data.images import DataError
 from deepconv.evaluation import drawing, ensemble, photographs, predictions, responses
 from deepconv.evaluation.net import load_run
-from deepconv.run.directory import write_json
+from deepconv.run.files import write_json
 from deepconv.weights import convert, files
 
 NO_IMAGE = "not an image in a supported format: JPEG, PNG, GIF, BMP, WEBP, TIFF"

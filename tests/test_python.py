@@ -19,7 +19,7 @@ from PIL import Image
 import deepconv
 from deepconv import models, nets
 from deepconv.data import sources, statistics
-from deepconv.run.directory import write_json
+from deepconv.run.files import write_json
 from deepconv.state import shapes_of
 from deepconv.weights import convert, files, inputs
 

@@ -19,7 +19,7 @@ from deepconv.boxes import geometry
 from deepconv.config import recipes
 from deepconv.data import decode, pipeline
 from deepconv.data.decode import Geometry
-from deepconv.data.sources import shapes
+from deepconv.data.sources import shape_drawing
 from deepconv.data.sources.proposed import area_of, read_proposed
 from deepconv.data.sources.shape_boxes import read_shape_boxes
 from deepconv.evaluation import photographs, predictions
@@ -30,7 +30,7 @@ from deepconv.localization.proposals import class_proposals
 from deepconv.localization.window_table import append, open_windows
 from deepconv.objective import ClassBoxRefinement
 from deepconv.run import checkpoint
-from deepconv.run.directory import write_json
+from deepconv.run.files import write_json
 from deepconv.state import TrainState
 
 # Training
@@ -150,7 +150,7 @@ def write_run(folder, name, goal, bias):
         variables["params"]["fc"]["kernel"] *= 0.3
     (folder / name).mkdir()
     write_json(folder / name / "config.json", json.loads(config.to_json()))
-    write_json(folder / name / "classes.json", [*shapes.CLASSES])
+    write_json(folder / name / "classes.json", [*shape_drawing.CLASSES])
     manager = checkpoint.open_manager(folder / name / "checkpoints", 0)
     state = TrainState(jnp.array(6), variables["params"], variables["batch_stats"], {"none": jnp.zeros(1)})
     checkpoint.save(manager, state)
@@ -285,7 +285,8 @@ def test_photographs_get_the_best_proposal_of_their_likeliest_class(runs):
     classifier, rpn = load_run(runs / "classifier"), load_run(runs / "rpn")
     probs = photographs.classify(classifier, [runs / name for name in names])
     best = probs.argmax(1)
-    assert len({*best.tolist()}) > 1 and [record["class"] for record in records] == [shapes.CLASSES[k] for k in best]
+    assert len({*best.tolist()}) > 1
+    assert [record["class"] for record in records] == [shape_drawing.CLASSES[k] for k in best]
     np.testing.assert_allclose([record["probability"] for record in records], probs.max(1), atol=1e-6)
     crops = np.stack([image[2:18, 4:20] for image in images])
     batch = {"image": crops, "extent": np.full((3, 2), 16, np.int32), "classes": best[:, None].astype(np.int32)}
@@ -306,7 +307,7 @@ def test_photographs_get_the_best_proposal_of_their_likeliest_class(runs):
 def test_mistakes_about_photographs_are_answered_in_a_line(runs):
     Image.new("RGB", (20, 20)).save(runs / "photo.png")
     shutil.copytree(runs / "classifier", runs / "renamed")
-    write_json(runs / "renamed/classes.json", [*reversed(shapes.CLASSES)])
+    write_json(runs / "renamed/classes.json", [*reversed(shape_drawing.CLASSES)])
     mistakes = [
         (["--run=rpn"], "--run=rpn predicts boxes for given classes; give --classes_from=RUN"),
         (["--run=rpn", "--classes_from=rpn"], "--classes_from=rpn predicts boxes; give a classification net"),

@@ -15,7 +15,7 @@ from deepconv import task as task_lib
 from deepconv.boxes import anchors, geometry, localization_error, matching
 from deepconv.config import recipes
 from deepconv.data import decode
-from deepconv.data.sources import shapes
+from deepconv.data.sources import shape_drawing
 from deepconv.data.sources.shape_boxes import read_shape_boxes
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import load_run
@@ -24,7 +24,7 @@ from deepconv.localization.proposals import class_proposals
 from deepconv.objective import ClassRegionProposal
 from deepconv.ops import parts
 from deepconv.run import checkpoint
-from deepconv.run.directory import write_json
+from deepconv.run.files import write_json
 from deepconv.state import TrainState
 
 KIND = ClassRegionProposal(classes=3, size=64, stride=16)  # maps of 4x4 places with 9 anchors: 144
@@ -270,7 +270,7 @@ def run(tmp_path_factory):
     for name in ("rpn", "pcr", "net"):
         (folder / name).mkdir()
     write_json(folder / "rpn/config.json", json.loads(config.to_json()))
-    write_json(folder / "rpn/classes.json", [*shapes.CLASSES])
+    write_json(folder / "rpn/classes.json", [*shape_drawing.CLASSES])
     manager = checkpoint.open_manager(folder / "rpn/checkpoints", 0)
     state = TrainState(jnp.array(7), variables["params"], variables["batch_stats"], {"none": jnp.zeros(1)})
     checkpoint.save(manager, state)

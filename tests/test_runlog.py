@@ -14,7 +14,10 @@ from deepconv import cli, curves, objective
 from deepconv.evaluation import probabilities
 from deepconv.run import log as runlog
 from deepconv.run import preemption
-from deepconv.run.directory import lock, printable, read_eval, read_json, record_start
+from deepconv.run.directory import lock
+from deepconv.run.evaluations import read_eval
+from deepconv.run.files import printable, read_json
+from deepconv.run.starts import record_start
 
 
 def test_metrics_read_back_merged_by_step_without_a_torn_line(tmp_path):

@@ -17,7 +17,7 @@ from PIL import Image
 from deepconv.data import decode, pipeline, sources
 from deepconv.data.decode import Geometry
 from deepconv.data.images import DataError
-from deepconv.data.sources import checksums, folders, shapes, tfds
+from deepconv.data.sources import checksums, folders, shape_drawing, shapes, tfds
 from deepconv.data.sources.source import parse_split
 
 SQUARE = Geometry((32, 32), 24, square=True, random=False)
@@ -459,11 +459,11 @@ def literal_shape(index, size):
 
 def test_shapes_are_those_drawn_pixel_by_pixel(monkeypatch):
     monkeypatch.setattr(shapes, "PIXELS_AT_A_TIME", 5 * 12**2)
-    images, labels = shapes.draw_many(7, 33, 12)  # in parts of five, the last one of one
+    images, labels = shape_drawing.draw_many(7, 33, 12)  # in parts of five, the last one of one
     assert images.shape == (26, 12, 12, 3) and labels.dtype == np.int32
     seen = set()
     for index, image, label in zip(range(7, 33), images, labels, strict=True):
-        alone, its_label, (top, left, bottom, right) = shapes.draw(index, 12, 12)
+        alone, its_label, (top, left, bottom, right) = shape_drawing.draw(index, 12, 12)
         assert (alone == image).all() and its_label == label and 0 <= top < bottom <= 12 and 0 <= left < right <= 12
         if (expected := literal_shape(index, 12)) is not None:
             seen.add(int(label))
@@ -475,7 +475,7 @@ def test_shapes_are_those_drawn_pixel_by_pixel(monkeypatch):
 def test_shapes_come_as_files_where_a_recipe_rescales():
     source = sources.find("shapes", "test[10:20]", None, 24, (32, 48))
     record = source.open().read([3])[0]
-    data, label, _ = shapes.draw_jpeg(shapes.OFFSETS["test"] + 13, (32, 72))
+    data, label, _ = shape_drawing.draw_jpeg(shapes.OFFSETS["test"] + 13, (32, 72))
     assert record.data == data and record.label == label
 
 

@@ -19,7 +19,7 @@ from deepconv.evaluation.table import new_table
 from deepconv.models import alexnet
 from deepconv.ops import towers
 from deepconv.run import log as runlog
-from deepconv.run.directory import read_starts
+from deepconv.run.starts import read_starts
 
 ONE, TWO = distributed.make_mesh(1, jax.devices()[:1]), distributed.make_mesh(2)
 SIZE = 64  # pixels, the fewest that leave a map after the third pool

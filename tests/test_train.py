@@ -21,13 +21,13 @@ from deepconv.config import fields, recipes
 from deepconv.data import decode, pipeline, statistics
 from deepconv.data.images import DataError
 from deepconv.data.prepare import image_statistics
-from deepconv.data.sources import shapes
+from deepconv.data.sources import shape_drawing
 from deepconv.evaluation import run as evaluate
 from deepconv.models import alexnet, vgg
 from deepconv.ops import counting, forms, repeat
 from deepconv.run import checkpoint, checkpoint_files, preemption, trackers
 from deepconv.run import log as runlog
-from deepconv.run.directory import read_starts
+from deepconv.run.starts import read_starts
 
 
 def leaves(state):
@@ -556,7 +556,7 @@ def photos(tmp_path):
     """Two classes of 24 pictures, one of which is cut off."""
     for split, count in (("train", 24), ("val", 6)):
         for i in range(count):
-            data, label, _ = shapes.draw_jpeg(i if split == "train" else i + 1000, (20, 40))
+            data, label, _ = shape_drawing.draw_jpeg(i if split == "train" else i + 1000, (20, 40))
             path = tmp_path / "photos" / split / ("even" if label % 2 == 0 else "odd") / f"{i}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data[:-200] if (split, i) == ("train", 7) else data)
@@ -636,7 +636,7 @@ def test_an_image_that_cannot_be_decoded_stops_with_the_state_saved(photos):
 
 
 def test_imagenet_has_published_statistics_but_no_mean_image(tmp_path):
-    data, _, _ = shapes.draw_jpeg(0, (20, 40))
+    data, _, _ = shape_drawing.draw_jpeg(0, (20, 40))
     for number in range(1000):
         path = tmp_path / "photos" / "train" / f"n{number:08d}" / "0.jpg"
         path.parent.mkdir(parents=True)

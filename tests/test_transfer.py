@@ -26,7 +26,7 @@ from deepconv.evaluation.net import Net, Trained
 from deepconv.models import resnet, vgg
 from deepconv.objective import Classification
 from deepconv.run import preemption
-from deepconv.run.directory import write_json
+from deepconv.run.files import write_json
 from deepconv.state import TrainState
 from deepconv.transfer import benchmarks, descriptors, drawing, measure, metrics, svm
 from deepconv.transfer.benchmarks import Part

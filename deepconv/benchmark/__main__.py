@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from deepconv import cli
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 
 if TYPE_CHECKING:
     from deepconv.benchmark.peers.compare import Choice

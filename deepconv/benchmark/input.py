@@ -18,7 +18,7 @@ from deepconv.benchmark.timing import timed
 from deepconv.data import decode, pipeline
 from deepconv.data.decode import Geometry
 from deepconv.data.images import Encoded, Images
-from deepconv.run.directory import environment
+from deepconv.run.starts import environment
 
 
 def host_batches(task: task_lib.Task, data: Images) -> Iterator[pipeline.Batch]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepconv.run.directory import environment, expanded, write_json
+from deepconv.run.files import expanded, write_json
+from deepconv.run.starts import environment
 
 Figures = Mapping[str, Any]  # numbers, or trees of them; names end in their units
 

@@ -12,7 +12,7 @@ from deepconv.benchmark.peaks import peak
 from deepconv.benchmark.record import Figures
 from deepconv.benchmark.timing import short, show, timed, typical
 from deepconv.ops import counting
-from deepconv.run.directory import environment
+from deepconv.run.starts import environment
 
 PASSES = 3  # forward, and two products of the same size backward: for the inputs and for the weights
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 
 
 def execute(path: Path) -> ConfigDict:

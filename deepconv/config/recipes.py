@@ -14,7 +14,7 @@ from deepconv.config.execute import execute
 from deepconv.config.fields import FIELDS, check_fields, check_parts, unknown_field
 from deepconv.config.shorten import shorten
 from deepconv.config.smoke import shrink
-from deepconv.run.directory import expanded, read_json
+from deepconv.run.files import expanded, read_json
 
 SCHEMA = 3  # of recipes and of config.json; it grows when a field is added
 # (schema, model or "" for all, field, value): the value of a field in recipes and runs older than the field

@@ -10,7 +10,7 @@ import numpy as np
 from deepconv.data import decode
 from deepconv.data.synsets import label
 from deepconv.evaluation.photographs import upright
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

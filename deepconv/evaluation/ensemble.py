@@ -22,7 +22,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deepconv import cli
-from deepconv.run.directory import Procedure, printable
+from deepconv.run.evaluations import Procedure
+from deepconv.run.files import printable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,7 +20,7 @@ from deepconv.models import layers
 from deepconv.objective import Objective
 from deepconv.ops import repeat
 from deepconv.run import checkpoint
-from deepconv.run.directory import expanded, read_json
+from deepconv.run.files import expanded, read_json
 from deepconv.state import TrainState, held_shapes
 
 

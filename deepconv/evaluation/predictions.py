@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from deepconv.data.synsets import imagenet_words, label
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 CLASS_COLUMNS = "file", "rank", "class", "words", "probability"
 BOX_COLUMNS = "file", "x1", "y1", "x2", "y2"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepconv.run.directory import Procedure, environment, read_eval, write_json
+from deepconv.run.evaluations import Procedure, read_eval
+from deepconv.run.files import write_json
+from deepconv.run.starts import environment
 
 if TYPE_CHECKING:
     from deepconv.evaluation.batches import TestBatch  # imports Grain, which the command `ensemble` need not wait for

@@ -15,7 +15,8 @@ from deepconv.evaluation import features, protocols
 from deepconv.evaluation.net import Net, Trained, variables
 from deepconv.models.layers import BatchNorm
 from deepconv.ops import repeat
-from deepconv.run.directory import environment, write_json
+from deepconv.run.files import write_json
+from deepconv.run.starts import environment
 from deepconv.state import TrainState
 
 

@@ -26,7 +26,7 @@ from deepconv.evaluation.table import new_table
 from deepconv.evaluation.true_class import TrueClassBoxes
 from deepconv.run import log as runlog
 from deepconv.run import preemption
-from deepconv.run.directory import Procedure
+from deepconv.run.evaluations import Procedure
 from deepconv.state import TrainState
 
 Measure = ClassProbabilities | TrueClassBoxes

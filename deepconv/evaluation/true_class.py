@@ -15,7 +15,7 @@ from deepconv.evaluation.crops import corners
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.probabilities import write_record
 from deepconv.evaluation.protocols import Protocol
-from deepconv.run.directory import BOX_ERROR, Procedure
+from deepconv.run.evaluations import BOX_ERROR, Procedure
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from deepconv import cli
-from deepconv.run.directory import expanded, lock
+from deepconv.run.directory import lock
+from deepconv.run.files import expanded
 
 if TYPE_CHECKING:
     import numpy as np

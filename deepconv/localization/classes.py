@@ -8,7 +8,7 @@ import numpy as np
 from deepconv.boxes.localization_error import GUESSES
 from deepconv.evaluation import ensemble, probabilities
 from deepconv.localization.dense import Guesses
-from deepconv.run.directory import read_json
+from deepconv.run.files import read_json
 
 
 def choose(files: Sequence[Path], names: Sequence[str], labels: np.ndarray) -> Guesses:

@@ -9,7 +9,7 @@ import numpy as np
 from deepconv.boxes import geometry
 from deepconv.boxes.localization_error import MINIMUM_IOU
 from deepconv.data.sources.annotated import AnnotatedImages
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

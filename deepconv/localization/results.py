@@ -12,7 +12,8 @@ import numpy as np
 
 from deepconv.boxes.localization_error import error_of_true_class, localization_error
 from deepconv.data.sources.annotated import AnnotatedImages
-from deepconv.run.directory import BOX_ERROR, read_json
+from deepconv.run.evaluations import BOX_ERROR
+from deepconv.run.files import read_json
 
 RECORD, BOXES = "localization.json", "boxes.npy"
 ERRORS = ("top5_localization_error", BOX_ERROR)

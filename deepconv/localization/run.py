@@ -22,7 +22,8 @@ from deepconv.localization.window_table import WindowTable, open_windows
 from deepconv.localization.windows import Localizer, check_windows
 from deepconv.run import checkpoint_files
 from deepconv.run import log as runlog
-from deepconv.run.directory import environment, read_json, write_json
+from deepconv.run.files import read_json, write_json
+from deepconv.run.starts import environment
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from deepconv.config import fields, recipes
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 
 MAX_SCALE = 8192  # pixels, as in tests of classes
 

@@ -20,7 +20,7 @@ from deepconv.localization.window_table import WindowTable, open_windows, read_w
 from deepconv.localization.windows import Localizer
 from deepconv.run import checkpoint_files
 from deepconv.run import log as runlog
-from deepconv.run.directory import expanded, read_json
+from deepconv.run.files import expanded, read_json
 
 PROPOSALS = 200  # of a class of an image (He et al. 2015, appendix C)
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from deepconv.run.directory import read_json
+from deepconv.run.files import read_json
 
 SUMS = "SHA256SUMS.json"
 NOT_SUMMED = (SUMS, "_CHECKPOINT_METADATA")  # orbax adds the time to the latter afterwards; restoring ignores it

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from deepconv import processes
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch" and the metrics
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepconv.run import preemption
-from deepconv.run.directory import printable, read_json, write_json
+from deepconv.run.files import printable, read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np  # which --help need not wait for

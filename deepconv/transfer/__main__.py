@@ -24,7 +24,9 @@ from rich.table import Table
 
 from deepconv import cli
 from deepconv.config import recipes
-from deepconv.run.directory import environment, expanded, lock, printable, read_json, write_json
+from deepconv.run.directory import lock
+from deepconv.run.files import expanded, printable, read_json, write_json
+from deepconv.run.starts import environment
 
 if TYPE_CHECKING:
     from deepconv.transfer.benchmarks import Benchmark

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

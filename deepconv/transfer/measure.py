@@ -9,7 +9,8 @@ import numpy as np
 
 from deepconv.config import recipes
 from deepconv.run import log as runlog
-from deepconv.run.directory import lock, read_json, write_json
+from deepconv.run.directory import lock
+from deepconv.run.files import read_json, write_json
 from deepconv.transfer import descriptors, metrics, svm
 from deepconv.transfer.benchmarks import Benchmark, Split
 from deepconv.transfer.descriptors import Describer

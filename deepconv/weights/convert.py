@@ -13,7 +13,7 @@ from deepconv.models.alexnet import AlexNet
 from deepconv.models.layers import FIRST_LAYERS, LAST_LAYERS
 from deepconv.models.resnet import ResNet
 from deepconv.ops import repeat
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 from deepconv.state import not_finite, shapes_of
 from deepconv.weights import inputs
 from deepconv.weights.names import BLOCK_NAMES, LEAF_NAMES, layer_name, torchvision_name

@@ -20,7 +20,7 @@ from deepconv.data.sources import folders
 from deepconv.models.layers import LAST_LAYERS
 from deepconv.models.vgg import VGG
 from deepconv.run import checkpoint
-from deepconv.run.directory import write_json
+from deepconv.run.files import write_json
 from deepconv.state import TrainState, not_finite, shapes_of
 from deepconv.weights import inputs
 from deepconv.weights.convert import (

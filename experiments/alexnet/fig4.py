@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepconv.run.directory import read_json
+from deepconv.run.files import read_json
 from experiments.alexnet import TEXT, TEXT_2010
 from experiments.entry import Row, Table
 from experiments.measurements import Results, Values

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepconv.run.directory import read_json
+from deepconv.run.files import read_json
 from experiments import drawing, records
 from experiments.entry import Row, Table
 from experiments.measurements import Results, Values

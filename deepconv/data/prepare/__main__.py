@@ -23,7 +23,7 @@ from absl import flags
 
 from deepconv import cli
 from deepconv.config.mistakes import suggestion
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 
 COMMANDS = ("imagenet2012", "cifar10", "pack", "statistics")
 

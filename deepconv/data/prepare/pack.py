@@ -14,7 +14,7 @@ from deepconv.data.images import Batch, DataError, Images
 from deepconv.data.prepare import tfds_writer
 from deepconv.data.sources.source import Source
 from deepconv.run import log as runlog
-from deepconv.run.directory import read_json
+from deepconv.run.files import read_json
 
 if TYPE_CHECKING:
     from deepconv.data import pipeline  # takes seconds

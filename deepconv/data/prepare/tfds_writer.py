@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from deepconv.run import log as runlog
-from deepconv.run.directory import lock, read_json, write_json
+from deepconv.run.directory import lock
+from deepconv.run.files import read_json, write_json
 
 Example = dict[str, bytes | int]
 

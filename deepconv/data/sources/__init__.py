@@ -10,7 +10,7 @@ from deepconv.data.sources.shape_boxes import find_shape_boxes
 from deepconv.data.sources.shapes import find_shapes
 from deepconv.data.sources.source import PREPARED, Source, data_root
 from deepconv.data.sources.tfds import find_tfds, tfds_version
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 
 def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tuple[int, int] | None = None) -> Source:

@@ -12,7 +12,7 @@ from deepconv.boxes import geometry
 from deepconv.boxes.average_precision import Objects
 from deepconv.data import decode
 from deepconv.data.images import Batch, Crop, DataError, Decoding, EvalBatch, Images
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 ROUNDING = 1.0  # pixels by which a box may leave its image: decimals, or pixels counted from 0 in place of 1
 LINES = 20  # in one message

@@ -12,7 +12,7 @@ import numpy as np
 from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.sources.folders import FolderRecords
 from deepconv.data.sources.source import Source
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.sources.source import Source, parse_split, split_name
 from deepconv.data.synsets import imagenet_words
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 

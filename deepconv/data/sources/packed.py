@@ -10,7 +10,7 @@ import numpy as np
 
 from deepconv.data.images import Arrays, DataError
 from deepconv.data.sources.source import Source, parse_split
-from deepconv.run.directory import read_json
+from deepconv.run.files import read_json
 
 
 class PackedImages:

@@ -9,9 +9,9 @@ import numpy as np
 
 from deepconv.data import decode
 from deepconv.data.images import Arrays, Encoded, Images, Record
-from deepconv.data.sources import shapes
+from deepconv.data.sources import shape_drawing, shapes
 from deepconv.data.sources.annotated import AnnotatedImages, Found, arrange
-from deepconv.data.sources.shapes import Box, Shape
+from deepconv.data.sources.shape_drawing import Box, Shape
 from deepconv.data.sources.source import Source, parse_split
 
 CELL_SIDE = 16  # pixels that a shape needs
@@ -29,7 +29,7 @@ class _Pictures(Encoded):
         return [self._draw(self.first + int(i), f"picture {i}") for i in indices]
 
     def _draw(self, index: int, name: str) -> Record:
-        image, _ = shapes.draw_several(index, *shapes.jpeg_size(index, self.sides), self.most)
+        image, _ = shape_drawing.draw_several(index, *shape_drawing.jpeg_size(index, self.sides), self.most)
         return Record(decode.as_jpeg(image, 90), -1, name)
 
 
@@ -47,12 +47,14 @@ def read_shape_boxes(split: str, sides: tuple[int, int], most: int = 1) -> Annot
         )
     base, first, last = parse_split(split, shapes.SPLITS)
     first, last = first + shapes.OFFSETS[base], last + shapes.OFFSETS[base]
-    sizes = [shapes.jpeg_size(index, sides) for index in range(first, last)]
+    sizes = [shape_drawing.jpeg_size(index, sides) for index in range(first, last)]
     rows, objects = [], []
     for row, (height, width) in enumerate(sizes):
         index = first + row
-        one = most == 1
-        found = [shapes.place(index, height, width)] if one else shapes.place_several(index, height, width, most)
+        if most == 1:
+            found = [shape_drawing.place(index, height, width)]
+        else:
+            found = shape_drawing.place_several(index, height, width, most)
         rows += [row] * len(found)
         objects += [(shape.label, shape.box) for shape in found]
     images = shapes.ShapeRecords(first, sides) if most == 1 else _Pictures(first, sides, most)
@@ -65,7 +67,7 @@ def read_square_shape_boxes(split: str, size: int) -> AnnotatedImages:
     first, last = first + shapes.OFFSETS[base], last + shapes.OFFSETS[base]
     images, labels = np.empty((last - first, size, size, 3), np.uint8), np.empty(last - first, np.int32)
     objects = []
-    for rows, drawn, classes, covers in shapes.draw_parts(first, last, size):
+    for rows, drawn, classes, covers in shape_drawing.draw_parts(first, last, size):
         images[rows], labels[rows] = drawn, classes
         found = map(Shape, classes.tolist(), covers)
         objects += [(shape.label, shape.box) for shape in found]
@@ -84,7 +86,7 @@ def _arranged(
     top, left, bottom, right = np.array(boxes, np.float32).T
     none = np.zeros(len(rows), bool)
     found = Found(np.array(rows), np.stack([left, top, right, bottom], 1), np.array(labels), none, none)
-    return arrange(images, first + np.arange(len(sizes)), np.array(sizes), found, shapes.CLASSES)
+    return arrange(images, first + np.arange(len(sizes)), np.array(sizes), found, shape_drawing.CLASSES)
 
 
 def find_shape_boxes(split: str, image_size: int, scale: tuple[int, int] | None) -> Source:

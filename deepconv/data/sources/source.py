@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepconv.data.images import Images
-from deepconv.run.directory import expanded
+from deepconv.run.files import expanded
 
 PREPARED = ("cifar10", "imagenet2012")  # made by deepconv.data.prepare from the official archives
 

@@ -16,7 +16,7 @@ import numpy as np
 from deepconv.data import decode
 from deepconv.data.images import Arrays, DataError, Encoded, Record
 from deepconv.data.sources.source import Source, parse_split
-from deepconv.run.directory import printable
+from deepconv.run.files import printable
 
 IN_MEMORY_BYTES = 4_000_000_000  # smaller data sets of images of one size are decoded once and kept in memory
 

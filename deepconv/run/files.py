@@ -1,0 +1,44 @@
+"""Paths, JSON files, and text that fits in one line."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+Content = TypeVar("Content", dict, list)
+
+
+def expanded(path: str | Path) -> Path:
+    """Expands ~ and ~user in a path. Raises ValueError if that home directory is unknown."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"the home directory in {path} is unknown; write the path without ~") from None
+
+
+def printable(text: str) -> str:
+    """Escapes control characters and undecodable bytes as \\xNN or \\uNNNN, which leaves one line."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if c < "\u0100" else f"\\u{ord(c):04x}" for c in text)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path, kind: type[Content], *keys: str, remedy: str = "remove it, and start again") -> Content:
+    """Reads a JSON file. Raises OSError with the file's name if it is damaged or a key is missing."""
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, kind):
+            raise ValueError(f"it holds a {type(content).__name__}, not a {kind.__name__}")
+        if missing := [key for key in keys if key not in content]:
+            raise ValueError(f"it has no {missing[0]!r}")
+    except (RecursionError, ValueError) as error:  # not JSON, or not UTF-8
+        raise OSError(f"{path} is damaged: {error}; {remedy}") from None
+    return content
