@@ -69,5 +69,5 @@ def get_config() -> ConfigDict:
     config.optimizer.drop_factor = 0.1
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
-    config.optimizer.ema_decay = 0.0  # above 0, as in 0.999: moving averages of the weights are tested
+    config.optimizer.ema_decay = 0.0  # 0: none; with 0.999, tests use moving averages of the weights
     return config

@@ -10,7 +10,7 @@ from resnet50 import get_config as resnet50
 
 
 def get_config() -> ConfigDict:
-    """Returns the recipe of resnet50.py."""
+    """Returns the recipe of resnet50.py with 152 layers."""
     config = resnet50()
     config.model.depth = 152
     return config

@@ -11,7 +11,7 @@ from resnet50 import get_config as resnet50
 
 
 def get_config() -> ConfigDict:
-    """Returns the recipe of resnet50.py."""
+    """Returns the recipe of resnet50.py with 18 layers."""
     config = resnet50()
     config.model.depth = 18
     config.model.shortcut = "A"  # as in Table 2

@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     config.optimizer.drop_factor = 0.1
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.ema_decay = 0.0  # above 0, as in 0.999: moving averages of the weights are tested
+    config.optimizer.ema_decay = 0.0  # 0: none; with 0.999, tests use moving averages of the weights
     config.optimizer.warm_up_at_depth = 110  # "In this case, we find that the initial learning rate of 0.1 is slightly
     config.optimizer.warm_up_learning_rate = 0.01  # too large": only the 110-layer net
     config.optimizer.warm_up_until_error = 80.0  # training error in percent

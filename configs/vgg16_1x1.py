@@ -10,7 +10,7 @@ from vgg16 import get_config as vgg16
 
 
 def get_config() -> ConfigDict:
-    """Returns the recipe of vgg16.py."""
+    """Returns the recipe of vgg16.py for net C."""
     config = vgg16()
     config.model.configuration = "C"
     return config

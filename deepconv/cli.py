@@ -60,7 +60,8 @@ _SMOKE = flags.DEFINE_bool(
 _SHORTEN = flags.DEFINE_float(
     "shorten",
     1.0,
-    "Train for a fraction of the recipe's time, such as 0.01, with drops in proportion; --config.x=y takes precedence.",
+    "Train for a fraction of the recipe's time, such as 0.01, with drops of the rate in proportion; --config.x=y takes "
+    "precedence.",
 )
 _FORMS = flags.DEFINE_list(
     "forms", [], "Forms of operations, such as blocks:plain, to compare speeds; see deepconv/ops/forms.py."
@@ -120,8 +121,8 @@ def load_config(
 ) -> tuple[ConfigDict, str]:
     """Returns the config that the flags describe, and its run's name. Raises ValueError.
 
-    change(config, name) returns new values of fields; flags take precedence over them. Earlier versions had changes of
-    recipes.WATCHING in the name; where runs/ holds only a run of that name, this is the run's name.
+    change(config, name) returns new values of fields; flags take precedence over them. Earlier versions also put
+    changes of the fields in recipes.WATCHING into the name; if runs/ holds only a run of that name, it is returned.
     """
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")

@@ -14,7 +14,7 @@ from deepconv.ops import forms
 def check_devices(expected: int | None = None) -> None:
     """Raises ValueError if JAX cannot use the devices that the environment selects, or does not have `expected` ones.
 
-    From here on, a single process keeps the programs that it compiles.
+    It also turns on the cache of compiled programs, unless the run has several processes.
     """
     try:
         count = len(jax.devices())

@@ -78,7 +78,7 @@ def _announcement(chosen: Settings) -> list[str]:
     task, workdir = chosen.task, chosen.workdir
     changes = cli.changes(task.config, shrunk=True)
     lines = [report.recipe(cli.recipe(), changes), report.net(task), report.data(task, cli.DATA_DIR.value)]
-    if chosen.untrained:
+    if chosen.tests_only:
         lines.append(f"the net of {_INIT_FROM.value} is tested without training; --train trains it first")
     else:
         lines.append(report.schedule(task, workdir, chosen.tests))

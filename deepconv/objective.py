@@ -62,7 +62,7 @@ class BoxRegression:
         return 4 * self.boxes
 
     def __call__(self, outputs: jax.Array, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the loss, and the percentage of images whose box has an IoU below 0.5 with all boxes of their class.
+        """Returns the loss, and the percentage of images whose box has no IoU of 0.5 or more with a box of their class.
 
         The loss is sum((p - t)^2) / 2N as in Caffe, where N is the number of images in the batch. The target is the box
         of the image's class with the largest share inside the crop, not clipped. An image for which this share is below
@@ -84,9 +84,9 @@ class BoxRegression:
 class ClassRegionProposal:
     """A region proposal network with a score and a box for each class (He et al. 2015, appendix C).
 
-    At each place of the last map and for each of its nine anchors, the net gives each class a logit, that the anchor is
-    an object of the class, and a code of `boxes.codes.encode`: [B, h, w, 9 * classes * 5], in the layout [9, classes,
-    5]. The paper's two sibling layers, for scores and for boxes, are one layer here.
+    At each place of the last map and for each of its nine anchors, the net gives each class a logit for the anchor
+    being an object of the class, and a code of `boxes.codes.encode`: [B, h, w, 9 * classes * 5], in the layout [9,
+    classes, 5]. The paper's two sibling layers, for scores and for boxes, are one layer here.
     """
 
     classes: int
@@ -105,9 +105,9 @@ class ClassRegionProposal:
         return 5 * self.classes * len(self.sides) * len(anchors.RATIOS)
 
     def __call__(self, outputs: jax.Array, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the loss, and the percentage of images whose best box has an IoU below 0.5 with all of their class.
+        """Returns the loss, and the percentage of images whose best box has no IoU of 0.5 with a box of their class.
 
-        Of each image, eight anchors are drawn: up to four objects, the others background. Only the outputs for the
+        Eight anchors of each image are drawn: up to four objects, the others background. Only the outputs for the
         image's class are trained. The loss of an image is the mean logistic loss of its anchors, and the smooth L1 loss
         of the codes of its objects, divided by the number of anchors (Ren et al. 2015, 3.1.2, with weights that are
         equal, as in the authors' code). An object is to be found if half of it is inside the crop. An image without a
@@ -155,7 +155,7 @@ class ClassRegionProposal:
 class ClassBoxRefinement:
     """R-CNN with a score and a box for each class (He et al. 2015, appendix C): a crop is a proposal for its class.
 
-    For each class, the net gives a logit, that the crop is an object of the class, and a code of `boxes.codes.encode`
+    For each class, the net gives a logit for the crop being an object of the class, and a code of `boxes.codes.encode`
     relative to the crop: [B, classes * 5], in the layout [classes, 5].
     """
 
@@ -171,7 +171,7 @@ class ClassBoxRefinement:
         return 5 * self.classes
 
     def __call__(self, outputs: jax.Array, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the loss, and the percentage of crops whose box has an IoU below 0.5 with all boxes of their class.
+        """Returns the loss, and the percentage of crops whose box has no IoU of 0.5 or more with a box of their class.
 
         A crop is an object if its IoU with a box of its class is 0.5 or more, else background. The loss is the mean of
         the logistic loss for the class of the crop and, if it is an object, the smooth L1 loss of the code.

@@ -9,8 +9,8 @@ python -m deepconv.predict --run=RUN_DIR --features=fc7 --rectify --out=fc7.npy 
 
 python -m deepconv.predict --run=LOC --classes_from=RUN_DIR --plot=boxes.png photo.jpg ...
 
-A folder stands for all images in it and below it. A localisation net gives boxes; one with boxes of each class gives
-that of the likeliest class, by the net of --classes_from.
+A folder stands for all images in it and below it. A localisation net gives boxes; if it predicts one for each class,
+the net of --classes_from gives the class.
 """
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def failure(workdir: Path) -> str:
 def state(workdir: Path, tested: bool) -> tuple[str, str]:
     """Returns the state of a run that has begun, and its process or error. Raises OSError.
 
-    tested: the run has the results that it is for.
+    tested: every result that the run is to give exists.
     """
     if process := holder(workdir):
         return "running", f"process {process}"

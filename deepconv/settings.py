@@ -31,7 +31,7 @@ class Settings:
     record: dict[str, Any]  # the content of config.json
     tests: Sequence[str]  # names of protocols
     weights: dict[str, Any]  # to start from, by layer; empty for a resumed run and for random weights
-    untrained: bool  # test the weights without training
+    tests_only: bool  # test the weights without training
     trackers: Sequence[str] = ()  # besides TensorBoard; names of deepconv.run.trackers
 
 
@@ -73,19 +73,19 @@ def of_recipe(
     for tracker in use_trackers:
         with collecting(mistakes):
             trackers.check(tracker)
-    untrained = start.is_untrained(folder, train, tests_given)
-    if untrained:
+    tests_only = start.is_for_tests_only(folder, train, tests_given)
+    if tests_only:
         folder = folder if workdir else folder.with_name(f"{folder.name},train=False")
         origin["train"] = False
-    given = start.saved_statistics(folder) if untrained else None
-    proposed = config.get("objective") == fields.REFINES and not untrained
+    given = start.saved_statistics(folder) if tests_only else None
+    proposed = config.get("objective") == fields.REFINES and not tests_only
     with collecting(mistakes):
         _check_proposals(config, proposals_from, proposed)
     if expect_devices:
         with collecting(mistakes):
             distributed.check_devices(expect_devices)
     with collecting(mistakes):
-        flag_values = cli.DATA_DIR.value, cli.WORKERS.value, tests, untrained, given
+        flag_values = cli.DATA_DIR.value, cli.WORKERS.value, tests, tests_only, given
         task = task_lib.prepare(config, *flag_values, cli.MODEL_PARALLEL.value, cli.ACCUMULATE.value)
     raise_all(mistakes)
     if verify_data:
@@ -95,7 +95,9 @@ def of_recipe(
     if proposed:
         source = training_proposals.with_proposals(config, task.train_source, proposals_from, folder)
         task, record = dataclasses.replace(task, train_source=source), record | {"proposals_from": proposals_from}
-    return Settings(task, folder, record, tests, start.weights(task, folder) if origin else {}, untrained, use_trackers)
+    return Settings(
+        task, folder, record, tests, start.weights(task, folder) if origin else {}, tests_only, use_trackers
+    )
 
 
 def _check_proposals(config: ConfigDict, given: str, needed: bool) -> None:
@@ -131,13 +133,13 @@ def of_run(workdir: Path, tests: Sequence[str]) -> Settings:
     sources.check_exists(config.data.name, cli.DATA_DIR.value)
     from deepconv import task as task_lib  # imports JAX, which mistakes so far need not wait for
 
-    untrained = record.get("train") is False
-    given = Start(record["init_from"], [], "", "").saved_statistics(workdir) if untrained else None
-    task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, tests, untrained, given)
+    tests_only = record.get("train") is False
+    given = Start(record["init_from"], [], "", "").saved_statistics(workdir) if tests_only else None
+    task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, tests, tests_only, given)
     found = _data(task)
     if changes := recipes.differences({name: record[name] for name in found}, found):
         raise ValueError(f"this is not the data of {workdir}; give its --data_dir. {'; '.join(changes)}")
-    return Settings(task, workdir, record, tests, {}, untrained)
+    return Settings(task, workdir, record, tests, {}, tests_only)
 
 
 def _data(task: "Task") -> dict[str, str]:

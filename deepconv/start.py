@@ -72,7 +72,7 @@ class Start:
             print(f"taken from {source}, unless a flag sets it: {changes}", flush=True)
         return fields
 
-    def is_untrained(self, workdir: Path, train: bool | None, tests_given: bool) -> bool:
+    def is_for_tests_only(self, workdir: Path, train: bool | None, tests_given: bool) -> bool:
         """Returns whether to test the weights without training: with --notrain, or a full net from a file and --evals.
 
         `train` is the flag's value, None if it is not given. Raises ValueError for --notrain without weights.
@@ -88,7 +88,7 @@ class Start:
         return not claimed.exists() or recipes.read_run(workdir).get("train") is False
 
     def saved_statistics(self, workdir: Path) -> "Statistics | None":
-        """Returns the image statistics saved by an untrained run or its source; None if neither has them."""
+        """Returns the image statistics saved by a run without training, or by its source; None if neither has them."""
         from deepconv.data import statistics
 
         for folder in (workdir, expanded(self.init_from)):

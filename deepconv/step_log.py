@@ -25,7 +25,7 @@ class StepLog:
     first_step: int  # of this start
 
     def add(self, step: int, metrics: Metrics, test_error: float | None) -> None:
-        """Takes the metrics of a step, by which `step` steps are done; test_error is that of the last test."""
+        """Adds the metrics of a step; `step` counts the steps done, this one included."""
         config, window = self.task.config, self.window
         window.metrics.append(metrics)
         jax.block_until_ready(window.metrics[-2:-1])  # at most two steps ahead of the device

@@ -55,7 +55,7 @@ def prepare(
     data_dir: str | Path | None = None,
     workers: int = 0,
     evals: Sequence[str] = ("center",),
-    untrained: bool = False,
+    tests_only: bool = False,
     given: Statistics | None = None,
     model_parallel: int = 1,
     accumulate: int = 1,
@@ -63,8 +63,8 @@ def prepare(
 ) -> Task:
     """Resolves and checks a config without reading images. Raises ValueError with a line for each mistake.
 
-    evals are the names of test protocols. Untrained nets need a training set only for its mean and classes, and no
-    training set if the mean is known: numbers in the config, or ImageNet's published mean. Given statistics replace the
+    evals are the names of test protocols. Nets that are only tested need a training set only for its mean and classes,
+    and none if the mean is known: numbers in the config, or ImageNet's published mean. Given statistics replace the
     training set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts. find(name,
     split, data_dir=, image_size=, scale=) returns a data set, by default one of deepconv.data.sources.
     """
@@ -82,7 +82,7 @@ def prepare(
         needs_boxes = objective.needs_boxes(config.get("objective", "classification"))
         checks.check_boxes(config, needs_boxes)
         find = find or (sources.find_annotated if needs_boxes else sources.find)
-        train_source, eval_source = _find_sources(data, functools.partial(find, data_dir=data_dir), evals, untrained)
+        train_source, eval_source = _find_sources(data, functools.partial(find, data_dir=data_dir), evals, tests_only)
     raise_all(mistakes)
 
     if train_source is not eval_source:
@@ -91,7 +91,7 @@ def prepare(
     with collect():
         geometry = pipeline.geometry(data, train_source.size)
     with collect():
-        averages = given or _statistics(data, train_source, data_dir, training=not untrained)
+        averages = given or _statistics(data, train_source, data_dir, training=not tests_only)
     with collect():
         aim = objective.create(config, len(train_source.classes))
         model = models.create(config.model, aim.outputs, aim.per_place)
@@ -111,7 +111,7 @@ def prepare(
         objective=aim,
         model=model,
         tx=optim.create(config.optimizer, steps, optim.warms_up(config)),
-        total_steps=0 if untrained else steps(config, "total"),
+        total_steps=0 if tests_only else steps(config, "total"),
         lighting_steps=steps(data, "lighting_until") if durations.is_given(data, "lighting_until") else augment.ALWAYS,
         mesh=mesh,
         accumulate=accumulate,
@@ -138,14 +138,14 @@ def _tests(
 
 
 def _find_sources(
-    data: ConfigDict, find: Callable[..., Source], evals: Sequence[str], untrained: bool
+    data: ConfigDict, find: Callable[..., Source], evals: Sequence[str], tests_only: bool
 ) -> tuple[Source, Source]:
     """Returns the training set and the test set; the test set stands in for a training set that is not needed."""
     scale = pipeline.check_scale(data)
     find = functools.partial(find, image_size=data.image_size, scale=scale)
     eval_source = find(data.name, data.eval_split)
     mean_known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
-    tests_only = untrained and mean_known and not any(name.endswith("_precise_batch_stats") for name in evals)
+    tests_only = tests_only and mean_known and not any(name.endswith("_precise_batch_stats") for name in evals)
     return eval_source if tests_only else find(data.name, data.train_split), eval_source
 
 

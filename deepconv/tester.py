@@ -45,7 +45,7 @@ class Tester:
     workdir: Path
 
     def is_due(self, step: int, last: Tested) -> bool:
-        """Returns whether the net is to be tested after this step; a resumed run may lack the test of its first."""
+        """Returns whether the net is to be tested after this step; a resumed run may lack that of its first step."""
         examples, batch_size = self.task.train_source.examples, self.task.config.batch_size
         due = durations.is_due(self.task.config, "eval_every", examples, batch_size, step)
         return step > 0 and step != last.step and (due or step == self.task.total_steps)
@@ -56,27 +56,27 @@ class Tester:
         last: Tested,
         board: tracking.Board,
         show: runlog.Show,
-        before_keeping: ocp.CheckpointManager | None,
+        manager: ocp.CheckpointManager | None,
     ) -> Tested:
         """Tests the net, logs and shows its error.
 
-        With `before_keeping`, it also writes the results of the test, after the saves of this manager.
+        With a manager, it waits for its saves, then also writes the results of the test.
         """
         step, start = int(state.step), time.perf_counter()
         examples = self.task.eval_source.examples
         show(step, "testing ...", log=False)
-        if before_keeping:
-            checkpoint.wait(before_keeping)  # first, since a run with a finished test is not trained again
+        if manager:
+            checkpoint.wait(manager)  # first, since a run with a finished test is not trained again
         measure = evaluate.measure(self.protocol, self.net, self.data, len(self.task.eval_source.classes))
-        if before_keeping:
+        if manager:
             table = evaluate.open_table(self.protocol, measure, self.workdir, examples)
         else:
             table = new_table(examples, measure.width)
         test = evaluate.Test(self.protocol, self.predict, state_lib.averaged(state), table, measure.rows)
-        (shapes,) = evaluate.probabilities(self.net, [test], self.data)
+        (shapes,) = evaluate.fill_tables(self.net, [test], self.data)
         error, position = measure.error(table), self.task.position(step)
         board.log(position | {f"test_{self.task.objective.error}": error})
-        if before_keeping and processes.primary():  # last, since a later start does not log a test that has results
+        if manager and processes.primary():  # last, since a later start does not log a test that has results
             evaluate.save(test, measure, shapes, self.workdir)
         seconds = time.perf_counter() - start
         uncounted = 0 if last.seconds else seconds  # the first test compiles: the estimate of the time left omits it
@@ -85,7 +85,7 @@ class Tester:
 
 
 def create(task: Task, computed: Statistics, data: Images, workdir: Path) -> Tester:
-    """Returns what tests the net of a training on these images."""
+    """Returns the tester of a training; data are the test images."""
     net, (protocol,) = net_for(task, computed), task.protocols["center"]
     return Tester(task, net, protocol, evaluate.jit(net, protocol), data, workdir)
 

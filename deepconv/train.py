@@ -176,8 +176,8 @@ def train(
             try:
                 while True:
                     if tests.is_due(step, last):
-                        before_keeping = manager if keep_test and step == total else None
-                        last = tests.test(state, last, board, show, before_keeping)
+                        keeper = manager if keep_test and step == total else None
+                        last = tests.test(state, last, board, show, keeper)
                         log.window.clock += last.seconds
                     if step == total:
                         break

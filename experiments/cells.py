@@ -28,7 +28,7 @@ def missing_commands(table: Table, results: Results) -> list[Command]:
 
 
 def _missing_rows(table: Table, results: Results) -> list[Row]:
-    rows = [row for row in table.rows if not (row.quoted or row.needs)] if table.trained() else []
+    rows = [row for row in table.rows if not (row.quoted or row.needs)] if table.trained_columns() else []
     return [row for row in rows if row_records(row, results) is None]
 
 
@@ -37,7 +37,7 @@ def state(table: Table, row: Row, results: Results) -> str:
     if row.quoted or row.needs:
         return "quoted" if row.quoted else "out of reach"
     counted = not table.counts or row.label in results.get("counted", {})
-    trained = not table.trained() or row_records(row, results) is not None
+    trained = not table.trained_columns() or row_records(row, results) is not None
     return "done" if counted and trained else "missing"
 
 
@@ -94,8 +94,8 @@ def numbers(table: Table, row: Row, results: Results) -> dict[str, tuple[Cell, f
     for command, record in command_records(row, results):
         for column, name in command.values.items():
             cells[column] = record["values"].get(name), record["values"].get(f"{name}_std")
-    records = row_records(row, results) if row.runs and table.trained() else None
-    for name in table.trained() if records else ():
+    records = row_records(row, results) if row.runs and table.trained_columns() else None
+    for name in table.trained_columns() if records else ():
         found: list[Cell] = [record["values"].get(name) for record in records or ()]
         if row.combine == "ratio":
             found = [_ratio(*found)]

@@ -45,7 +45,7 @@ def collect(table: Table, found: Directories, before: Results) -> Results:
 
     Records that no longer belong to a row are kept under "unassigned".
     """
-    rows = [row for row in table.rows if table.trained() and not (row.quoted or row.needs)]
+    rows = [row for row in table.rows if table.trained_columns() and not (row.quoted or row.needs)]
     pairs = [pair for row in rows for pair in row.all_pairs()]
     needed = [pair for row in rows for pair in row.needed_pairs()]
     runs = {name: run for name, (run, _) in entry.jobs(needed).items()}

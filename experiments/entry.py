@@ -197,7 +197,7 @@ class Table:
     extra_commands: Sequence[str] = ()
     note: str = ""
 
-    def trained(self) -> list[str]:
+    def trained_columns(self) -> list[str]:
         """Returns the names of the columns that need trained runs."""
         return [name for name in self.columns.values() if name not in self.counts and name != WITHHELD]
 

@@ -87,7 +87,7 @@ def other_results(table: Table, row: Row, results: Results) -> str:
     for record in results.get("rows", {}).get(row.label, []):
         if record["departs"] or not cells.is_used(row, record, results):
             fields = next((command.values for command in row.commands if command.name == record["run"]), None)
-            names = [name if fields is None else fields.get(name, "") for name in table.trained()]
+            names = [name if fields is None else fields.get(name, "") for name in table.trained_columns()]
             values = (record["values"].get(name) for name in names)
             shown = " / ".join(f"{value:.2f}" if isinstance(value, float | int) else "–" for value in values)
             directory = "" if record["directory"] == record["run"] else f"{record['directory']}, "

@@ -20,18 +20,18 @@ def started(record: Trained) -> str:
 
 
 def key(record: Measurement) -> tuple[Any, ...]:
-    """Returns what distinguishes a measurement from others, apart from configs."""
+    """Returns a value that is equal for records of one measurement: directory, test, start, members, arguments."""
     arguments = json.dumps(record.get("arguments"), sort_keys=True)
     return record["directory"], record["test"], started(record), tuple(map(key, record.get("of", ()))), arguments
 
 
 def identity(record: Measurement) -> tuple[Any, ...]:
-    """Returns what distinguishes a record from others."""
+    """Returns `key` with the config."""
     return key(record), json.dumps(record["config"], sort_keys=True)
 
 
 def assigned_to(record: Measurement, run: str, departs: list[str]) -> Measurement:
-    """Returns a record of a row: with the name of the row's run or command, and the departures from it, in front."""
+    """Returns the record for a row: its first fields are the row's run or command, and the departures from it."""
     assignment: Measurement = {"run": run, "directory": record["directory"], "test": record["test"], "departs": departs}
     return {**assignment, **record, **assignment}
 

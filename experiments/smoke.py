@@ -14,7 +14,7 @@ from experiments import cells, commands, entry, jobs, smoke_data
 from experiments.entry import Command, Row, Run, Table
 
 SIZES = {"vgg": 32, "resnet": 32, "resnet_cifar": 16, "alexnet_cifar": 16}  # image size in pixels by model; default 64
-SCALES = 2  # of those of a command, so many of each list
+KEPT_SCALES = 2  # of each list of a command's --scales
 
 
 def run(chosen: Mapping[str, Table], folder: Path) -> int:
@@ -91,8 +91,8 @@ def shrunk(table: Table) -> Table:
         changes = {"data.image_size": SIZES.get(model, 64), "checkpoint_every_steps": 100}
         if "total_steps" in config:
             changes |= {"data.train_split": "train[:32]", "data.eval_split": "test[:2]"}
-            # BatchNorm's averages lag behind the net. After fewer steps, 110 plain layers would overflow, and so would
-            # deep nets that keep the averages of another; for these, weights must hardly change, too.
+            # BatchNorm's averages lag behind the net. After fewer than 30 steps, 110 plain layers would overflow, and
+            # so would deep nets that start with the averages of another net; their weights must hardly change, too.
             plain = model == "resnet_cifar" and not config.model.residual
             deep = model == "resnet" and config.model.depth > 50
             changes |= {"total_steps": 30 if plain or (deep and not config.model.get("bn_fixed")) else 2}
@@ -131,4 +131,4 @@ def shrunk_scales(scales: Sequence[Any], before: int, after: int) -> tuple[Any, 
     """Returns the first scales, or those of each list, changed for crops of `after` pixels instead of `before`."""
     if scales and isinstance(scales[0], Sequence):
         return tuple(shrunk_scales(part, before, after) for part in scales)
-    return tuple(scale * after // before for scale in scales[:SCALES])
+    return tuple(scale * after // before for scale in scales[:KEPT_SCALES])

@@ -48,7 +48,7 @@ def select(arguments: list[str]) -> Selection:
 def _tables(names: list[str]) -> Selection:
     chosen = entries.load(names)
     done = {name: entries.results(name) for name in chosen}
-    trained = [(table, row) for table in chosen.values() if table.trained() for row in table.rows]
+    trained = [(table, row) for table in chosen.values() if table.trained_columns() for row in table.rows]
     rows = [row for _, row in trained if not (row.quoted or row.needs)]
     todo = jobs.missing(chosen, done, RUNS, passed_on())
     selected = entry.jobs(pair for row in rows for pair in row.needed_pairs())
@@ -111,12 +111,12 @@ def _sweep(file: Path) -> list[object]:
     try:
         spec.loader.exec_module(module)
         if not hasattr(module, "sweep"):
-            raise ValueError(f"it has no function sweep(); in it, {EXAMPLE}")
+            raise ValueError(f"it has no function sweep(); define one that yields dicts of changes, as in {EXAMPLE}")
         points = [*module.sweep()]
     except Exception as error:  # a grid is arbitrary code
         raise ValueError(f"{file} is not a grid: {type(error).__name__}: {error}") from None
     if not points:
-        raise ValueError(f"{file}: sweep() yields no run; {EXAMPLE}")
+        raise ValueError(f"{file}: sweep() yields nothing; it must yield dicts of changes, as in {EXAMPLE}")
     return points
 
 

@@ -204,7 +204,7 @@ def outputs(net, state, photos, name, **changes):
     (part,) = protocols.parts(name, DATA, None, net.model, batch_norm=False)
     net = dataclasses.replace(net, **changes)
     table = new_table(len(SIZES), CLASSES)
-    (shapes,) = evaluate.probabilities(net, [evaluate.Test(part, evaluate.jit(net, part), state, table)], photos)
+    (shapes,) = evaluate.fill_tables(net, [evaluate.Test(part, evaluate.jit(net, part), state, table)], photos)
     return table["output"], shapes
 
 

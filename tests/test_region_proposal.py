@@ -219,7 +219,7 @@ def test_a_step_with_fixed_batch_norm_and_a_test():
     measure = evaluate.measure(center, net, images, 10)
     table = new_table(len(images.ids), measure.width)
     test = evaluate.Test(center, evaluate.jit(net, center), after, table, measure.rows)
-    evaluate.probabilities(net, [test], images)
+    evaluate.fill_tables(net, [test], images)
     shown = images.test_batch(np.arange(len(images.ids)), np.asarray)["image"]
     normalized = (np.stack(shown).astype(np.float32) - net.input.mean) / net.input.std
     variables = {"params": after.params, "batch_stats": after.batch_stats}

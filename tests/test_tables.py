@@ -48,7 +48,7 @@ def test_rows_have_a_cell_a_column_and_either_runs_or_a_reason():
         assert len(row.tests) in (1, len(row.runs))
         assert row.baseline is None or row.combine == "mean"
         measured = [column for command in row.commands for column in command.values]
-        assert not measured or sorted(measured) == sorted(table.trained()), f"{name}, {row.label}"
+        assert not measured or sorted(measured) == sorted(table.trained_columns()), f"{name}, {row.label}"
     for table in TABLES.values():
         labels = [row.label for row in table.rows]
         assert len({*labels}) == len(labels)

@@ -165,7 +165,7 @@ def test_tests_use_every_device_for_images_and_give_the_same_probabilities(monke
         table = new_table(task.eval_source.examples, 10)
         state = resume.initial_state(task)()
         test = evaluate.Test(center, evaluate.jit(net, center), state, table)
-        evaluate.probabilities(net, [test], task.eval_source.open())
+        evaluate.fill_tables(net, [test], task.eval_source.open())
         tables.append(table["output"])
     np.testing.assert_allclose(*tables, rtol=1e-5)
 

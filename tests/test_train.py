@@ -211,7 +211,7 @@ def test_tests_after_training_are_of_the_averages(tmp_path, monkeypatch):
     config = recipes.load(ROOT / "configs/resnet_cifar.py", changes, smoke=True)
     task, tested = task_lib.prepare(config, None, evals=["ten_crop"]), []
     monkeypatch.setattr(evaluate, "run", lambda net, tests, *args, **options: tested.extend(tests))
-    train_and_test._work(settings.Settings(task, tmp_path, {}, ["ten_crop"], {}, untrained=False))
+    train_and_test._work(settings.Settings(task, tmp_path, {}, ["ten_crop"], {}, tests_only=False))
     read = checkpoint.read(tmp_path / "checkpoints")
     assert len(tested) == 1 and equal(repeat.by_block(tested[0][1].params), read["params"])
 
@@ -268,7 +268,7 @@ def test_a_crash_after_a_checkpoint_repeats_the_steps(uninterrupted, tmp_path, m
 
 
 def test_a_crash_in_the_last_evaluation_still_gets_the_last_test_error(tmp_path, monkeypatch):
-    evaluate_all, calls = evaluate.probabilities, []
+    evaluate_all, calls = evaluate.fill_tables, []
 
     def crash_at_the_second(*args):
         calls.append(args)
@@ -285,7 +285,7 @@ def test_a_crash_in_the_last_evaluation_still_gets_the_last_test_error(tmp_path,
 
 
 def test_the_last_test_is_kept_and_is_that_of_the_protocol(tmp_path, monkeypatch):
-    evaluate_all, calls = evaluate.probabilities, []
+    evaluate_all, calls = evaluate.fill_tables, []
     monkeypatch.setattr(evaluate, "probabilities", lambda *args: calls.append(args) or evaluate_all(*args))
     task = tiny_task()
     state, computed = train.train(task, tmp_path / "kept", keep_test=True)
@@ -563,14 +563,14 @@ def photos(tmp_path):
     return tmp_path
 
 
-def photo_task(photos, evals=(), untrained=False, **overrides):
+def photo_task(photos, evals=(), tests_only=False, **overrides):
     """Six small steps on them, by a recipe that rescales as those of ImageNet do."""
     config = recipes.load(ROOT / "configs" / "resnet_cifar.py", TINY, smoke=True).unlock()
     config.data = ConfigDict(dict(name="photos", train_split="train", eval_split="val", image_size=32, mean="channel"))
     config.data.update(train_scale=(32, 48), test_scale=32, central_square=False, augment="crop_flip")
     config.data.update(lighting="eigenvalue", on_corrupt="fail")
     config.update_from_flattened_dict(overrides)
-    return task_lib.prepare(config.lock(), str(photos), evals=evals, untrained=untrained)
+    return task_lib.prepare(config.lock(), str(photos), evals=evals, tests_only=tests_only)
 
 
 def store_statistics(photos):
@@ -647,9 +647,9 @@ def test_imagenet_has_published_statistics_but_no_mean_image(tmp_path):
         photo_task(tmp_path, **settings, **{"data.mean": "pixel"})
     # a net that is tested as it is given needs test images only, as long as nothing is averaged over others
     settings |= {"data.train_split": "nothing"}
-    assert photo_task(tmp_path, untrained=True, **settings).train_source.examples == 9
+    assert photo_task(tmp_path, tests_only=True, **settings).train_source.examples == 9
     with pytest.raises(ValueError, match="no split 'nothing'"):
-        photo_task(tmp_path, untrained=True, evals=["center_precise_batch_stats"], **settings)
+        photo_task(tmp_path, tests_only=True, evals=["center_precise_batch_stats"], **settings)
 
 
 # What config.data says of ImageNet, from the papers: AlexNet 4.1, VGG 3.1 and 4, ResNet 3.4

@@ -14,8 +14,9 @@ def match(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns masks of the objects and of the background among anchors [B, N, 4], and the box that each is to find.
 
-    Of the boxes [B, M, 4], those of the mask `present` [B, M] exist; those of `objects` are to be found. An anchor that
-    overlaps any of the first is not background. The boxes to find, [B, N, 4], have no meaning beside the objects.
+    The mask `present` [B, M] leaves out padding among the boxes [B, M, 4]; `objects` [B, M] are those to be found. An
+    anchor with an IoU of 0.3 or more with any box that is present is not background. The returned boxes [B, N, 4] have
+    a meaning only for anchors that are objects.
     """
     overlaps = jnp.where(present[:, None], geometry.iou(anchors, boxes), 0.0)  # [B, N, M]
     best = overlaps.max(1, keepdims=True)

@@ -13,14 +13,14 @@ State = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, 
 
 @jax.jit
 def merge(boxes: jax.Array, scores: jax.Array, threshold: float = 0.5) -> tuple[jax.Array, jax.Array]:
-    """Merges boxes [N, 4] of one class in one image; returns them and their scores with padding where boxes went.
+    """Merges boxes [N, 4] of a class in an image; returns boxes and scores, padded where boxes were merged into others.
 
     The two boxes of the least distance are replaced by the mean of their coordinates, at the place of the first, until
     the least distance exceeds the threshold. Scores [N], -inf for padding, add up.
 
     Sermanet et al. 2014, 4.3. DIFFERS: the distance is 1 - IoU. Theirs is "the sum of the distance between centers and
     the intersection area", which is least for disjoint boxes; they do not give the threshold. Of several pairs with
-    the least distance, the first is merged. The mean of a merged box and another one is that of the two.
+    the least distance, the first is merged. Means are not weighted: a merged box counts once.
     """
     present = scores > -jnp.inf
     pairs = jnp.triu(present[:, None] & present[None], 1)

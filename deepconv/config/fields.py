@@ -137,14 +137,14 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
         )
     total, last = unit_of(config, "total"), steps(config, "total", examples, batch_size)
     if last < 1:
-        raise ValueError(f"config.{total}={config[total]} is less than one step of {batch_size} images")
+        raise ValueError(f"config.{total}={config[total]} is less than one step of {batch_size} images; train longer")
     if last > STEPS[2]:
         raise ValueError(f"config.{total}={config[total]} is {last} steps; {STEPS[2]} is the maximum")
     for field in {"lighting_until_steps", "lighting_until_epochs"} & {*config.data}:
         if not 0 < steps(config.data, "lighting_until", examples, batch_size) <= last:
             raise ValueError(
                 f"config.data.{field}={config.data[field]} is not between the start and the end "
-                f"(config.{total}={config[total]})"
+                f"(config.{total}={config[total]}); change one of them"
             )
     for name, node in schedules(config.optimizer):
         for field in DROPS & {*node}:
@@ -158,7 +158,10 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
                 )
         for field in FREEZES & {*node}:
             if steps(node, "freeze_at", examples, batch_size) >= last:
-                raise ValueError(f"{name}.{field}={node[field]} is not before the end (config.{total}={config[total]})")
+                raise ValueError(
+                    f"{name}.{field}={node[field]} is not before the end (config.{total}={config[total]}); change one "
+                    "of them"
+                )
 
 
 def schedules(optimizer: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:

@@ -37,7 +37,7 @@ def available() -> dict[str, Path]:
 def find(name: str) -> Path:
     """Finds the file of a recipe, given as a path or as a name in `available`. Raises ValueError if it does not exist.
 
-    configs/NAME.py is a name, too, where there is no such file.
+    If there is no file configs/NAME.py, this path is read as the name NAME.
     """
     path = expanded(name)
     if path.is_file() and path.suffix == ".py":

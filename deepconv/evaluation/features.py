@@ -40,7 +40,7 @@ def fill(
     table = new_table(examples, int(np.prod(shape)), file)
     done = int(table["done"].sum())
     with runlog.progress(title, examples, done) if title else nullcontext(lambda done: None) as show:
-        evaluate.probabilities(net, [evaluate.Test(center, predict, state, table)], data, show)
+        evaluate.fill_tables(net, [evaluate.Test(center, predict, state, table)], data, show)
     return table, tuple(side for side in shape if side > 1)
 
 

@@ -105,7 +105,9 @@ def classify(
     """
     parts = protocols.parts(protocol, trained.data, None, trained.net.model, bool(trained.state.batch_stats))
     if any(part.precise for part in parts):
-        raise ValueError(f"{protocol}: _precise_batch_stats is only for tests by deepconv.main")
+        raise ValueError(
+            f"{protocol}: _precise_batch_stats is for tests of runs, by deepconv.main or deepconv.evaluate"
+        )
     return _outputs(trained, photos, parts, len(trained.classes), unread, show)
 
 
@@ -119,9 +121,9 @@ def find_boxes(
     """Returns the box that a net predicts on each photograph, float32 [N, 4].
 
     A box is x1, y1, x2, y2 in pixels of the upright photograph, right and bottom exclusive, found on its central crop.
-    A net with boxes of each class needs `classes`, the number of each photograph's class; of region proposals, the box
-    is the best of the class. The other arguments, and the errors, are those of `classify`. Raises ValueError if the net
-    predicts no boxes, refines those of another net, or needs other classes than are given.
+    A net with boxes of each class needs `classes`, the number of each photograph's class; region proposals give the box
+    of the class with the highest score. The other arguments, and the errors, are those of `classify`. Raises ValueError
+    if the net predicts no boxes, refines those of another net, or needs other classes than are given.
     """
     goal = trained.net.objective
     if isinstance(goal, Classification):
@@ -180,7 +182,7 @@ def _outputs(
         crops = len(photos) * max(1, parts[0].views // 2)  # without their mirror images
         small = replace(trained.net, batch_size=min(trained.net.batch_size, crops))  # no full batch for one photograph
         tests = [evaluate.Test(part, evaluate.jit(small, part), trained.state, tables[part], rows) for part in group]
-        evaluate.probabilities(small, tests, files, show_new)
+        evaluate.fill_tables(small, tests, files, show_new)
     return result
 
 

@@ -83,12 +83,14 @@ def parts(
     elif not scales:
         own = data.get("test_scale", data.image_size)  # pipeline.geometry reports a missing one
         scales = MULTI_CROP_SCALES if kind.startswith("multi_crop") else (own,)
-    if len({*scales}) < len(scales):
-        raise ValueError(f"{name} has a scale twice")
+    if twice := [scale for scale in scales if scales.count(scale) > 1]:
+        raise ValueError(f"{name} has the scale {twice[0]} twice; leave one out")
     if too_large := [scale for scale in scales if scale and scale > MAX_SCALE]:
         raise ValueError(f"{name}: a shorter side of {too_large[0]} pixels is more than the {MAX_SCALE} allowed")
     if too_small := [scale for scale in scales if scale and scale < data.image_size]:
-        raise ValueError(f"{name}: {too_small[0]} is less than config.data.image_size={data.image_size}")
+        raise ValueError(
+            f"{name}: {too_small[0]} is less than config.data.image_size={data.image_size}; take a larger scale"
+        )
     if len(kinds) * len(scales) == 1:
         return (Protocol(name, kind, scales[0], bool(posteriors), bool(precise), boxes),)
     tests = []

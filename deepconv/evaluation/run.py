@@ -76,7 +76,7 @@ def compiled(net: Net, forward: Predict) -> Predict:
     return jax.jit(forward, in_shardings=(replicated, split), out_shardings=replicated, compiler_options=options)
 
 
-def probabilities(
+def fill_tables(
     net: Net, tests: Sequence[Test], data: Images, show: Callable[[int], None] = lambda done: None
 ) -> list[int]:
     """Fills the rows of the tests' tables that are not done, in one pass over the images.
@@ -147,7 +147,7 @@ def run(
     before = [int(test.table["done"].sum()) for test in started]
     title = started[0].protocol.name if len(started) == 1 else f"{len(started)} tests"
     with runlog.progress(title, len(started) * examples, sum(before)) as show:
-        shapes = probabilities(net, started, data, show)
+        shapes = fill_tables(net, started, data, show)
     if not processes.primary():
         return
     for test, measured, done, compiled in zip(started, measures, before, shapes, strict=True):

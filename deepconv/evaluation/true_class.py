@@ -20,7 +20,7 @@ from deepconv.run.evaluations import BOX_ERROR, Procedure
 
 @dataclass(frozen=True)
 class TrueClassBoxes:
-    """The measure of a net that predicts boxes: that of each image's class, from one central crop, and its error."""
+    """Measures a net that predicts boxes: the box of each image's true class on the central crop, and the error."""
 
     protocol: Protocol
     net: Net
@@ -49,11 +49,11 @@ class TrueClassBoxes:
         return (rows != 0).all(1)
 
     def error(self, table: np.ndarray) -> float:
-        """Returns the percentage of images whose box has an IoU below 0.5 with all boxes of their class."""
+        """Returns the percentage of images whose box has no IoU of 0.5 or more with a box of their class."""
         return self.errors(table)[BOX_ERROR]
 
     def errors(self, table: np.ndarray) -> dict[str, float]:
-        """Returns the error over all images and, with ILSVRC's blacklist, that over the images it leaves."""
+        """Returns the error over all images and, with ILSVRC's blacklist, over those that are not on it."""
         # DIFFERS: the first error, which tables show, counts ILSVRC's blacklisted images; their list may be missing
         objects, every = self.objects, np.ones(len(table), bool)
         arguments = table["label"], table["output"], objects.classes, objects.boxes

@@ -9,10 +9,10 @@
         --classes_from=RESNET:TEST ...
 
 Each image gets a box for each of its five likeliest classes, by the mean of saved probabilities (RUN:TEST stands for
-RUN/probs.TEST.npy). A box is merged from those that all nets give at all windows and scales, and is the one with the
-highest sum of scores of a classification net at its windows. Region proposals are not merged: the box is the one with
-the highest score, with --refined_by the score that R-CNN gives. Writes localization.json and boxes.npy to --workdir;
-see docs/localization.md. A repeated command continues, or prints the result.
+RUN/probs.TEST.npy). The boxes that all nets give a class at all windows and scales are merged; the answer is the merged
+box whose windows have the highest sum of the classification net's scores. Region proposals are not merged: the box is
+the one with the highest score, with --refined_by the score that R-CNN gives. Writes localization.json and boxes.npy to
+--workdir; see docs/localization.md. A repeated command continues, or prints the result.
 """
 
 if __name__ == "__main__":
@@ -100,7 +100,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("scales", None, "The shorter sides of images in pixels, a list per run: 256/352,384.")
     flags.DEFINE_multi_string(
-        "classes_from", [], "RUN:TEST, the saved probabilities that decide the classes; of several, their mean does"
+        "classes_from", [], "RUN:TEST, the saved probabilities that decide the classes; those of several are averaged"
     )
     flags.DEFINE_multi_string(
         "scores_from",

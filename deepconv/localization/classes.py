@@ -12,7 +12,7 @@ from deepconv.run.files import read_json
 
 
 def choose(files: Sequence[Path], names: Sequence[str], labels: np.ndarray) -> Guesses:
-    """Returns the five likeliest classes of each image, or all of fewer, and last its true class, as the K to keep.
+    """Returns the K classes to keep for each image: its five likeliest, or all of fewer, then its true class.
 
     Likeliest is the mean of saved probabilities; ties go to the lower class. names are the classes of the localisation
     nets and labels int [N] those of its images, which must be those of the files. Raises ValueError, OSError.

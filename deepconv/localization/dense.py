@@ -38,10 +38,9 @@ def fill(
 ) -> None:
     """Fills the rows that are missing in the tables, one per scale: boxes in pixels of the annotations' images.
 
-    A region proposal network gives each image so many proposals of each class, or fewer and then zeros.
-
-    Images are not mirrored: the paper does not say so, and a mean of boxes is not one of probabilities. `show` receives
-    the number of rows that are done. Raises DataError, FloatingPointError if a box is not finite, OSError.
+    A region proposal network gives each class of an image `proposals` boxes, zeros in place of missing ones. Images are
+    not mirrored: the papers do not mention it for boxes. `show` receives the number of rows that are done. Raises
+    DataError, FloatingPointError if a box is not finite, OSError.
     """
     net = replace(localizer.boxes.net, square=False)
     tests = [Protocol(f"dense_q{scale}", "dense", scale, posteriors=False, precise=False) for scale in scales]

@@ -90,7 +90,7 @@ def _proposals(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, jax.Array]]:
     """Yields row and pixels of each missing image, its distinct classes [k] and their proposals [k, 200, 5].
 
-    The device begins with the proposals of an image before the crops of the one before, for which they would wait.
+    The device is given the proposals of the next image before the crops of this one; after them, they would wait.
     """
     ahead = deque()
     for chunk in pipeline.test_images(images, np.flatnonzero(missing), CHUNK, lambda image: image):

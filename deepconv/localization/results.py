@@ -17,7 +17,7 @@ from deepconv.run.files import read_json
 
 RECORD, BOXES = "localization.json", "boxes.npy"
 ERRORS = ("top5_localization_error", BOX_ERROR)
-LEFT = "_without_blacklisted"  # the ending of errors of the images that ILSVRC counts
+WITHOUT_BLACKLISTED = "_without_blacklisted"  # the ending of errors of the images that ILSVRC counts
 
 
 def write_boxes(file: Path, classes: np.ndarray, merged: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def errors(rows: np.ndarray, images: AnnotatedImages) -> dict[str, Any]:
     left = _errors(rows, images, ~images.blacklisted)
     return (
         found
-        | {f"{name}{LEFT}": error for name, error in left.items()}
+        | {f"{name}{WITHOUT_BLACKLISTED}": error for name, error in left.items()}
         | {"blacklisted": int(images.blacklisted.sum())}
     )
 
@@ -81,7 +81,9 @@ def describe(record: dict[str, Any]) -> list[str]:
     (count,) = record["images"].values()
     lines = [_line(record, "", f"all {count} images")]
     if "blacklisted" in record:
-        lines.append(_line(record, LEFT, f"without the {record['blacklisted']} that ILSVRC does not count"))
+        lines.append(
+            _line(record, WITHOUT_BLACKLISTED, f"without the {record['blacklisted']} that ILSVRC does not count")
+        )
     if not record["scores_from"] and "threshold" in record:
         lines.append("note: without --scores_from, each window has the image's probability of a class as its score")
     return lines

@@ -39,7 +39,7 @@ def _largest_of_slices(x: jax.Array, size: int, stride: int) -> jax.Array:
 
 
 def _largest_by_index(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """Keeps one byte per window for the gradient, in place of the map. The first of several largest values gets it."""
+    """Keeps one byte per window for the gradient, in place of the map. Of equal largest values, the first gets it."""
     height, width = (stride * (windows(side, size, stride, 0) - 1) + size for side in x.shape[1:3])
     return _with_index(x[:, :height, :width], size, stride)  # the part that windows cover
 

@@ -15,7 +15,7 @@ def relu(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _with_mask_of_output(x: jax.Array) -> jax.Array:
-    """Keeps the output for the gradient, which the next layer keeps anyway. JAX's own gradient keeps the input."""
+    """Keeps the output for the gradient, since the next layer keeps it anyway. JAX's own gradient keeps the input."""
     return nn.relu(x)
 
 

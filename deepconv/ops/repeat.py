@@ -52,7 +52,7 @@ def init(model: nn.Module, key: jax.Array, images: jax.Array) -> Variables:
 def by_block(tree: Any) -> Any:
     """Returns a tree of variables, or of their shapes, with stacks split into blocks under their own names.
 
-    In the tree, dicts are collections of variables by layer, or hold such collections under Flax's names for them.
+    A dict of the tree maps layers to their variables, or Flax's names of collections, such as "params", to such dicts.
     Stacked arrays are copied to the host, except while they are traced.
     """
     return jax.tree.map(_unstack, tree, is_leaf=_holds_layers)

@@ -53,7 +53,7 @@ def _backward(
     wide, wide_dy = x.astype(jnp.float32), dy.astype(jnp.float32)
     factor = root * jnp.sqrt(root)  # (k + alpha s)^-0.75
     terms = wide_dy * wide * factor * root * root
-    if not keeps_root:  # one more map is written and read: in the map's own precision, as all maps are
+    if not keeps_root:  # they are one more map that is written and read; it gets the precision of x, like every map
         terms = lax.optimization_barrier(terms.astype(x.dtype)).astype(jnp.float32)
     return ((wide_dy * factor - 1.5 * norm.alpha * wide * _window_sum(terms, norm)).astype(x.dtype),)
 

@@ -49,7 +49,7 @@ def apply(
 
 def partition(tree: Any, mesh: Mesh) -> Any:
     """Returns the partition of parameters: the last axis is divided among towers, or nothing if a device has both."""
-    # without "data" where it has one device, gradients would be summed over groups of one
+    # an axis "data" of one device is listed, too; else gradients would be summed over groups of one device
     axes = tuple(axis for axis in ("data", "model") if axis == "model" or mesh.shape[axis] == 1)
     return jax.tree.map(lambda x: PartitionSpec(*[None] * (x.ndim - 1), axes) if x.ndim else PartitionSpec(), tree)
 

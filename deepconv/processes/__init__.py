@@ -96,7 +96,7 @@ def check_same(settings: Mapping[str, Any]) -> None:
 
 
 def send(subject: str, text: str) -> None:
-    """Sends a text from another process to process 0."""
+    """Sends a text from this process to process 0."""
     if _group:
         _group.send(subject, text)
 
@@ -113,7 +113,7 @@ def stops(pending: bool) -> bool:
 
 
 def ends_first(code: int, message: str) -> bool:
-    """Returns whether to show why this process ends; another process may have ended the run before."""
+    """Announces that this process ends; returns whether it is the first, whose message is shown."""
     return _group.ends_first(code, message) if _group else True
 
 

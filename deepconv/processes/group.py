@@ -119,7 +119,10 @@ class Group:
             return self._stop_at is not None and self._checks >= self._stop_at
 
     def _agree_to_stop(self) -> None:
-        """Sets the check at which all stop, after the last that any has passed. Meanwhile, none passes another."""
+        """Sets the check at which all processes stop: the one after the last that any of them has made.
+
+        While a process holds its lock, it makes no other check.
+        """
         self.get("stop")
         with self._lock:
             self.set_first(f"checks/{self.process}", str(self._checks))

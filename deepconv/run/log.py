@@ -114,8 +114,8 @@ class Show(Protocol):
 def progress(title: str, total: int, done: int = 0) -> Iterator[Show]:
     """Yields show(done, text, log), which moves a progress bar or, without a terminal, prints a line if log is true.
 
-    Without log, it prints a line for each tenth of the total. The time left is estimated from what is done after the
-    first call that has done anything, since compilation comes before.
+    With log=None, it prints a line for each tenth of the total. The time left is estimated from the progress after the
+    first call with new work, since the time before includes compilation.
     """
     console, first, start = Console(), done, 0.0
 

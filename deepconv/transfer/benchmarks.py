@@ -104,7 +104,7 @@ def locate(name: str, data_dir: str | None) -> Path:
 
 
 def _voc(name: str, folder: Path) -> Benchmark:
-    """Train and validation images choose C; the test is on VOC's test images or, without their labels, on val."""
+    """Returns the benchmark of a VOC folder: C is chosen on train and val, and test is tested, if it has labels."""
     # DIFFERS: the labels of VOC 2012's test images are on a server; here, val is tested, and only train is trained on
     tested = name != "voc2012" and any((folder / "ImageSets/Main").glob("*_test.txt"))
     splits = ["train", "val", "test"] if tested else ["train", "val"]
@@ -120,7 +120,7 @@ def _voc(name: str, folder: Path) -> Benchmark:
 
 
 def _actions(folder: Path, regions: Sequence[str]) -> Benchmark:
-    """Examples are persons; VOC 2012's classification of actions is tested on val, since test labels are on a server.
+    """Returns VOC 2012's classification of actions of persons, tested on val, since test labels are on a server.
 
     The paper does not say how the features of a box are computed. Our reading: the box is cut out, without context, and
     described as an image is.
@@ -163,7 +163,7 @@ def _rule(name: str, folder: Path) -> str:
 
 
 def _folders(name: str, folder: Path) -> Benchmark:
-    """Three random splits with equal numbers of training images of each class, as on Caltech-101 and Caltech-256."""
+    """Returns a folder's benchmark, as Caltech's: three random splits with as many training images of each class."""
     train, most = TRAIN_IMAGES.get(name, 30), TEST_IMAGES.get(name, 50)
     files: dict[str, list[str]] = {}
     roots = [folder]

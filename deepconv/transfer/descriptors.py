@@ -101,7 +101,7 @@ def describe(describer: Describer, part: Part, folder: Path, title: str) -> list
     total, done = len(tests) * part.count, sum(int(test.table["done"].sum()) for test in tests)
     if done < total:
         with runlog.progress(title, total, done) as show:
-            evaluate.probabilities(net, tests, part.images, show)
+            evaluate.fill_tables(net, tests, part.images, show)
     for test in tests:
         if not np.isfinite(test.table["output"]).all():
             raise FloatingPointError(f"the output of {describer.layer} of {describer.name} is not finite")

@@ -73,7 +73,7 @@ def choose_c(
     """Returns the C of GRID with the best mean over classes on the validation rows, and the mean for each C.
 
     values(scores, labels) gives the value of each class, NaN for one without positive examples. Classes without a value
-    do not count. Raises ValueError if there are none with one.
+    do not count. Raises ValueError if no class has a value.
     """
     means = {}
     for c in GRID:

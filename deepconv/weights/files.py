@@ -184,7 +184,7 @@ def _input_of_run(run: Path, data: ConfigDict) -> statistics.Input | None:
 
 
 def _fold(
-    variables: Variables, net_input: statistics.Input, wanted: inputs.Images
+    variables: Variables, net_input: statistics.Input, wanted: inputs.InputFormat
 ) -> tuple[Variables, statistics.Input]:
     """Adapts weights to the wanted images without changing scores. Raises WeightsError for another mean."""
     target = statistics.input_of(ConfigDict({"mean": wanted.mean, "std": wanted.std}), statistics.NOT_NEEDED)

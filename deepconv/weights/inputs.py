@@ -13,7 +13,7 @@ ALL_BUT_HEAD = "all_but_head"  # --init_layers: every layer but the last
 
 
 @dataclass(frozen=True)
-class Images:
+class InputFormat:
     """The images that a net takes: pixels from 0 to 255 minus a mean, divided by a standard deviation.
 
     mean and std are values of config.data.mean and config.data.std.
@@ -26,10 +26,12 @@ class Images:
 
 # torchvision's and timm's numbers are for pixels from 0 to 1; here they are multiplied by 255.
 INPUTS = {
-    "torchvision": Images("123.675,116.28,103.53", "58.395,57.12,57.375"),
-    "caffe": Images("123.68,116.779,103.939", bgr=True),  # the nets of the VGG authors and others trained with Caffe
-    "timm:default": Images("123.675,116.28,103.53", "58.395,57.12,57.375"),
-    "timm:inception": Images("127.5,127.5,127.5", "127.5,127.5,127.5"),
+    "torchvision": InputFormat("123.675,116.28,103.53", "58.395,57.12,57.375"),
+    "caffe": InputFormat(
+        "123.68,116.779,103.939", bgr=True
+    ),  # the nets of the VGG authors and others trained with Caffe
+    "timm:default": InputFormat("123.675,116.28,103.53", "58.395,57.12,57.375"),
+    "timm:inception": InputFormat("127.5,127.5,127.5", "127.5,127.5,127.5"),
 }
 CHOICES = (
     f"{', '.join(INPUTS)}; paper, as in the recipe; or a mean, or a mean/standard deviation, in RGB from 0 to 255, "
@@ -69,7 +71,7 @@ UNSEEN = {
 }
 
 
-def parse_input(text: str) -> Images | None:
+def parse_input(text: str) -> InputFormat | None:
     """Returns the images that --input names; None for "paper", the recipe's images. Raises ValueError."""
     if text == "paper":
         return None
@@ -80,7 +82,7 @@ def parse_input(text: str) -> Images | None:
     mean, _, std = text.partition("/")
     if statistics.numbers(mean) is None or (std and statistics.numbers(std) is None):
         raise ValueError(f"--input={text} is unknown; choose one of {CHOICES}")
-    return Images(mean, std or "none")
+    return InputFormat(mean, std or "none")
 
 
 def library_fields(library: str, config: ConfigDict) -> Fields:
@@ -104,7 +106,7 @@ def check_library(library: str, config: ConfigDict) -> None:
             raise ValueError(f"the net is not {library}'s: config.{field}={found}, but {value} in {library}")
 
 
-def images_of(library: str, given: str) -> Images | None:
+def images_of(library: str, given: str) -> InputFormat | None:
     """Returns the images set by --input or else by --library; None for the recipe's own."""
     return parse_input(given or ("torchvision" if library == "torchvision" else "timm:default" if library else "paper"))
 

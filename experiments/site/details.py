@@ -62,7 +62,7 @@ def _numbers(found: Sequence[Shown]) -> str:
 
 def _commands(name: str, table: Table, row: Row) -> list[str]:
     """Returns the commands that measure a row; a net whose numbers are only counted needs no training."""
-    lines = pages.row_commands(table, row) if table.trained() else [f"python -m experiments collect {name}"]
+    lines = pages.row_commands(table, row) if table.trained_columns() else [f"python -m experiments collect {name}"]
     heading = "Command" if len(lines) == 1 else f"Commands, {len(lines)} in this order"
     copy = '<button type="button" class="dc-copy">Copy</button>'
     # an argument is broken only where it is longer than a line

@@ -122,7 +122,7 @@ def test_signal(shell, wanted_of_two, tally, tmp_path, process, number):
 
 WHILE = {
     "while the data's mean is computed": at_call("resume.statistics_for", send("SIGTERM")),
-    "in an evaluation during training": at_call("evaluate.probabilities", send("SIGTERM")),
+    "in an evaluation during training": at_call("evaluate.fill_tables", send("SIGTERM")),
     "before a save": at_call("checkpoint.save", send("SIGTERM"), call=2),
     "in the test": at_call("evaluate.open_table", send("SIGTERM")),
 }

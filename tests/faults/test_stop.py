@@ -15,7 +15,7 @@ WHILE = {
     "while the data's mean is computed": at_call("resume.statistics_for", send("SIGTERM")),
     "before the state is restored": at_call("resume.begin", send("SIGTERM")),
     "in a step": at_step(15, send("SIGTERM")),
-    "in an evaluation during training": at_call("evaluate.probabilities", send("SIGTERM")),
+    "in an evaluation during training": at_call("evaluate.fill_tables", send("SIGTERM")),
     "before a save": at_call("checkpoint.save", send("SIGTERM"), call=2),
     "while a save is written": at_call("checkpoint_files.write_sums", "time.sleep(0.5); " + send("SIGTERM"), call=2),
     "while the last save is waited for": at_call("checkpoint.close", send("SIGTERM")),

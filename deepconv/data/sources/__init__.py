@@ -14,7 +14,7 @@ from deepconv.run.files import printable
 
 
 def find(name: str, split: str, data_dir: str | None, image_size: int, scale: tuple[int, int] | None = None) -> Source:
-    """Finds a source. Raises ValueError for an unknown split or size, OSError for one that is missing or incomplete.
+    """Finds a source. Raises ValueError for an unknown split or size, OSError for missing or incomplete data.
 
     name is "shapes" or a folder of data_dir, such as "cifar10", "imagenet_v2/matched-frequency", "cifar10/3.0.2".
     split is "train", "test[:1000]", "train[:90%]", "train[45000:]"; data_dir=None is TFDS's default.

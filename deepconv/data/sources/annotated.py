@@ -151,9 +151,9 @@ def check_boxes(
     mistakes: list[str],
     empty_allowed: bool = False,
 ) -> np.ndarray:
-    """Clips boxes [K, 4] that leave their images, of sizes [K, 2], by no more than rounding; adds others to mistakes.
+    """Clips boxes [K, 4] to their images, of sizes [K, 2]; those that leave them by more than ROUNDING are mistakes.
 
-    Mistakes are also boxes of a negative width or height or, unless allowed, without area in the image. describe(k)
+    So are boxes of a negative width or height or, unless allowed, without area in the image. describe(k)
     names the file and gives the box as it is written there.
     """
     height, width = sizes.T

@@ -49,8 +49,8 @@ def summed(source: Source) -> Summed | None:
 def verified(source: Source) -> Source:
     """Returns the source with every file checked against its sum when it is read.
 
-    Raises ValueError for data without sums, FileNotFoundError if no sums are written yet, DataError for a file without
-    one.
+    Raises ValueError for data sets that cannot have sums, FileNotFoundError if theirs are not written yet, DataError
+    for a file that is not listed.
     """
     if not (records := summed(source)):
         raise ValueError(

@@ -63,7 +63,8 @@ def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np
         found = []  # the layout of Tiny ImageNet
     if unknown := sorted(set(found) - set(classes)):
         raise DataError(
-            f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}, whose folders define the classes"
+            f"{root / unknown[0]} has no counterpart in {Path(folder, 'train')}, whose folders define the classes; "
+            "rename or remove it"
         )
     files, labels = [], []
     if found:
@@ -140,13 +141,14 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
         )
     if len(lines) != len(images):
         raise DataError(
-            f"{len(images)} images are in {listing.with_suffix('')}, but {listing.name} has {len(lines)} classes"
+            f"{len(images)} images are in {listing.with_suffix('')}, but {listing.name} has {len(lines)} lines; give "
+            "one for each image"
         )
     if any(len(line) > 1 for line in lines):
         named = {line[0]: line[-1] for line in lines}
         names = [image.removeprefix("images/") for image in images]
         if missing := [name for name in names if name not in named]:
-            raise DataError(f"{listing} does not name {printable(missing[0])}")
+            raise DataError(f"{listing} does not name {printable(missing[0])}; add a line for it")
         lines = [[named[name]] for name in names]
     if unknown := [line[0] for line in lines if line[0] not in numbers]:
         raise DataError(f"{listing} names the class {unknown[0]!r}, which has no folder in train/")

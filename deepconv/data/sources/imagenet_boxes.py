@@ -54,7 +54,7 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
                 mistakes.append(str(error))
                 continue
             if not image.objects:
-                mistakes.append(f"{path} has no <object>; it needs at least one, or remove it")
+                mistakes.append(f"{path} has no <object>; add one, or remove the file")
             sizes[row] = image.size
             for number, item in enumerate(image.objects, 1):
                 rows.append(row)

@@ -21,8 +21,8 @@ OBJECTS = 0.25
 class ProposedImages(Images):
     """Annotated images with proposals for the class of each; a random crop of a training batch is one of the proposals.
 
-    With a probability of a quarter, it is one that is an object, with an IoU of 0.5 or more with a box of the class;
-    else, it is background. An image without one of the two gives the other.
+    With the probability OBJECTS, the crop is an object, with an IoU of 0.5 or more with a box of the class; otherwise
+    it is background. If the image has no proposal of the kind drawn, the other kind is used.
     """
 
     images: AnnotatedImages

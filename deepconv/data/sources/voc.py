@@ -27,8 +27,9 @@ ACTIONS = (  # of VOC 2012; its "other" is not evaluated
 def read_voc(folder: Path, split: str) -> AnnotatedImages:
     """Reads the images of ImageSets/Main/<split>.txt with the objects in Annotations; split may be train[:90%].
 
-    Classes are VOC's twenty if all names are among them, and else the names, sorted: of the files <class>_<split>.txt,
-    or without these of all annotations of the folder, so that they are the same for every split. Raises ValueError for
+    The names of classes come from the files <class>_<split>.txt or, without these, from all annotations of the folder,
+    so that they are the same for every split. Classes are VOC's twenty if all names are among them, otherwise the names
+    in alphabetical order. Raises ValueError for
     an unknown split, and DataError with a line for each annotation or image that is missing or malformed.
     """
     base, names = _image_names(folder, split)
