@@ -79,13 +79,15 @@ def summary(task: Task, workdir: Path, evals: Sequence[Evaluation]) -> None:
     """Prints the errors of tests, and where they are."""
     classes = len(task.eval_source.classes)
     title = f"after {evals[0]['step']} steps" if task.total_steps else None
-    names, classifies = [*errors_of(evals[0])], "top1_error" in evals[0]
+    names = dict.fromkeys(name for record in evals for name in errors_of(record))
+    classifies = "top1_error" in names
     columns = "images", "views", *(ERRORS[name] for name in names), *["by chance"] * classifies
     table = Table(Column("protocol", overflow="fold"), *columns, title=title)
     for record in evals:
         counts, found = (str(record["examples"]), str(record["views"])), errors_of(record)
+        errors = [f"{found[name]:.2f} %" if name in found else "–" for name in names]
         chance = [f"{100 - 100 / classes:.0f} %"] * classifies
-        table.add_row(record["protocol"], *counts, *(f"{found[name]:.2f} %" for name in names), *chance)
+        table.add_row(record["protocol"], *counts, *errors, *chance)
     Console().print(table)
     corrupt = workdir / "corrupt.txt"
     if corrupt.exists():

@@ -15,7 +15,7 @@ from deepconv.config import durations, fields, recipes
 from deepconv.config.mistakes import collecting, raise_all
 from deepconv.run import checkpoint_files, trackers
 from deepconv.run.files import expanded
-from deepconv.start import Origin, Start
+from deepconv.start import Origin, Start, saved_statistics
 
 if TYPE_CHECKING:
     from deepconv.data.sources.source import Source
@@ -77,7 +77,7 @@ def of_recipe(
     if tests_only:
         folder = folder if workdir else folder.with_name(f"{folder.name},train=False")
         origin["train"] = False
-    given = start.saved_statistics(folder) if tests_only else None
+    given = saved_statistics(folder, start.init_from) if tests_only else None
     proposed = config.get("objective") == fields.REFINES and not tests_only
     with collecting(mistakes):
         _check_proposals(config, proposals_from, proposed)
@@ -134,10 +134,10 @@ def of_run(workdir: Path, tests: Sequence[str]) -> Settings:
     from deepconv import task as task_lib  # imports JAX, which mistakes so far need not wait for
 
     tests_only = record.get("train") is False
-    given = Start(record["init_from"], [], "", "").saved_statistics(workdir) if tests_only else None
+    given = saved_statistics(workdir, record["init_from"]) if tests_only else None
     task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, tests, tests_only, given)
-    found = _data(task)
-    if changes := recipes.differences({name: record[name] for name in found}, found):
+    wanted, found = (recipes.identity(record | data) for data in ({}, _data(task)))
+    if changes := recipes.differences(wanted, found):
         raise ValueError(f"this is not the data of {workdir}; give its --data_dir. {'; '.join(changes)}")
     return Settings(task, workdir, record, tests, {}, tests_only)
 

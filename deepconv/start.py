@@ -87,15 +87,6 @@ class Start:
         claimed = workdir / "config.json"
         return not claimed.exists() or recipes.read_run(workdir).get("train") is False
 
-    def saved_statistics(self, workdir: Path) -> "Statistics | None":
-        """Returns the image statistics saved by a run without training, or by its source; None if neither has them."""
-        from deepconv.data import statistics
-
-        for folder in (workdir, expanded(self.init_from)):
-            if (file := folder / "statistics.npz").exists():
-                return statistics.load(file, "")
-        return None
-
     def weights(self, task: "Task", workdir: Path) -> dict[str, Any]:
         """Reads the weights by layer; empty for a run that is resumed, which does not need them."""
         from deepconv.weights import files
@@ -111,6 +102,16 @@ class Start:
         if source.is_file() and not (self.library or self.images) and processes.primary():
             print(inputs.warning(task.config, source), file=sys.stderr)
         return weights
+
+
+def saved_statistics(workdir: Path, init_from: str) -> "Statistics | None":
+    """Returns the image statistics saved by a run without training, or by its source; None if neither has them."""
+    from deepconv.data import statistics
+
+    for folder in (workdir, expanded(init_from)):
+        if (file := folder / "statistics.npz").exists():
+            return statistics.load(file, "")
+    return None
 
 
 def _check_finished(source: Path) -> None:

@@ -91,7 +91,8 @@ def prepare(
     with collect():
         geometry = pipeline.geometry(data, train_source.size)
     with collect():
-        averages = given or _statistics(data, train_source, data_dir, training=not tests_only)
+        trains = not tests_only or any(name.endswith("_precise_batch_stats") for name in evals)
+        averages = given or _statistics(data, train_source, data_dir, trains, needs_boxes)
     with collect():
         aim = objective.create(config, len(train_source.classes))
         model = models.create(config.model, aim.outputs, aim.per_place)
@@ -160,18 +161,25 @@ def _has_published(data: ConfigDict, source: Source) -> bool:
     return source.is_imagenet and data.mean != "pixel" and data.get("std", "none") != "channel"
 
 
-def _statistics(data: ConfigDict, source: Source, data_dir: str | None, training: bool) -> Statistics | ToCompute:
-    """Returns published statistics if they are enough, else those stored beside the data, if needed. Raises OSError."""
+def _statistics(
+    data: ConfigDict, source: Source, data_dir: str | None, training: bool, boxes: bool
+) -> Statistics | ToCompute:
+    """Returns published statistics if they are enough, else those stored beside the data, if needed. Raises OSError.
+
+    Those of a source with boxes are of all training images, with and without boxes, as in the net it starts from.
+    """
     if not statistics.needed(data, training):
         return statistics.NOT_NEEDED
-    if source.folder is None:
+    if (folder := source.folder) is None:
         return ToCompute()
     if _has_published(data, source):
         return statistics.PUBLISHED
+    if boxes:
+        source = sources.find(source.name, source.split, data_dir, data.image_size, pipeline.check_scale(data))
     if not source.size:
         pipeline.check_rescales(data)
     size = source.size[0] if source.size else data.train_scale[0]
-    file = statistics.path(source.folder, source.split, size)
+    file = statistics.path(folder, source.split, size)
     if not file.exists():
         has_published_mean = source.is_imagenet and data.get("std", "none") != "channel"
         published = "; or take the published mean colour: --config.data.mean=channel" if has_published_mean else ""

@@ -138,9 +138,13 @@ def images_of_an_epoch(task: Task, computed: Statistics, step: jax.Array, workdi
 
 
 def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
-    """Returns a function that lists replaced images in corrupt.txt; None if no image may be replaced."""
-    replace = task.config.data.get("on_corrupt", "fail") == "replace"
-    return runlog.corrupt_list(workdir / "corrupt.txt") if replace else None
+    """Returns a function that lists replaced images in corrupt.txt; None if no image may be replaced.
+
+    Images that were replaced when the data was packed are listed at once.
+    """
+    report = runlog.corrupt_list(workdir / "corrupt.txt")
+    report([*task.train_source.replaced])
+    return report if task.config.data.get("on_corrupt", "fail") == "replace" else None
 
 
 def train(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deepconv.config import recipes
+from deepconv.config import fields, recipes
 from deepconv.data.known import DATA
 from experiments.entry import BENCHMARKS, Command, Run, flag_value
 from experiments.measurements import SOURCES, Config, Measurement, Trained
@@ -47,8 +47,10 @@ def departures(run: Run, trained: Trained, expected: Expected) -> list[str] | No
         source = trained[key] if key in trained else None
         lines += _source_departures(field, getattr(run, field), source, expected)
     if data := DATA.get(actual["data.name"]):
-        for split, size in (("train", data.train), ("eval", data.test)):
-            split_name, tolerance = actual[f"data.{split}_split"], 0 if data.exact else 0.1
+        boxes = fields.predicts_boxes(wanted)
+        counts = (("train", data.train_with_boxes if boxes else data.train, boxes), ("eval", data.test, False))
+        for split, size, rounded in counts:
+            split_name, tolerance = actual[f"data.{split}_split"], 0 if data.exact and not rounded else 0.1
             if "[" not in split_name and size and abs(images[split] - size) > tolerance * size:
                 lines.append(f"{images[split]} instead of {size} images in {split_name}")
     if trained["replaced"]:

@@ -13,13 +13,14 @@ from conftest import ROOT, narrow, shell
 from ml_collections import ConfigDict
 from PIL import Image
 
-from deepconv import curves, distributed, resume, train
+from deepconv import curves, distributed, report, resume, train
 from deepconv import task as task_lib
 from deepconv.boxes import codes, geometry, localization_error
 from deepconv.config import recipes
 from deepconv.data import augment, decode, pipeline, sources, statistics
 from deepconv.data.decode import Geometry
 from deepconv.data.images import Encoded, Record
+from deepconv.data.prepare import image_statistics
 from deepconv.data.sources import folders, shape_drawing, shapes
 from deepconv.data.sources.annotated import Found, arrange
 from deepconv.data.sources.shape_boxes import read_square_shape_boxes
@@ -465,3 +466,21 @@ def test_imagenet_has_its_boxes_beside_it(imagenet):
     }
     changed = sources.find_annotated("imagenet2012", "train[:1]", str(imagenet), 32)
     assert changed.fingerprint != source.fingerprint
+
+
+def test_the_mean_is_that_of_all_training_images(imagenet):
+    """It is that of the classification net whose weights are taken, although some images lack boxes."""
+    image_statistics.compute_statistics("imagenet2012", imagenet, "train", 40)
+    changes = {"model.depth": 18, "data.image_size": 32, "data.train_scale": (40, 40), "data.test_scale": 40}
+    config = recipes.load(ROOT / "configs/resnet101_localization.py", changes | {"batch_size": 2})
+    task = task_lib.prepare(config, str(imagenet))
+    assert task.train_source.examples == 2 and (task.statistics.pixel_mean == 99).all()
+
+
+def test_a_summary_has_every_error_of_its_tests(trained, capsys):
+    task, _, workdir = trained
+    record = read_eval(workdir / "eval.center.json")
+    more = record | {"protocol": "center_q384", "true_class_localization_error_without_blacklisted": 12.345}
+    report.summary(task, workdir, [record, more])
+    out = capsys.readouterr().out
+    assert "blacklisted" in out and "12.35 %" in out and "–" in out

@@ -7,6 +7,7 @@ import pytest
 from conftest import CONFIGS, ROOT
 
 from deepconv import task as task_lib
+from deepconv.config import __main__ as config_command
 from deepconv.config import durations, fields, recipes, shorten
 from deepconv.run.files import expanded
 
@@ -416,3 +417,9 @@ def test_all_wrong_fields_are_named_a_line_each():
         "config.data.image_size",
         "config.optimizer.drop_factor",
     ]
+
+
+def test_a_localisation_recipe_counts_images_with_boxes(tmp_path):
+    for boxes, images in ((True, 544_546), (False, 1_281_167)):
+        source = config_command._find(boxes, "imagenet2012", "train", data_dir=str(tmp_path), image_size=224)
+        assert source.examples == images

@@ -445,3 +445,16 @@ def test_windows_are_counted_as_they_are_taken():
             pooled = jax.eval_shape(lambda x: pooling.max_pool(x, size, stride, padding), x).shape[1]  # noqa: B023
             assert windows(side, size, stride, padding) == pooled
             assert windows(np.array([side]), size, stride, padding)[0] == pooled
+
+
+def test_averages_that_cannot_be_used_are_refused(tmp_path):
+    """Those that are not finite are not kept; a net whose averages are constant has no others."""
+    task = tiny_task()
+    computed, state = resume.statistics_for(task, task.train_source.open()), resume.initial_state(task)()
+    images = jnp.full((16, 16, 16, 3), jnp.nan)
+    with pytest.raises(FloatingPointError, match="BatchNorm's .* not finite .*, averaged over the training set"):
+        batch_stats.precise(net_for(task, computed), state, iter([images]), 1, tmp_path / "stats.npz")
+    assert not [*tmp_path.iterdir()]
+    fixed = models.create(ConfigDict(dict(name="resnet", depth=18, bn_fixed=True)), 10)
+    with pytest.raises(ValueError, match="_precise_batch_stats is not for nets with config.model.bn_fixed=True"):
+        protocols.parts("center_precise_batch_stats", DATA, None, fixed, batch_norm=True)

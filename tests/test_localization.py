@@ -527,6 +527,11 @@ def test_the_command_gives_the_errors_of_a_literal_evaluation(runs, names, score
     again = call([*flags, "--plot=plot.png", "--images=5"]).ends(0)
     assert again.out.splitlines()[0] == first.out.splitlines()[-1] and "top-5 localisation error" in again.out
     assert (out / "localization.json").stat().st_mtime_ns == before
+    sums = runs / names[0] / "checkpoints/7/SHA256SUMS.json"
+    text = sums.read_text()
+    sums.write_text(text + "\n")  # as of another training of the same name and length
+    call(flags).ends(2).says("holds the result of another test")
+    sums.write_text(text)
     with Image.open(runs / "plot.png") as drawn:
         assert drawn.width >= 900 and drawn.height > 400  # three in a row
 

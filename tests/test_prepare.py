@@ -472,6 +472,23 @@ def test_a_damaged_photograph_stops_or_is_replaced(photos):
         assert make(True).exists()
         (line,) = (photos / listed).read_text().splitlines()
         assert bad.name in line
+    assert sources.find("photos-64-uint8", "train", str(photos), 64).replaced == (
+        *(photos / "photos-64-uint8/corrupt.txt").read_text().splitlines(),
+    )
+    test_image = next((photos / "photos" / "val").glob("*/*"))
+    test_image.write_bytes(test_image.read_bytes()[:-300])
+    with pytest.raises(DataError, match=f"{test_image.name} in .*cannot be decoded"):  # test images are never replaced
+        pack.pack("photos", photos, ["val"], 64, "uint8", True)
+
+
+def test_what_has_changed_since_it_was_packed_is_refused(photos):
+    pack.pack("photos", photos, ["train"], 64, "uint8")
+    (photos / "photos" / "train" / "bonsai" / "one_more.jpg").write_bytes(jpeg(0))
+    folders._list_folders.cache_clear()
+    with pytest.raises(ValueError, match="was packed from photos before that changed; remove it, and pack it again"):
+        pack.pack("photos", photos, ["train"], 64, "uint8")
+    (photos / "photos").rename(photos / "elsewhere")
+    assert pack.pack("photos", photos, ["train"], 64, "uint8") == photos / "photos-64-uint8"
 
 
 def test_statistics_of_files_and_of_packed_images_agree(photos):

@@ -106,6 +106,22 @@ def test_a_data_set_that_is_not_whole_is_told(tmp_path):
     assert collect(table, tmp_path)["rows"]["net"][0]["departs"] == ["500 instead of 50000 images in train"]
 
 
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (544_546, []),
+        (523_966, []),  # as the authors of the challenge count them
+        (1_281_167, ["1281167 instead of 544546 images in train"]),
+        (500, ["500 instead of 544546 images in train"]),
+    ],
+)
+def test_nets_with_boxes_are_trained_on_the_images_that_have_boxes(tmp_path, images, told):
+    run = Run("resnet101_localization", {})
+    table = Table("T. t", ERROR, [Row("net", (33.1,), [run])])
+    make_run(tmp_path, run, 30.0, examples=(images, 50_000))
+    assert collect(table, tmp_path)["rows"]["net"][0]["departs"] == told
+
+
 def test_another_experiment_is_not_a_departure(tmp_path):
     table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
     make_run(tmp_path, CIFAR[0], 20.0, {"model.depth": 32}, "a")

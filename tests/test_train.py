@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import os
@@ -738,3 +739,30 @@ def test_a_run_goes_on_in_another_form(before, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     forms_recorded = [start["forms"]["blocks"] for start in read_starts(tmp_path / "run")]
     assert forms_recorded == [before, after]
+
+
+def test_averages_of_given_weights_are_over_augmented_images(photos):
+    """Colours are shifted for them, although the net itself needs no statistics."""
+    store_statistics(photos)
+    task = photo_task(photos, ["center_precise_batch_stats"], tests_only=True, **{"data.mean": "120,120,120"})
+    assert np.isfinite(task.statistics.eigenvalues).all()
+    task = photo_task(photos, ["center"], tests_only=True, **{"data.mean": "120,120,120"})
+    assert task.statistics is statistics.NOT_NEEDED
+
+
+def test_given_weights_are_tested_with_and_without_training_images(tmp_path):
+    """The second test looks for them, the first does not."""
+    record = json.loads(recipes.load(CONFIGS[0]).to_json())
+    record |= {"train": False, "eval_data": "6 examples", "init_from": "x", "init_sha256": "y"}
+    train_and_test._claim(tmp_path, record | {"train_data": "6 examples"}, ["a"], write=True)
+    train_and_test._claim(tmp_path, record | {"train_data": "20 examples"}, ["a"], write=True)
+    with pytest.raises(FileExistsError, match="eval_data: 6 examples in the run, 7 examples now"):
+        train_and_test._claim(tmp_path, record | {"eval_data": "7 examples"}, ["a"], write=True)
+
+
+def test_images_that_were_replaced_by_packing_are_listed_with_the_run(tmp_path):
+    task = tiny_task()
+    task = dataclasses.replace(task, train_source=dataclasses.replace(task.train_source, replaced=("a.jpg", "b.jpg")))
+    for _ in range(2):
+        assert train.replacements(task, tmp_path) is None
+        assert (tmp_path / "corrupt.txt").read_text() == "a.jpg\nb.jpg\n"

@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
     preemption.install()  # before the imports
 
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from deepconv import cli
 from deepconv.config import recipes
+from deepconv.config.fields import predicts_boxes
 from deepconv.data.known import DATA
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ def main(arguments: list[str]) -> int:
         from deepconv.data import statistics
 
         # images are not read, and any statistics will do
-        task = task_lib.prepare(config, cli.DATA_DIR.value, given=statistics.PUBLISHED, find=_find)
+        find = functools.partial(_find, predicts_boxes(config))
+        task = task_lib.prepare(config, cli.DATA_DIR.value, given=statistics.PUBLISHED, find=find)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     print(f"{name}\n")
@@ -52,16 +55,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _find(name: str, split: str, **settings: Any) -> "Source":
-    """Finds a data set, or describes one of the papers that is missing."""
+def _find(boxes: bool, name: str, split: str, **settings: Any) -> "Source":
+    """Finds a data set, or describes one of the papers that is missing; with `boxes`, only images that have boxes."""
     from deepconv.data import sources
     from deepconv.data.sources import described
 
     try:
-        return sources.find(name, split, **settings)
+        return (sources.find_annotated if boxes else sources.find)(name, split, **settings)
     except OSError:
         if name in DATA:
-            return described.describe(name, split)
+            return described.describe(name, split, boxes)
         raise
 
 

@@ -128,7 +128,8 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
         )
     if batch_size % devices:
         raise ValueError(
-            f"config.batch_size={batch_size} cannot be divided among {devices} devices; take a multiple of {devices}"
+            f"config.batch_size={batch_size} cannot be divided among {devices} devices; take a multiple of {devices}, "
+            "or other devices (CUDA_VISIBLE_DEVICES)"
         )
     group = config.model.get("bn_group", 0)
     if group < 0 or (group and batch_size % group):

@@ -196,8 +196,12 @@ def _digest(name: str) -> str:
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a config.json that a later start of the run must share."""
-    return {field: value for field, value in config.items() if field not in WATCHING}
+    """Returns the fields of a config.json that a later start of the run must share.
+
+    A run without training has no training data; only some of its tests look for it.
+    """
+    apart = (*WATCHING, "train_data") if config.get("train") is False else WATCHING
+    return {field: value for field, value in config.items() if field not in apart}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

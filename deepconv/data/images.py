@@ -80,12 +80,12 @@ class Images(abc.ABC):
         """Returns whether images are in memory; if not, they are read or decoded in parallel."""
         return False
 
-    @abc.abstractmethod
     def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
         """Returns this process's rows of the batch with these indices; encoded images are cropped as in batch `step`.
 
         Raises DataError.
         """
+        return self.crops(step, indices, decoding)[0]
 
     @abc.abstractmethod
     def crops(self, step: int, indices: np.ndarray, decoding: Decoding) -> tuple[Batch, list[Crop]]:
@@ -127,9 +127,6 @@ class Encoded(Images):
     @abc.abstractmethod
     def read(self, indices: Iterable[int]) -> list[Record]:
         """Reads the records at these indices. Raises DataError."""
-
-    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
-        return self.crops(step, indices, decoding)[0]
 
     def crops(self, step: int, indices: np.ndarray, decoding: Decoding) -> tuple[Batch, list[Crop]]:
         own, side = indices[decoding.rows], decoding.geometry.size

@@ -14,7 +14,7 @@ from deepconv.models.layers import BatchNorm
 from deepconv.ops import repeat
 from deepconv.run import log as runlog
 from deepconv.run import preemption
-from deepconv.state import TrainState
+from deepconv.state import TrainState, not_finite
 
 
 def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: int, file: Path) -> TrainState:
@@ -26,7 +26,10 @@ def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: in
     """
     leaves, tree = jax.tree.flatten(repeat.by_block(state.batch_stats))
     if not processes.agree(file.exists):
-        averages = jax.tree.leaves(repeat.by_block(_averages(net, state, batches, count)))
+        means = _averages(net, state, batches, count)
+        if bad := not_finite(means):
+            raise FloatingPointError(f"BatchNorm's {bad}, averaged over the training set")
+        averages = jax.tree.leaves(repeat.by_block(means))
         processes.agree(lambda: _save(file, averages))
     try:
         with np.load(file, allow_pickle=False) as arrays:

@@ -72,6 +72,8 @@ def parts(
         raise ValueError(f"{name}: {type(model).__name__} has no dense test; VGG and ResNet have one")
     if precise and not batch_norm:
         raise ValueError(f"{name}: _precise_batch_stats needs a net with BatchNorm")
+    if precise and getattr(model, "bn_fixed", False):
+        raise ValueError(f"{name}: _precise_batch_stats is not for nets with config.model.bn_fixed=True; leave it out")
     scales = tuple(map(int, numbers.split("_"))) if numbers else ()
     if size:
         if wrong := set(scales) - {min(size)}:

@@ -55,8 +55,8 @@ def describe_inputs(settings: Settings) -> dict[str, Any]:
 
 
 def _run(run: Path) -> dict[str, Any]:
-    step = max(checkpoint_files.steps(run / "checkpoints"), default=None)
-    return {"directory": run.resolve().name, "step": step}
+    step, digest = checkpoint_files.newest(run / "checkpoints")
+    return {"directory": run.resolve().name, "step": step, "sha256": digest}
 
 
 def _probabilities(file: Path) -> dict[str, Any]:

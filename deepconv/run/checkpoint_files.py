@@ -57,13 +57,20 @@ def _move_damaged(directory: Path) -> None:
     if damaged.exists():
         raise CheckpointError(
             f"all checkpoints in {directory} are damaged; they are now in {damaged}. "
-            "To train again from the start, move that directory away, or give another --workdir"
+            "To train again from the start, give another --workdir"
         )
 
 
 def steps(directory: Path) -> list[int]:
     """Returns the steps that have complete checkpoints, in order."""
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+
+
+def newest(directory: Path) -> tuple[int | None, str | None]:
+    """Returns the newest checkpoint's step and a digest of its sums; None for what is missing."""
+    step = max(steps(directory), default=None)
+    file = directory / str(step) / SUMS
+    return step, hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
 
 
 def damage(checkpoint: Path) -> str | None:

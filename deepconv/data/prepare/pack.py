@@ -1,5 +1,6 @@
 """Packing of data sets: every image becomes a square of one size."""
 
+import contextlib
 import io
 import json
 import math
@@ -32,14 +33,14 @@ def pack(
 ) -> Path:
     """Writes central squares of size x size of any data set to DIR/NAME-SIZE-KIND, as "uint8" or "jpeg" of quality 90.
 
-    An image that cannot be decoded raises DataError or, with `replace`, is replaced with the next and listed in
-    corrupt.txt.
+    An image that cannot be decoded raises DataError or, with `replace` and in splits for training, is replaced with the
+    next and listed in corrupt.txt. Raises ValueError if the data set has changed since it was packed.
     """
     packed = f"{name.replace('/', '-')}-{size}-{kind}"
     packed_dir = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
     target = packed_dir
     if packed_dir.exists():
-        if not (splits := [split for split in splits if not _is_packed(packed, split, data_dir, size)]):
+        if not (splits := [split for split in splits if not _is_packed(name, packed_dir, split, data_dir, size)]):
             return packed_dir
         if kind == "jpeg":
             raise ValueError(
@@ -63,12 +64,27 @@ def pack(
     return packed_dir
 
 
-def _is_packed(packed: str, split: str, data_dir: Path, size: int) -> bool:
+def _is_packed(name: str, packed_dir: Path, split: str, data_dir: Path, size: int) -> bool:
+    """Returns whether a split was packed before. Raises ValueError if it was packed from other images."""
+    folder = packed_dir.relative_to(data_dir).parts[0]
     try:
-        sources.find(packed, split, str(data_dir), size)
+        sources.find(folder, split, str(data_dir), size)
     except ValueError:  # no such split
         return False
+    infos = [read_json(file, dict) for file in packed_dir.glob("packed*.json")]
+    before = {split: fingerprint for info in infos for split, fingerprint in info.get("of", {}).items()}
+    with contextlib.suppress(FileNotFoundError):  # what was packed need not stay
+        if (
+            split in before
+            and before[split] != sources.find(name, split, str(data_dir), size, (size, size)).fingerprint
+        ):
+            raise ValueError(f"{packed_dir} was packed from {name} before that changed; remove it, and pack it again")
     return True
+
+
+def _replaces(split: str) -> bool:
+    """Returns whether images of a split may be replaced: test images never are."""
+    return split.startswith("train")
 
 
 def _add(added: Path, packed_dir: Path, splits: str) -> None:
@@ -109,7 +125,7 @@ def _pack_jpeg(
 
     def split_of(source: Source) -> tfds_writer.Split:
         def examples_from(first: int) -> Iterator[tfds_writer.Example]:
-            for batch in squares(source, source.open(), size, report, first):
+            for batch in squares(source, source.open(), size, report if _replaces(source.split) else None, first):
                 for image, label in zip(batch["image"], batch["label"], strict=True):
                     yield {"image": decode.as_jpeg(image, quality=90), "label": int(label)}
 
@@ -131,7 +147,7 @@ def _pack_uint8(
         for file, header, row in (images, labels):
             file.truncate(header + done * row)  # a kill may have left part of an image
         with images[0], labels[0], tfds_writer.progress(f"{target.name} {split}", source.examples, done) as show:
-            for batch in squares(source, source.open(), size, report, done):
+            for batch in squares(source, source.open(), size, report if _replaces(split) else None, done):
                 images[0].write(batch["image"].tobytes())
                 labels[0].write(batch["label"].astype("<i4").tobytes())
                 done += len(batch["label"])

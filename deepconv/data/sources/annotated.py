@@ -41,9 +41,6 @@ class AnnotatedImages(Images):
     def in_memory(self) -> bool:
         return self.images.in_memory
 
-    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
-        return self.crops(step, indices, decoding)[0]
-
     def crops(self, step: int, indices: np.ndarray, decoding: Decoding) -> tuple[Batch, list[Crop]]:
         batch, crops = self.images.crops(step, indices, decoding)
         rows = np.array([crop.index for crop in crops], int)

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from deepconv.data.images import Arrays, DataError
-from deepconv.data.sources.source import Source, parse_split
+from deepconv.data.sources.source import Source, parse_split, replaced_in
 from deepconv.run.files import read_json
 
 
@@ -82,7 +82,8 @@ def find_packed(folder: Path, name: str, split: str) -> Source:
         return Arrays(images, labels[first:last])
 
     digest = hashlib.sha256(file.read_bytes() + split.encode()).hexdigest()
-    return Source(name, split, last - first, classes, (size, size), open_arrays, folder, digest)
+    replaced = replaced_in(folder, split)
+    return Source(name, split, last - first, classes, (size, size), open_arrays, folder, digest, replaced=replaced)
 
 
 def _read_packed(file: Path) -> Packed:

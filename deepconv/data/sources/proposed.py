@@ -34,9 +34,6 @@ class ProposedImages(Images):
     def in_memory(self) -> bool:
         return self.images.in_memory
 
-    def training_batch(self, step: int, indices: np.ndarray, decoding: Decoding) -> Batch:
-        return self.crops(step, indices, decoding)[0]
-
     def crops(self, step: int, indices: np.ndarray, decoding: Decoding) -> tuple[Batch, list[Crop]]:
         random = decoding.geometry.random  # statistics are of images, not of proposals
         return self.images.crops(step, indices, replace(decoding, choose=self._choose) if random else decoding)

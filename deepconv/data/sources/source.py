@@ -25,6 +25,7 @@ class Source:
     folder: Path | None = None  # of stored statistics; None if they are computed from images in memory
     fingerprint: str = ""  # of file names, or of the data's description; changes with them
     writes: Path | None = None  # a file that the first open() computes; None if open() only reads
+    replaced: tuple[str, ...] = ()  # a line for each damaged image that was replaced when the data was packed
 
     @property
     def is_imagenet(self) -> bool:
@@ -35,6 +36,12 @@ class Source:
 def data_root(data_dir: str | None) -> Path:
     """Returns the directory of data sets: the flag's, the environment's, or TFDS's default."""
     return expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def replaced_in(folder: Path, split: str) -> tuple[str, ...]:
+    """Returns the lines of corrupt*.txt beside packed data: damaged training images that were replaced."""
+    files = sorted(folder.glob("corrupt*.txt")) if split.startswith("train") else []
+    return tuple(line for file in files for line in file.read_text("utf-8").splitlines())
 
 
 def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:

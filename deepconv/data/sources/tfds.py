@@ -15,7 +15,7 @@ import numpy as np
 
 from deepconv.data import decode
 from deepconv.data.images import Arrays, DataError, Encoded, Record
-from deepconv.data.sources.source import Source, parse_split
+from deepconv.data.sources.source import Source, parse_split, replaced_in
 from deepconv.run.files import printable
 
 IN_MEMORY_BYTES = 4_000_000_000  # smaller data sets of images of one size are decoded once and kept in memory
@@ -98,7 +98,8 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
         return Arrays(images, labels)
 
     digest = hashlib.sha256((builder_dir / "dataset_info.json").read_bytes() + split.encode()).hexdigest()
-    describe = functools.partial(Source, name, split, last - first, classes, fingerprint=digest)
+    replaced = replaced_in(builder_dir, split)
+    describe = functools.partial(Source, name, split, last - first, classes, fingerprint=digest, replaced=replaced)
     examples = sum(
         part.num_examples for part in info.splits.values()
     )  # all splits, which are then treated the same way
