@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = 24
     config.data.augment = "crop_flip"
     config.optimizer.drop_at_epochs = (500, 510)
+    config.optimizer.bias.drop_at_epochs = ()  # as in the authors' file of the last stage
     decays = dict(local3=0.004, local4=0.004, fc10=0.01)  # the convolutions have none
     config.optimizer.layers = ConfigDict({layer: dict(weight_decay=decay) for layer, decay in decays.items()})
     return config

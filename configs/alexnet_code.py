@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.model.lrn_in_towers = True
     config.data.lighting = "standard_deviation"
     config.data.lighting_until_epochs = 67.0
-    # The release has only the biases' last rates: 0.02 in this run, 0.002 in some related runs.
+    # The release has only the biases' last rates: 0.02 in this run, 0.002 in run 145-2010 and some others.
     config.optimizer.bias = ConfigDict(dict(learning_rate=0.02, drop_at_epochs=()))
     conv1 = dict(drop_at_epochs=(25, 51, 67), freeze_at_epochs=72.0)
     config.optimizer.layers = ConfigDict(dict(conv1=conv1))

@@ -3,7 +3,8 @@
     python -m deepconv.main --config=configs/alexnet_fall2009.py --data_dir=DIR --init_from=RUN_OF_ALEXNET_CODE
         --init_layers=conv1,conv2,conv3,conv4,conv5
 
-DIR/imagenet_fall2009/{train,val}/<class>/ must hold the images. According to comments in the authors' code, they
+DIR/imagenet_fall2009/{train,val}/<class>/ must hold the images: nearly all of the 8.9 million for training, unlike in
+section 6 of the paper, where half of them are for tests. According to comments in the authors' code, they
 started from the convolutions of a net trained on ILSVRC-2012, at a tenth of the rate of the new layers.
 DIFFERS: the authors took that net after about 58 of its 91 epochs; here it is the finished net.
 """

@@ -4,6 +4,7 @@
         --init_layers=conv1,conv2,conv3,conv4,conv5,conv6
 
 DIR/imagenet_fall2011/{train,val}/<class>/ must hold the images.
+DIFFERS: the authors' net has one more linear layer, of 2048 units, between fc7 and the scores.
 """
 
 from alexnet_fall2009 import OLD

@@ -12,8 +12,10 @@ CONVOLUTIONS = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}  # in each block
 
 
 def get_config() -> ConfigDict:
-    """Returns the recipe of vgg16.py with frozen convolutions."""
-    return freeze_convolutions(vgg16())
+    """Returns the recipe of vgg16.py with frozen convolutions, at the rate with which further training starts (3.1)."""
+    config = freeze_convolutions(vgg16())
+    config.optimizer.learning_rate = 0.001
+    return config
 
 
 def freeze_convolutions(config: ConfigDict) -> ConfigDict:

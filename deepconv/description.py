@@ -31,6 +31,7 @@ def layers(model: nn.Module, image_size: int) -> list[Layer]:
     with forms.using("blocks:plain", "groups:plain"):
         products = counting.products(model, (image_size, image_size, 3))
     found, order = [], [product.layer for product in products]
+    # BatchNorm bn1 has no products of its own, and follows conv1
     for name in sorted(params, key=lambda name: (order.index(name.replace("bn", "conv")), "bn" in name)):
         own = [product for product in products if product.layer == name]
         shape = own[-1].output_shape if own else ()

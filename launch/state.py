@@ -59,7 +59,8 @@ def of_job(
 ) -> State:
     """Returns the state of a run, or of a command that reads runs. files: its results, in its directory.
 
-    ending: sacct's word for the end of its last job.
+    A job in the queue decides; without one, the directory does. The log only tells that a run without an error in its
+    directory has failed. ending: sacct's word for the end of the last job.
     """
     found = State(workdir.name, "waiting")
     begun = any((workdir / file).exists() for file in ("config.json", "lock"))  # commands that read runs have no config

@@ -530,6 +530,24 @@ def test_dense_scores_are_those_of_every_view_of_each_image(monkeypatch):
     np.testing.assert_allclose(scores[:1, 0, 0], ordinary, rtol=1e-5, atol=1e-5)
 
 
+def test_towers_without_communication_meet_in_the_last_layer(monkeypatch):
+    """Even response normalisation, which spans all channels otherwise, stays within them."""
+    narrow(monkeypatch, alexnet)
+    for options, meet in (("communication=False", False), ("", True)):
+        model, images = create(f"alexnet {options}"), jax.random.normal(jax.random.key(1), (2, 67, 67, 3))
+        params = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()["params"]  # noqa: B023
+
+        def tower_a(kernel):
+            variables = {"params": params | {"conv1": params["conv1"] | {"kernel": kernel}}}  # noqa: B023
+            options = dict(train=False, capture_intermediates=True, mutable="intermediates")
+            _, found = model.apply(variables, images, **options)  # noqa: B023
+            fc7 = found["intermediates"]["fc7"]["__call__"][0]
+            return jnp.square(fc7[..., : fc7.shape[-1] // 2]).sum()
+
+        gradient = np.asarray(jax.jit(jax.grad(tower_a))(params["conv1"]["kernel"]))
+        assert gradient[..., :48].any() and gradient[..., 48:].any() == meet
+
+
 def test_dropout_of_krizhevsky_et_al():
     x = jnp.ones((100, 100))
     train, test = alexnet.dropout(x, 0.4, jax.random.key(0)), alexnet.dropout(x, 0.4, None)
@@ -545,6 +563,10 @@ def test_initial_weights_of_vgg(monkeypatch):
     assert float(normal.std()) == pytest.approx(0.01, rel=0.01)
     assert float(glorot.std()) == pytest.approx((2 / (9 * (128 + 256))) ** 0.5, rel=0.01)
     assert float(jnp.abs(glorot).max()) < 3**0.5 * 1.01 * float(glorot.std())
+    model = create("vgg configuration=A initialization=glorot")
+    params = jax.jit(lambda: model.init(key, jnp.zeros((1, 64, 64, 3)), train=False))()["params"]
+    kernel = params["fc6"]["kernel"]  # a matrix from 2 x 2 x 512 values to 64
+    assert float(kernel.std()) == pytest.approx((2 / (4 * 512 + 64)) ** 0.5, rel=0.02) and kernel.shape[:2] == (2, 2)
     model = create("vgg configuration=A initialization=normal")
     params = jax.jit(lambda: model.init(key, jnp.zeros((1, 32, 32, 3)), train=False))()["params"]
     assert all(float(layer["kernel"].std()) == pytest.approx(0.01, rel=0.05) for layer in params.values())

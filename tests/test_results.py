@@ -16,6 +16,7 @@ from experiments import cells, commands, counts, entries, entry, jobs, pages, re
 from experiments import collect as collect_lib
 from experiments.alexnet import fig1, fig1_rates, fig3, fig4
 from experiments.entry import Row, Run, Table
+from experiments.resnet import fig4 as resnet_fig4
 from experiments.resnet import fig7
 
 CIFAR = {seed: Run("resnet_cifar", {"seed": seed}) for seed in (0, 1, 2)}
@@ -462,6 +463,13 @@ def test_runs_on_other_data_are_not_drawn(tmp_path):
     assert cells.on_paper_data(collect(table, tmp_path / "sampled")) == {}
     make_run(tmp_path / "short", run, 50.0, short, metrics=metrics, examples=whole)
     assert [*cells.on_paper_data(collect(table, tmp_path / "short"))["rows"]] == ["ResNet-18"]
+
+
+def test_errors_of_figure_4_are_means_of_the_last_100_000_steps(monkeypatch, tmp_path):
+    points = [[400_000, 90.0], [500_000, 30.0], [600_000, 31.0]]
+    monkeypatch.setattr(records, "curves", lambda workdir, test: {"train": points, "test": points, "test_error": 31.0})
+    found = resnet_fig4.measure(tmp_path, "center")
+    assert (found["train_error"], found["test_error"]) == (30.5, 30.5)
 
 
 def test_two_runs_of_one_name_are_an_error():

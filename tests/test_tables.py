@@ -17,6 +17,7 @@ from deepconv.evaluation import protocols
 from deepconv.models.layers import LAST_LAYERS
 from deepconv.weights.inputs import ALL_BUT_HEAD
 from experiments import cells, counts, entries, entry
+from experiments.alexnet import CODE, CODE_2010
 from experiments.smoke import shrunk
 
 TABLES = entries.load()
@@ -193,6 +194,18 @@ def test_alexnet_is_trained_on_all_of_imagenet_first():
     assert len({run.name for run in row.runs}) == 7
 
 
+def test_schedules_are_those_of_the_authors_logs():
+    """Of their release: the comments and last rates in layers/layer-params-*.cfg, and in layers-cifar/."""
+    layers = recipes.load(ROOT / "configs/alexnet_finetuned.py").optimizer.layers  # 146-2012-2011
+    assert (layers.conv1.drop_at_epochs, layers.conv1.freeze_at_epochs) == ((5,), 7)
+    assert layers.fc8.drop_at_epochs == (9, 22, 42)
+    assert [run.load().optimizer.bias.learning_rate for run in (CODE, CODE_2010)] == [0.02, 0.002]  # 145, 145-2010
+    for name in ("alexnet_cifar_11pct", "alexnet_cifar_13pct"):  # conv-local-13pct-noisylr
+        optimizer = recipes.load(ROOT / f"configs/{name}.py").optimizer
+        assert optimizer.drop_at_epochs and optimizer.bias.drop_at_epochs == ()
+    assert recipes.load(ROOT / "configs/vgg16_fc.py").optimizer.learning_rate == 0.001  # VGG 3.1, S = 384
+
+
 def test_schedules_are_those_of_the_papers():
     for name, run in RUNS.items():
         config = run.load()
@@ -290,6 +303,8 @@ def test_alexnet_s_differences_are_those_of_the_authors_logs():
         "one GPU with half the kernels (3.2; ILSVRC-2010)": (96, (20, 48)),
         "no response normalisation (3.3)": (97, (22, 44, 86)),
         "pooling without overlap (3.4)": (90, (23, 51, 79)),
+        "towers without communication": (92, (25, 49, 79)),
+        "errors of the net with conv6 on half of Fall 2009 (6)": (28, (6.26, 13.34, 25.37)),
     }
     for row in TABLES["alexnet/ablations"].rows:
         config = row.runs[0].load()

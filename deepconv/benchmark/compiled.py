@@ -79,8 +79,8 @@ def prepare() -> None:
 
 def compile_step(config: ConfigDict, data_dir: str | None, target: str, accumulate: int = 1) -> Program:
     """Compiles a config's training step for one GPU. Raises ValueError and OSError as task.prepare does."""
-    name, memory, bandwidth = GPUS[target]
-    text = TARGET.format(name=name, memory=memory, bandwidth=int(bandwidth))
+    name, gpu_bytes, bandwidth = GPUS[target]
+    text = TARGET.format(name=name, memory=gpu_bytes, bandwidth=int(bandwidth))
     given = _any_statistics(config)
     with forms.for_platform("gpu"), tempfile.TemporaryDirectory() as dump:
         task = task_lib.prepare(config, data_dir, given=given, accumulate=accumulate, find=_find)
@@ -92,9 +92,9 @@ def compile_step(config: ConfigDict, data_dir: str | None, target: str, accumula
             "xla_dump_to": dump,
             "xla_gpu_dump_llvmir": False,
         }
-        compiled = lower_step(task, given).compile(compiler_options=options)
+        step = lower_step(task, given).compile(compiler_options=options)
         thunks = list(Path(dump).glob("*.thunk_sequence_after_thunk_passes.txt"))
-        memory, program = compiled.memory_analysis(), compiled.as_text()
+        memory, program = step.memory_analysis(), step.as_text()
         if len(thunks) != 1 or memory is None or program is None:
             raise OSError(f"jax {jax.__version__} does not give its compiled kernels; use jax 0.10")
         return Program(

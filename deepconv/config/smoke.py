@@ -1,6 +1,6 @@
 """The --smoke flag, which shrinks a recipe to seconds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -22,13 +22,11 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     examples, batch_size = 160, overrides.get("batch_size", config.batch_size)
     for _, node in schedules(config.optimizer):
         for field in (DROPS | FREEZES) & {*node}:
-            in_steps = field.endswith("_steps")
-            per_unit = 1 if in_steps else examples / batch_size
             times = node[field] if field in DROPS else (node[field],)
-            scaled = [few * time / config[total] for time in times]
-            distinct = {round(time * per_unit): round(time) if in_steps else time for time in scaled}
-            first = 0 if field in FREEZES else 1
-            kept = tuple(time for step, time in distinct.items() if first <= step < round(few * per_unit))
+            scaled, steps_each = [few * time / config[total] for time in times], examples / batch_size
+            if field.endswith("_steps"):
+                scaled, steps_each = [round(time) for time in scaled], 1
+            kept = _at_distinct_steps(scaled, steps_each, first=1 if field in DROPS else 0, end=few)
             if field in DROPS:
                 node[field] = kept
             elif kept:
@@ -47,3 +45,12 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     config.update(log_every_steps=2, checkpoint_every_steps=3)
     if "bn_group" in config.model:
         config.model.bn_group = group
+
+
+def _at_distinct_steps(times: Sequence[float], steps_each: float, first: int, end: float) -> tuple[float, ...]:
+    """Returns the times whose steps differ and lie from step `first` to before the end, the last of equal ones.
+
+    A unit of time has `steps_each` steps.
+    """
+    by_step = {round(time * steps_each): time for time in times}
+    return tuple(time for step, time in by_step.items() if first <= step < round(end * steps_each))

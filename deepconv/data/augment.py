@@ -49,25 +49,12 @@ def training_batch(
     images = normalize(batch["image"], Input(given.mean))
     if data.augment == "pad_crop_flip":  # refused for batches with boxes
         images = pad_crop_flip(geometry_key, images)
-    return batch | {"image": _shift_and_divide(color_key, step, images, data, given, shifts, lighting_steps)}
-
-
-def _shift_and_divide(
-    key: jax.Array,
-    step: jax.Array,
-    images: jax.Array,
-    data: ConfigDict,
-    given: Input,
-    shifts: np.ndarray | None,
-    lighting_steps: int,
-) -> jax.Array:
-    """Shifts the colours of images, in the first lighting_steps steps, and divides by the standard deviation."""
-    if shifts is None:
-        return images / given.std
-    shifted = shift_colors(key, images, shifts)
-    if data.lighting == "standard_deviation":
-        shifted /= 1.1  # as in the authors' code while it shifted colours; the text does not mention it
-    return (shifted if lighting_steps == ALWAYS else jnp.where(step < lighting_steps, shifted, images)) / given.std
+    if shifts is not None:
+        shifted = shift_colors(color_key, images, shifts)
+        if data.lighting == "standard_deviation":
+            shifted /= 1.1  # as in the authors' code while it shifted colours; the text does not mention it
+        images = shifted if lighting_steps == ALWAYS else jnp.where(step < lighting_steps, shifted, images)
+    return batch | {"image": images / given.std}
 
 
 def normalize(images: jax.Array, given: Input) -> jax.Array:

@@ -21,7 +21,7 @@ MOST = 40  # photographs in a drawing
 
 def draw_classes(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str], top: int = 5) -> "Figure":
     """Draws photographs with bars for their likeliest classes below them, from probabilities [N, classes]."""
-    figure, axes = _grid(photos, below=2)
+    figure, axes = _grid_of(photos, below=2)
     for (_, below), row in zip(axes, probs, strict=True):
         best = np.argsort(-row, kind="stable")[:top]
         below.barh(range(len(best)), row[best], height=0.9, color="lightsteelblue")
@@ -34,37 +34,51 @@ def draw_classes(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str
 
 def draw_boxes(photos: Sequence[str], boxes: np.ndarray, captions: Sequence[str] = ()) -> "Figure":
     """Draws photographs with a box on each, from x1, y1, x2, y2 in pixels, [N, 4], and captions below them, if any."""
-    from matplotlib.patches import Rectangle
-
-    figure, axes = _grid(photos, below=0.4)
-    for (above, _), (x1, y1, x2, y2) in zip(axes, boxes.astype(float) - 0.5, strict=True):  # first pixel: -0.5 to 0.5
-        limits = dict(xlim=above.get_xlim(), ylim=above.get_ylim())
-        for color, style, width in (("black", "solid", 3.5), ("white", "dashed", 1.8)):
-            outline = dict(fill=False, edgecolor=color, linestyle=style, linewidth=width)
-            above.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **outline))
-        above.set(**limits)
+    figure, axes = _grid_of(photos, below=0.4)
+    for (above, _), box in zip(axes, boxes, strict=True):
+        outline_dashed(above, box)
     for (_, below), caption in zip(axes, captions, strict=False):
         below.text(0.5, 1, caption, ha="center", va="top", fontsize=8, parse_math=False)
     return figure
 
 
-def _grid(photos: Sequence[str], below: float) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
-    """Returns a figure with the photographs, four in a row, and the axes of each photograph and of the space below.
+def _grid_of(photos: Sequence[str], below: float) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
+    return grid([decode.decode(upright(photo)) for photo in photos], [Path(photo).name for photo in photos], below)
 
-    below: the height of that space, in units in which the height of a photograph is 3.
+
+def grid(images: Sequence[np.ndarray], titles: Sequence[str], below: float) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
+    """Returns a figure with images, four in a row, and the axes of each image and of the space below it.
+
+    below: the height of that space, in units in which the height of an image is 3.
     """
     from matplotlib.figure import Figure  # takes a second, which other calls need not wait for
 
-    columns = min(4, len(photos))
-    rows = math.ceil(len(photos) / columns)
+    columns = min(4, len(images))
+    rows = math.ceil(len(images) / columns)
     figure = Figure(figsize=(3 * columns, 0.8 * (3 + below) * rows), layout="constrained")
     axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, below] * rows)
     for place in axes.flat:
         place.set_axis_off()
     pairs = []
-    for i, photo in enumerate(photos):
+    for i, (image, title) in enumerate(zip(images, titles, strict=True)):
         above, space = axes[2 * (i // columns) :, i % columns][:2]
-        above.imshow(decode.decode(upright(photo)))
-        above.set_title(printable(Path(photo).name), fontsize=8, parse_math=False)
+        above.imshow(image)
+        above.set_title(printable(title), fontsize=8, parse_math=False)
         pairs.append((above, space))
     return figure, pairs
+
+
+def outline_dashed(axes: "Axes", box: np.ndarray) -> None:
+    """Draws a box, x1, y1, x2, y2 in pixels, in dashed white on black, which shows on any image."""
+    outline(axes, box, "black", "solid", 3.5)
+    outline(axes, box, "white", "dashed")
+
+
+def outline(axes: "Axes", box: np.ndarray, color: str, style: str = "solid", width: float = 1.8) -> None:
+    """Draws a box, x1, y1, x2, y2 in pixels, on an image, whose limits stay."""
+    from matplotlib.patches import Rectangle
+
+    limits = dict(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    x1, y1, x2, y2 = (float(x) - 0.5 for x in box)  # the centre of the first pixel is at 0
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linestyle=style, linewidth=width))
+    axes.set(**limits)

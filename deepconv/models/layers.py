@@ -1,5 +1,7 @@
 """The networks' layers with parameters."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +19,7 @@ Initializer = jax.nn.initializers.Initializer
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015 (rectifiers), std sqrt(2 / n)
 
 
-def parameter(layer: nn.Module, name: str, init: Initializer, shape: tuple[int, ...]) -> jax.Array:
+def parameter(layer: nn.Module, name: str, init: Callable[..., jax.Array], shape: tuple[int, ...]) -> jax.Array:
     """Returns a layer's parameter, of this shape at initialisation; later, a device may hold only one tower's part."""
     return layer.param(name, init, shape) if layer.is_initializing() else layer.get_variable("params", name)
 
@@ -83,9 +85,13 @@ class FullyConnected(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        def init_matrix(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+            matrix = math.prod(shape[:-1]), shape[-1]  # Glorot's rule counts inputs and outputs, not places
+            return self.kernel_init(key, matrix, dtype).reshape(shape)
+
         # the map of a training image sets the kernel's size; later maps may be larger
         shape = (*x.shape[1:3], x.shape[-1] // self.groups, self.outputs)
-        kernel = parameter(self, "kernel", self.kernel_init, shape)
+        kernel = parameter(self, "kernel", init_matrix, shape)
         bias = parameter(self, "bias", self.bias_init, (self.outputs,))
         y = fully_connected(x.astype(self.dtype), kernel.astype(self.dtype), self.groups)
         return add_bias(record_extent(x, y, kernel.shape[0], 1, 0), bias)
