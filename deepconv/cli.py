@@ -24,7 +24,7 @@ from deepconv.config.shorten import check_drops
 from deepconv.ops import forms
 from deepconv.processes import group
 from deepconv.run import preemption
-from deepconv.run.files import printable
+from deepconv.run.files import expanded, printable
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -253,7 +253,7 @@ def check_folders(*names: str) -> None:
     """Raises ValueError for the first of these flags that names a file in a folder that does not exist."""
     for name in names:
         file = flags.FLAGS[name].value
-        if file and not Path(file).absolute().parent.is_dir():
+        if file and not expanded(file).absolute().parent.is_dir():
             raise ValueError(f"--{name}={file}: its folder does not exist")
 
 

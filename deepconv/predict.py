@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
             unread = _unreadable(photos)
             if unread:
                 raise ValueError(f"no features were written: {unread} files cannot be read")
-            options = FLAGS.features, FLAGS.rectify, Path(FLAGS.out), _origin()
+            options = FLAGS.features, FLAGS.rectify, expanded(FLAGS.out), _origin()
             photographs.write_features(trained, photos, _source(trained), *options)
         else:
             unread = _predict(trained, classifier, photos, boxes)
@@ -263,7 +263,7 @@ def _predict(trained: "Trained", classifier: "Trained | None", photos: Sequence[
             figure = drawing.draw_boxes(files, rows, captions)
         else:
             figure = drawing.draw_classes(files, rows, trained.classes, FLAGS.top)
-        figure.savefig(FLAGS.plot)
+        figure.savefig(expanded(FLAGS.plot))
         left = f" (the first {len(drawn)})" if len(drawn) < len(photos) - len(unread) else ""
         print(f"drawn to {FLAGS.plot}{left}", file=sys.stdout if form == "text" else sys.stderr)
     return len(unread)

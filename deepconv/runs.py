@@ -84,7 +84,8 @@ def directories(folder: Path) -> Iterator[Path]:
         yield folder
         return
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
+        linked_run = entry.is_symlink() and Path(entry.path, "config.json").exists()  # other links may form circles
+        if entry.is_dir(follow_symlinks=False) or linked_run:
             yield from directories(Path(entry.path))
 
 

@@ -14,7 +14,7 @@ from experiments.measurements import Cell, Results, Values
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # slow to import
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}
 BENCHMARKS = ("voc2007", "voc2012", "caltech101", "caltech256", "voc2012_action")  # of VGG's Tables 11 and 12
 OTHER_DATA = re.compile(r"(name|data)=|\d+ instead of \d+ images")  # matches departures in the data

@@ -9,7 +9,7 @@ from deepconv.config import durations, recipes
 from deepconv.run import log as runlog
 from deepconv.run import starts
 from deepconv.run.evaluations import errors_of, read_eval
-from deepconv.run.files import printable, read_json
+from deepconv.run.files import printable, read_json, write_text
 from deepconv.run.starts import read_starts
 from experiments.measurements import SOURCES, Environment, Measurement, Results, Start, Trained, Values
 
@@ -156,7 +156,7 @@ def write(file: Path, results: Results) -> None:
     if "unassigned" in results:
         lines.append(f' "unassigned": {_lines(results["unassigned"])}')
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write_text(file, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _lines(content: Any) -> str:

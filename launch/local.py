@@ -63,7 +63,8 @@ def main(arguments: list[str]) -> int:
         print(f"launch: not finished: {name} (exit code {code})", file=sys.stderr)
         if len(devices) > 1 and (log := _log(name)).exists() and code != preemption.EXIT_CODE:
             print("".join(f"    {line}\n" for line in state.tail(log)[-SHOWN_LINES:] if line), end="", file=sys.stderr)
-    print(f"{len(todo) - len(failed)} of {len(todo)} runs are finished; deepconv experiments collect reads them")
+    reader = "deepconv runs lists them" if arguments[1].endswith(".py") else "deepconv experiments collect reads them"
+    print(f"{len(todo) - len(failed)} of {len(todo)} runs are finished; {reader}")
     codes = {*failed.values()}
     return preemption.EXIT_CODE if preemption.EXIT_CODE in codes else 2 if codes == {2} else int(bool(codes))
 

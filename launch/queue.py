@@ -5,14 +5,15 @@ is the job's name, by which lines of squeue are assigned to runs.
 """
 
 import getpass
-import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepconv.run.files import printable, read_json
+from deepconv.run.files import printable, read_json, write_json
+from experiments.jobs import Job
 
 FOLDER = "slurm"  # in the folder of runs
 ANSWERS_WITHIN_SECONDS = 30
@@ -25,6 +26,7 @@ class Task:
     id: str  # such as "17_3"
     state: str  # Slurm's word, such as PENDING
     reason: str  # Slurm's reason for waiting
+    commands: Sequence[Sequence[str]] = ()  # empty if unknown
 
 
 def call(*command: str) -> str:
@@ -39,11 +41,24 @@ def call(*command: str) -> str:
     return done.stdout
 
 
-def submissions(runs: Path) -> dict[str, tuple[list[str], str]]:
-    """Returns {job's name: (its runs, its id or "")} of all submissions, oldest first. Raises OSError."""
+@dataclass(frozen=True)
+class Submission:
+    """A submitted job array."""
+
+    runs: Sequence[str]  # the run of each task
+    job: str  # its id; empty until sbatch has answered
+    commands: Mapping[str, Sequence[Sequence[str]]]  # of each run; empty if an earlier version submitted it
+
+
+def submissions(runs: Path) -> dict[str, Submission]:
+    """Returns {job's name: its submission}, oldest first. Raises OSError."""
     files = sorted(runs.glob(f"{FOLDER}/*.json"), key=lambda file: file.stat().st_mtime)
-    contents = {file.stem: read_json(file, dict, "runs", "job") for file in files}
-    return {name: (content["runs"], content["job"]) for name, content in contents.items()}
+    remedy = "restore it: without it, its queued runs would be submitted again"
+    contents = {file.stem: read_json(file, dict, "runs", "job", remedy=remedy) for file in files}
+    return {
+        name: Submission(content["runs"], content["job"], content.get("commands", {}))
+        for name, content in contents.items()
+    }
 
 
 def tasks(runs: Path) -> dict[str, Task]:
@@ -58,10 +73,11 @@ def tasks(runs: Path) -> dict[str, Task]:
     for line in lines:
         name, id, state, reason, folder = line.split("|", 4)
         index = id.rpartition("_")[2]
-        if name in submitted and Path(folder).resolve() == runs.resolve().parent and index.isdigit():
-            run_names, _ = submitted[name]
-            if int(index) < len(run_names):
-                found[run_names[int(index)]] = Task(id, state, reason)
+        if name in submitted and Path(folder).resolve() == runs.absolute().parent.resolve() and index.isdigit():
+            submission = submitted[name]
+            if int(index) < len(submission.runs):
+                run = submission.runs[int(index)]
+                found[run] = Task(id, state, reason, submission.commands.get(run, ()))
     return found
 
 
@@ -79,8 +95,8 @@ def known_tasks(runs: Path) -> dict[str, Task]:
 def endings(runs: Path) -> dict[str, str]:
     """Returns {run: how its last task ended}, such as TIMEOUT, as far as sacct answers; empty without accounting."""
     by_id = {}
-    for run_names, job in submissions(runs).values():
-        by_id |= {f"{job}_{index}": run for index, run in enumerate(run_names) if job}
+    for submission in submissions(runs).values():
+        by_id |= {f"{submission.job}_{index}": run for index, run in enumerate(submission.runs) if submission.job}
     if not by_id or shutil.which("sacct") is None:
         return {}
     ids = sorted({id.partition("_")[0] for id in by_id}, key=int)
@@ -92,6 +108,7 @@ def endings(runs: Path) -> dict[str, str]:
     return {by_id[id]: state.split(" ")[0] for id, state in found if id in by_id}
 
 
-def write_submission(runs: Path, name: str, run_names: list[str], job: str) -> None:
+def write_submission(runs: Path, name: str, todo: Mapping[str, Job], job: str) -> None:
     """Records a submission; job is empty until sbatch has answered."""
-    (runs / FOLDER / f"{name}.json").write_text(json.dumps({"runs": run_names, "job": job}, indent=1) + "\n")
+    commands = {run: job.commands for run, job in todo.items()}
+    write_json(runs / FOLDER / f"{name}.json", {"runs": [*todo], "job": job, "commands": commands})

@@ -1,6 +1,7 @@
 """The runs that a command line names: those of tables, or those of a grid, a Python file with a function sweep()."""
 
 import importlib.util
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from deepconv import cli
-from deepconv.config import fields
+from deepconv.config import fields, recipes
 from experiments import cells, entries, entry, jobs
 from experiments.entry import Run, Table
 from experiments.measurements import Measurement, Results
@@ -39,10 +40,29 @@ def select(arguments: list[str]) -> Selection:
     if flags.FLAGS["shorten"].present:
         raise ValueError("--shorten belongs to one run; remove it")
     if any(name.endswith(".py") for name in names):
-        return _grid(names)
-    if single := [name for name in ("config", "smoke") if flags.FLAGS[name].present]:
-        raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
-    return _tables(names)
+        selection = _grid(names)
+    else:
+        if single := [name for name in ("config", "smoke") if flags.FLAGS[name].present]:
+            raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
+        selection = _tables(names)
+    for run in selection.runs.values():
+        found = recipes.find(f"configs/{run.config}.py")
+        if found.resolve() != run.path.resolve():
+            raise ValueError(
+                f"{found} would be trained in place of {run.path}; rename it, or start from another folder"
+            )
+    return selection
+
+
+def command_line(arguments: list[str]) -> str:
+    """Returns the arguments that select the same runs again, with the flags that change a grid's recipe."""
+    flag, words = flags.FLAGS["config"], arguments[1:]
+    if flag.present:
+        changes = config_flags.get_override_values(flag)
+        words.append(f"--config={Path(config_flags.get_config_filename(flag)).stem}")
+        words += [f"--config.{name}={entry.flag_value(value)}" for name, value in changes.items()]
+    words += ["--smoke"] * bool(flags.FLAGS["smoke"].value)
+    return shlex.join(words)
 
 
 def _tables(names: list[str]) -> Selection:
@@ -53,6 +73,7 @@ def _tables(names: list[str]) -> Selection:
     todo = jobs.missing(chosen, done, RUNS, passed_on())
     selected = entry.jobs(pair for row in rows for pair in row.needed_pairs())
     files = _eval_files(selected) | {command.name: [command.file] for row in rows for command in row.commands}
+    files |= _eval_files(entry.jobs(jobs.missing_runs(chosen, done)))  # other tests of these runs are in the results
     measured: dict[str, float | None] = dict.fromkeys(name for name in files if name not in todo)
     records_of_rows = [record for name, table in chosen.items() for record in _records(table, done[name])]
     for record in records_of_rows:
@@ -80,9 +101,13 @@ def _grid(names: list[str]) -> Selection:
     if recipe and recipe.parent != entry.CONFIGS:
         raise ValueError(f"--config={recipe} is not in {entry.CONFIGS}, where the recipe of a grid must be")
     common = dict(config_flags.get_override_values(flag)) if recipe else {}
-    runs = []
-    for point in _sweep(Path(names[0])):
+    runs, points = [], _sweep(Path(names[0]))
+    for point in points:
         if isinstance(point, Run):
+            if flags.FLAGS["smoke"].value and not point.smoke:
+                raise ValueError(
+                    f"--smoke does not shrink Run objects, which {names[0]} yields; write Run(..., smoke=True)"
+                )
             runs.append(point)
         elif not isinstance(point, Mapping):
             raise ValueError(f"{names[0]}: sweep() yields {point!r}; it must yield dicts of changes, as in {EXAMPLE}")
@@ -90,8 +115,11 @@ def _grid(names: list[str]) -> Selection:
             raise ValueError(f"{names[0]} changes fields of a recipe; name it, as in --config=resnet_cifar")
         else:
             runs.append(Run(recipe.stem, common | dict(point), smoke=bool(flags.FLAGS["smoke"].value)))
-    if len({run.name for run in runs}) < len(runs):
-        raise ValueError(f"{names[0]}: sweep() yields the same run twice")
+    if recipe and all(isinstance(point, Run) for point in points):
+        raise ValueError(f"--config has no effect on Run objects, and {names[0]} yields no others; leave it out")
+    run_names = [run.name for run in runs]
+    if twice := [name for name in run_names if run_names.count(name) > 1]:
+        raise ValueError(f"{names[0]}: sweep() yields the same run twice, {twice[0]}; remove one")
     for run in runs:
         try:
             run.load()

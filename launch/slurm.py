@@ -74,19 +74,36 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=1 if submitted else 2)
     if not _DRY_RUN.value:
-        print(f"{submitted} runs were submitted; deepconv launch.status {' '.join(arguments[1:])} shows their state")
+        print(
+            f"{submitted} runs were submitted; their state: deepconv launch.status {selection.command_line(arguments)}"
+        )
     return 0
 
 
 def pending(selected: Selection, tasks: Mapping[str, queue.Task]) -> dict[str, Job]:
-    """Returns the jobs that are neither finished nor in Slurm's queue; prints the latter."""
-    todo = {}
+    """Returns the jobs that are neither finished nor in Slurm's queue; prints the latter.
+
+    Jobs that need another test of a queued run than its job does are left out, too.
+    """
+    todo, postponed = {}, set()
     for name, job in selected.jobs.items():
         if task := tasks.get(name):
-            print(f"not submitted again: {name} (job {task.id}, {task.state})", file=sys.stderr)
+            more = bool(task.commands) and not _words(job) <= _words(task)
+            later = "; it lacks tests or flags of this command, which repeat when it has ended" if more else ""
+            print(f"not submitted again: {name} (job {task.id}, {task.state}){later}", file=sys.stderr)
+            postponed |= {name} if more else set()
+        elif needed := [need for need in job.needs if need in postponed]:
+            print(f"not submitted yet: {name}, which needs {needed[0]}", file=sys.stderr)
+            postponed.add(name)
         elif len(job.commands) > 1 or state.of_job(Path(RUNS, name), selected.files[name]).state != "finished":
             todo[name] = job
     return todo
+
+
+def _words(work: Job | queue.Task) -> set[str]:
+    """Returns the arguments of the commands of a job, with each test of --evals by itself."""
+    arguments = [argument for command in work.commands for argument in command]
+    return {word for argument in arguments for word in argument.removeprefix("--evals=").split(",")}
 
 
 def new_names(argument: str, count: int) -> list[str]:
@@ -108,7 +125,7 @@ def submit(array: script.Array, options: script.Options, name: str, ids: dict[st
         return
     file, record = folder / f"{name}.sh", folder / f"{name}.json"
     file.write_text(content)
-    queue.write_submission(Path(RUNS), name, [*array.todo], "")  # before sbatch: the job is found by its name
+    queue.write_submission(Path(RUNS), name, array.todo, "")  # before sbatch: the job is found by its name
     try:
         job = queue.call("sbatch", "--parsable", str(file)).strip().partition(";")[0]
     except OSError as error:
@@ -116,7 +133,7 @@ def submit(array: script.Array, options: script.Options, name: str, ids: dict[st
             file.unlink()
             record.unlink()
         raise
-    queue.write_submission(Path(RUNS), name, [*array.todo], job)
+    queue.write_submission(Path(RUNS), name, array.todo, job)
     ids |= {run: f"{job}_{index}" for index, run in enumerate(array.todo)}
     for index, run in enumerate(array.todo):
         print(f"job {job}_{index}: {printable(run)}")

@@ -36,8 +36,8 @@ class State:
 def log_files(runs: Path) -> dict[str, Path]:
     """Returns {run: its newest log} for the runs that a launcher has started. Raises OSError."""
     files = [(file.name.removesuffix(".log"), file) for file in runs.glob(f"{LOCAL}/*.log")]
-    for name, (run_names, _) in queue.submissions(runs).items():
-        files += [(run, runs / queue.FOLDER / f"{name}.{index}.log") for index, run in enumerate(run_names)]
+    for name, submission in queue.submissions(runs).items():
+        files += [(run, runs / queue.FOLDER / f"{name}.{index}.log") for index, run in enumerate(submission.runs)]
     existing = [(run, file) for run, file in files if file.exists()]
     return dict(sorted(existing, key=lambda pair: pair[1].stat().st_mtime))
 
@@ -77,6 +77,9 @@ def of_job(
         reason = "" if task.reason == "None" else f": {task.reason}"
         details = f"job {task.id}" if running else f"job {task.id}, {task.state}{reason}"
         return replace(found, state="running" if running else "queued", details=details)
+    started = workdir / "environment.json"
+    if log and started.exists() and log.stat().st_mtime < started.stat().st_mtime:
+        log = None  # the log of an earlier start
     if state in ("stopped", "waiting") and log and (last := _failure(tail(log))):
         state, details = "failed", last
     if state in ("running", "finished"):

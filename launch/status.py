@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deepconv import cli
+from deepconv.config import recipes
 from launch import queue, selection, state
 from launch.state import State
 
@@ -54,7 +55,7 @@ def read(arguments: list[str]) -> dict[str, State]:
     folder = Path(arguments[1]) if len(arguments) == 2 else Path()
     if len(arguments) == 2 and folder.is_dir():
         runs, measured = folder, {}
-        found = sorted(file.parent for file in runs.glob("*/config.json"))
+        found = sorted(file.parent for file in runs.glob("*/config.json") if not _is_imported(file.parent))
         files = {path.name: [file.name for file in path.glob("eval.*.json")] or ["eval.center.json"] for path in found}
     else:
         selected, runs = selection.select(arguments), Path(selection.RUNS)
@@ -66,6 +67,14 @@ def read(arguments: list[str]) -> dict[str, State]:
         if name in measured and states[name].state == "waiting":
             states[name] = State(name, "finished", "in the committed results", test_error=measured[name])
     return states
+
+
+def _is_imported(workdir: Path) -> bool:
+    """Returns whether a directory holds imported weights, which are no run; not if its files are damaged."""
+    try:
+        return "train_data" not in recipes.read_run(workdir)
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

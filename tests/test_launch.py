@@ -12,9 +12,9 @@ from test_results import make_run
 
 from deepconv import runs
 from deepconv.run import directory
-from experiments import jobs
+from experiments import cells, entries, jobs
 from experiments.entry import Run
-from launch import local, queue, script, state
+from launch import local, queue, script, selection, state, status
 
 GRID = "def sweep():\n    for seed in (1, 2):\n        yield {'seed': seed}\n"
 FINE = {"partition": "main", "time": "60"}
@@ -37,8 +37,10 @@ LAUNCHES = {
     "nowhere.py --config=resnet_cifar": "nowhere.py does not exist",
     "wrong.py --config=resnet_cifar": "wrong.py: resnet_cifar,sede=1: config.sede is not a field",
     "broken.py --config=resnet_cifar": "broken.py is not a grid: ZeroDivisionError",
-    "empty.py --config=resnet_cifar": "sweep() yields no run",
-    "twice.py --config=resnet_cifar": "yields the same run twice",
+    "empty.py --config=resnet_cifar": "sweep() yields nothing",
+    "twice.py --config=resnet_cifar": "yields the same run twice, resnet_cifar",
+    "run.py --smoke": "--smoke does not shrink Run objects, which run.py yields; write Run(..., smoke=True)",
+    "run.py --config=resnet_cifar": "--config has no effect on Run objects, and run.py yields no others",
     "": "no entry is given",
 }
 LOCAL = {
@@ -64,11 +66,21 @@ def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, modul
     (tmp_path / "broken.py").write_text("1 / 0")
     (tmp_path / "empty.py").write_text("def sweep():\n    return []")
     (tmp_path / "twice.py").write_text("def sweep():\n    return [{}, {}]")
+    (tmp_path / "run.py").write_text(
+        "from experiments.entry import Run\ndef sweep():\n    return [Run('resnet_cifar')]"
+    )
     before = {*tmp_path.iterdir()}
     for arguments, words in mistakes.items():
         answer = shell().run(arguments.split(), tmp_path, module=module, PATH="/nowhere")
         assert answer.code == 2 and not answer.out and {*tmp_path.iterdir()} == before, arguments
         assert words in answer.err and len(answer.err.splitlines()) == 1, answer.err
+
+
+def test_a_recipe_that_would_be_trained_in_place_of_an_entry_s_is_named(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/resnet_cifar.py").write_text((ROOT / "configs/resnet_cifar.py").read_text())
+    answer = shell().run(["resnet/table6"], tmp_path, module="launch.status").ends(2)
+    answer.says("configs/resnet_cifar.py would be trained in place of")
 
 
 def test_flags_of_all_commands_are_passed_on(tmp_path):
@@ -215,6 +227,43 @@ def test_a_job_is_queued_again_when_it_was_stopped_and_some_times_when_it_crashe
     assert (done.returncode, done.stdout.splitlines(), done.stderr) == (code, expected, "")
 
 
+PENDING = """
+from experiments.jobs import Job
+from launch import queue, slurm
+from launch.selection import Selection
+tasks = {"net": queue.Task("17_0", "PENDING", "Priority", [["m", "--evals=center,ten_crop"]])}
+files = dict.fromkeys(("net", "reader", "other"), ["eval.center.json"])
+for test in ("ten_crop", "dense"):
+    todo = {"net": Job([["m", f"--evals={test}"]]), "reader": Job([["r"]], ["net"]), "other": Job([["o"]])}
+    print(*slurm.pending(Selection({}, files, todo, {}), tasks))
+"""
+
+
+def test_a_queued_run_without_a_needed_test_holds_back_what_needs_it(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", PENDING], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "reader other\nother\n", done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0] == "not submitted again: net (job 17_0, PENDING)"
+    assert "it lacks tests or flags of this command" in lines[1]
+    assert lines[2:] == ["not submitted yet: reader, which needs net"]
+
+
+def test_runs_whose_other_tests_are_in_the_results_are_finished(monkeypatch):
+    """Only the tests that their job does are expected in their directories."""
+    chosen = entries.load(["resnet/table3", "resnet/table4"])
+    table3 = chosen["resnet/table3"]
+    run, test = table3.rows[-1].pairs()[0]
+    monkeypatch.setattr(cells, "missing", lambda table, results: [] if table is table3 else table.rows[-1].pairs())
+    selected = selection._tables(["resnet/table3", "resnet/table4"])
+    needed, _ = chosen["resnet/table4"].rows[-1].pairs()[0], test
+    assert needed[0].name in selected.jobs
+    done = [f"eval.{name}.json" for _, name in chosen["resnet/table4"].rows[-1].pairs()]
+    assert selected.files[needed[0].name] == done and f"eval.{test}.json" not in done
+
+
 def test_jobs_that_need_the_same_jobs_are_an_array():
     needs = {"a": "", "b": "a", "c": "", "d": "c", "e": "a", "f": "b", "g": "done", "h": "queued"}
     needs |= {"i": "b d", "j": "done queued", "k": "b d"}
@@ -258,6 +307,9 @@ def test_a_run_is_running_while_a_process_holds_its_lock_then_stopped_or_failed(
         assert (found.state, found.details) == ("running", f"process {os.getpid()}")
         assert found.seconds_left == 32_000  # steps of 128 images
     assert state.of_job(folder, ["eval.center.json"]).state == "stopped"
+    (tmp_path / "log").write_text("an earlier start failed")
+    os.utime(tmp_path / "log", (0, 0))  # before the newest start
+    assert state.of_job(folder, ["eval.center.json"], tmp_path / "log").state == "stopped"
     (folder / "failure.txt").write_text("the loss is\x1b not finite\n")
     (tmp_path / "log").write_text("== a run\nlaunch: exit code 1\n")
     found = state.of_job(folder, ["eval.center.json"], tmp_path / "log", ending="FAILED")
@@ -279,11 +331,26 @@ def test_the_list_of_runs_and_the_status_of_jobs_agree(tmp_path, file, expected)
     assert (listed.state, listed.details) == (job.state, job.details) and job.state == expected
 
 
+def test_imported_weights_are_no_runs(tmp_path):
+    folder = make_run(tmp_path, Run("resnet_cifar"), 9.0)
+    record = json.loads((folder / "config.json").read_text())
+    del record["train_data"], record["eval_data"]
+    (tmp_path / "imported").mkdir()
+    (tmp_path / "imported/config.json").write_text(json.dumps(record))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/config.json").write_text("{")
+    assert {name: found.state for name, found in status.read(["", str(tmp_path)]).items()} == {
+        "damaged": "failed",
+        folder.name: "finished",
+    }
+
+
 def test_slurm_is_asked_and_believed(tmp_path, monkeypatch, capsys):
     """Answers of squeue and sacct, recorded on a cluster without accounting, and as sacct's manual has them."""
     runs = tmp_path / "runs"
     (runs / "slurm").mkdir(parents=True)
-    queue.write_submission(runs, "grid.1", ["a", "b", "c"], "17")
+    todo = {name: jobs.Job([["m", f"--evals=center,{name}"]]) for name in "abc"}
+    queue.write_submission(runs, "grid.1", todo, "17")
     answers = {
         "squeue": f"grid.1|17_1|PENDING|Dependency|{tmp_path}\ngrid.1|18_0|RUNNING|None|/other\nx|19|RUNNING|None|/\n",
         "sacct": "17_0|CANCELLED by 0\n17_2|OUT_OF_MEMORY\n",
@@ -292,7 +359,13 @@ def test_slurm_is_asked_and_believed(tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'END'\n{answer}END\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert queue.known_tasks(runs) == {"b": queue.Task("17_1", "PENDING", "Dependency")}
+    waiting = {"b": queue.Task("17_1", "PENDING", "Dependency", [["m", "--evals=center,b"]])}
+    assert queue.known_tasks(runs) == waiting
+    (tmp_path / "scratch").mkdir()
+    runs = runs.rename(tmp_path / "scratch/runs")
+    (tmp_path / "runs").symlink_to(runs)  # as where runs are kept on another disk
+    runs = tmp_path / "runs"
+    assert queue.known_tasks(runs) == waiting
     assert queue.endings(runs) == {"a": "CANCELLED", "c": "OUT_OF_MEMORY"}
     for name in answers:
         (tmp_path / name).write_text("#!/bin/sh\necho 'sacct: error: it is disabled' >&2\nexit 1\n")

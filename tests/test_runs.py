@@ -7,6 +7,7 @@ import pytest
 from conftest import shell
 from test_results import make_run
 
+from deepconv import runs as runs_command
 from deepconv.run import directory, preemption
 from experiments.entry import Run
 
@@ -58,6 +59,12 @@ def test_runs_are_listed_with_state_step_and_error(runs):
     assert wanted.items() <= failed.items() and failed["details"] == r"the loss is\x1b not finite"
     assert (running["details"], running["step"]) == (f"process {os.getpid()}", 300)
     assert "config.json is damaged" in found["damaged"]["details"]
+
+
+def test_a_link_to_a_run_is_followed(runs, tmp_path):
+    (tmp_path / "linked").symlink_to(runs / "more" / "running")
+    (tmp_path / "circle").symlink_to(tmp_path)
+    assert [*runs_command.directories(tmp_path)] == [tmp_path / "linked"]
 
 
 def test_the_list_is_sorted_and_read_at_a_glance(runs):

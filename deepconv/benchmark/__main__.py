@@ -103,6 +103,8 @@ def _compiled(arguments: list[str]) -> Work:
 
     compiled.prepare()
     snapshot = expanded(_SNAPSHOT.value) if _SNAPSHOT.value else None
+    if snapshot and (cli.ACCUMULATE.value > 1 or flags.FLAGS["forms"].present):
+        raise ValueError("--snapshot is for a recipe's own step; leave out --accumulate and --forms")
     options = cli.DATA_DIR.value, _TARGET.value, cli.ACCUMULATE.value
     return functools.partial(compiled.show_compiled, config, *options, run=run, snapshot=snapshot)
 

@@ -76,7 +76,8 @@ def shares(task: task_lib.Task, step_fn: jax.stages.Compiled, images_per_second:
     """Returns the step's floating-point operations and bytes in a second, and their shares of the devices' peaks.
 
     Operations are counted as multiply-adds of the net, forward and twice backward, two operations each. Bytes are those
-    that XLA counts for the compiled program; they are left out where the devices' bandwidth is unknown.
+    that XLA counts for the compiled program; they are left out where the devices' bandwidth is unknown, and for a batch
+    in parts, whose loop XLA counts once.
     """
     size = task.config.data.image_size
     device_peak, devices = peak(task.config.model.dtype), task.mesh.size
@@ -88,7 +89,7 @@ def shares(task: task_lib.Task, step_fn: jax.stages.Compiled, images_per_second:
         "peak_source": device_peak.source,
         "flops_share": flops / (sharing * device_peak.flops_per_second),
     }
-    if device_peak.bytes_per_second:
+    if device_peak.bytes_per_second and task.accumulate == 1:
         moved = float((step_fn.cost_analysis() or {})["bytes accessed"])  # by each device, in a step
         bytes_per_second = moved * images_per_second / task.config.batch_size
         figures |= {

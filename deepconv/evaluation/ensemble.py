@@ -23,7 +23,7 @@ from rich.table import Column, Table
 
 from deepconv import cli
 from deepconv.run.evaluations import Procedure
-from deepconv.run.files import printable
+from deepconv.run.files import expanded, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         table.add_row(name, f"{weight:g}", *errors)
     Console().print(table)
     if flags.FLAGS.out:
-        out = Path(flags.FLAGS.out)
+        out = expanded(flags.FLAGS.out)
         try:
             out.mkdir(parents=True, exist_ok=True)
             procedure = Procedure(mean_of=[str(file.resolve()) for file in files], weights=weights)

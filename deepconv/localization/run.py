@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def describe_inputs(settings: Settings) -> dict[str, Any]:
 
 def _run(run: Path) -> dict[str, Any]:
     step, digest = checkpoint_files.newest(run / "checkpoints")
-    return {"directory": run.resolve().name, "step": step, "sha256": digest}
+    return {"directory": Path(os.path.abspath(run)).name, "step": step, "sha256": digest}
 
 
 def _probabilities(file: Path) -> dict[str, Any]:
@@ -64,7 +65,12 @@ def _probabilities(file: Path) -> dict[str, Any]:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     test = file.name.removeprefix("probs.").removesuffix(".npy")
     record = read_json(file.with_name(f"eval.{test}.json"), dict, "step", remedy="test the net again")
-    return {"directory": file.resolve().parent.name, "step": record["step"], "test": test, "sha256": digest}
+    return {
+        "directory": Path(os.path.abspath(file)).parent.name,
+        "step": record["step"],
+        "test": test,
+        "sha256": digest,
+    }
 
 
 def check_same(record: dict[str, Any], inputs: dict[str, Any], workdir: Path) -> None:

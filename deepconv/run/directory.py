@@ -42,7 +42,7 @@ def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[Non
             file.seek(0)
             in_use = f"{workdir} is in use by another process ({file.read().strip() or 'unknown'})"
             if time.monotonic() >= end:
-                raise BlockingIOError(f"{in_use}; wait for it, or give another --workdir")
+                raise BlockingIOError(f"{in_use}; wait for it, or use another directory")
             if not waits:
                 print(f"{in_use}; waiting up to {patience:.0f} seconds for it to end", flush=True)
             waits = True

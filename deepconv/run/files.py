@@ -23,9 +23,14 @@ def printable(text: str) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file atomically."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file atomically."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w") as file:
-        file.write(json.dumps(content, indent=2) + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -14,6 +14,7 @@ if __name__ == "__main__":
     preemption.install()  # before the imports, which take seconds
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
                 from deepconv.transfer import drawing
 
                 (kind,) = NAMES.keys() & result.keys()
-                drawing.draw(result, kind, NAMES[kind]).savefig(FLAGS.plot)
+                drawing.draw(result, kind, NAMES[kind]).savefig(expanded(FLAGS.plot))
                 print(f"drawn to {FLAGS.plot}")
     except (ValueError, OSError, FloatingPointError) as error:
         return cli.refuse(str(error), code)
@@ -86,7 +87,7 @@ def _set_up(arguments: list[str]) -> "tuple[Benchmark, list[Describer], Path]":
     from deepconv.transfer import descriptors, measure
 
     scales = [int(scale) for scale in FLAGS.scales] or benchmark.scales
-    nets = [descriptors.describer(run.resolve().name, load_run(run), scales) for run in runs]
+    nets = [descriptors.describer(Path(os.path.abspath(run)).name, load_run(run), scales) for run in runs]
     if FLAGS.workdir:
         return benchmark, nets, expanded(FLAGS.workdir)
     changes = {"run": "+".join(net.name for net in nets)}

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from deepconv import cli
 from deepconv.config import recipes
 from deepconv.config.mistakes import suggestion
+from deepconv.run.files import expanded
 from deepconv.weights import inputs
 
 
@@ -46,11 +47,11 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{command} needs {', '.join(missing)}")
         library, images = given.library or "", given.input or ""
         if command == "export":
-            return _export(Path(given.run), Path(given.to), library, images)
+            return _export(expanded(given.run), expanded(given.to), library, images)
         config, _ = cli.load_config(
             arguments[:1], change=lambda config, name: inputs.file_fields(config, library, images)
         )
-        return _import(config, Path(given.get_flag_value("from", "")), Path(given.out), library, images)
+        return _import(config, expanded(given.get_flag_value("from", "")), expanded(given.out), library, images)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
 

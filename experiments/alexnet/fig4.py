@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepconv.run.files import read_json
+from experiments import records
 from experiments.alexnet import TEXT, TEXT_2010
 from experiments.entry import Row, Table
 from experiments.measurements import Results, Values
@@ -34,7 +35,12 @@ def likeliest(workdir: Path, test: str) -> Values | None:
     """Returns the likeliest classes of the first test image of each of eight classes, and their nearest neighbours."""
     files = [workdir / f"probs.{test}.npy", workdir / "fc7.test.npy", workdir / "fc7.train.npy"]
     trained = max((file.stat().st_mtime for file in (workdir / "checkpoints").glob("*")), default=0)
-    if not all(file.exists() and file.stat().st_mtime >= trained for file in files):  # not those of an earlier net
+    if not all(file.exists() for file in files):
+        return None
+    if older := [file for file in files if file.stat().st_mtime < trained]:
+        records.warn(
+            workdir, ValueError(f"{older[0].name} is older than the checkpoints, as that of an earlier net is")
+        )
         return None
     probs, features, train_features = (np.load(file, mmap_mode="r") for file in files)
     labels, train_labels = np.load(workdir / "labels.npy"), np.load(workdir / "fc7.train.labels.npy")
@@ -67,9 +73,9 @@ def draw(results: Results) -> "Figure":
     """Draws the bars, the true class in pink as in the paper, and lists the classes of the nearest images."""
     from matplotlib.figure import Figure
 
-    records = [(row.label, record) for row in TABLE.rows for record in results.get("rows", {}).get(row.label, [])]
-    figure = Figure(figsize=(14, 0.8 + 4.2 * len(records)), layout="constrained")
-    for part, (label, record) in zip(figure.subfigures(len(records), squeeze=False).flat, records, strict=True):
+    shown = [(row.label, record) for row in TABLE.rows for record in results.get("rows", {}).get(row.label, [])]
+    figure = Figure(figsize=(14, 0.8 + 4.2 * len(shown)), layout="constrained")
+    for part, (label, record) in zip(figure.subfigures(len(shown), squeeze=False).flat, shown, strict=True):
         part.suptitle(", ".join([label, *record["departs"]]), fontsize=9)
         plots = part.subplots(2, BARS // 2 + 1)
         for plot, bar in zip(plots[:, :-1].flat, record["values"]["bars"], strict=False):

@@ -12,7 +12,7 @@ from experiments.site import results as results_lib
 from experiments.site import tables
 from experiments.site.results import AllResults, Entries
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 ASSETS = Path(__file__).parent / "assets"
 FIRST = ("training", "data", "testing", "weights", "reproducing")  # of the guide's pages; the rest is sorted
 NOT_IN_REFERENCE = ("benchmark", "__main__")  # commands
