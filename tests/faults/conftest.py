@@ -19,10 +19,10 @@ from faults.harness import QUICK, RUN, SEED, Shell, Tally, copy, outcome
 
 HEADER = """# Faults
 
-Each row is a kind of fault that `tests/faults` injects into runs of small nets. A loss is any of these: parameters,
-optimiser state, BatchNorm averages, metrics or test probabilities that differ in one bit from those of an undisturbed
-run; a traceback; a hang; a wrong exit code; a wrong number without a warning; a damaged file used without a warning. To
-repeat the measurement:
+Each row is a kind of fault that `tests/faults` injects into runs of small nets. A try counts as a loss if it ends with
+any of these: parameters, optimiser state, BatchNorm averages, metrics or test probabilities that differ in one bit from
+those of an undisturbed run; a traceback; a hang; a wrong exit code; a wrong number without a warning; a damaged file
+used without a warning. To repeat the measurement:
 
     DEEPCONV_FAULTS_REPORT=docs/faults.md pytest tests/faults -m slow
 
