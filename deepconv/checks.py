@@ -55,7 +55,7 @@ def wrong_division(
     name, (devices, sharing) = config.model.name, mesh.devices.shape
     towers = model.towers() if isinstance(model, AlexNet) else 1
     if sharing not in (1, towers):
-        yield f"--model_parallel={sharing} is for AlexNet's towers; this net, {name}, has {towers}; take that number"
+        yield f"--model_parallel={sharing} is for AlexNet's two towers; this net, {name}, has {towers}; take {towers}"
     elif model.classes % sharing:  # pyrefly: ignore[missing-attribute], every net has it
         yield f"--model_parallel={sharing} cannot divide the {model.classes} outputs of the last layer; leave it out"
     batch_size, group = config.batch_size, config.model.get("bn_group", 0)

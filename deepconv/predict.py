@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         classifier = _load_classifier(trained) if FLAGS.classes_from else None
         if FLAGS.features:
             try:
-                photographs.check_layer(trained, FLAGS.features)
+                photographs.check_layer(trained, FLAGS.features, FLAGS.rectify)
             except ValueError as error:
                 raise ValueError(f"--features={error}") from None
             unread = _unreadable(photos)

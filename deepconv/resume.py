@@ -65,10 +65,16 @@ def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> Train
     return jax.device_put(repeat.stacked(taken, state), sharding(state, mesh), may_alias=False)
 
 
-def save_statistics(computed: Statistics, workdir: Path) -> None:
-    """Saves the statistics to the run's directory, to use the net without the data."""
-    if computed is not statistics.NOT_NEEDED and processes.primary():
-        statistics.save(workdir / "statistics.npz", computed, fingerprint="")
+def keep_statistics(computed: Statistics, workdir: Path) -> Statistics:
+    """Returns the statistics with which the run began; at its start, saves these, which also replace the data later."""
+    file = workdir / "statistics.npz"
+    if computed is statistics.NOT_NEEDED:
+        return computed
+    if processes.agree(file.exists):
+        return statistics.load(file, "")
+    if processes.primary():
+        statistics.save(file, computed, fingerprint="")
+    return computed
 
 
 def begin(
@@ -92,7 +98,7 @@ def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) 
     """Saves and returns the state of step 0, which later tests use without the source of its weights."""
     computed = statistics_for(task, task.train_source.open())
     with checkpoint.opened(workdir / "checkpoints", 0) as manager:
-        save_statistics(computed, workdir)
+        computed = keep_statistics(computed, workdir)
         if not manager.all_steps():
             record_start(workdir, 0)
         state, _ = begin(task, manager, start)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from deepconv import processes
 from deepconv.config import durations, recipes
 from deepconv.run import checkpoint_files
-from deepconv.run.files import expanded
+from deepconv.run.files import expanded, read_json
 from deepconv.weights import inputs
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Origin(TypedDict, total=False):
     init_from: str
     init_layers: list[str]
     init_bgr: bool
-    init_sha256: str  # if they come from a file
+    init_sha256: str  # of a file, or of the sums of a run's last checkpoint
     train: bool  # false if they are tested without training
 
 
@@ -41,14 +41,16 @@ class Start:
     images: str  # --input
 
     def record(self) -> Origin:
-        """Returns the record of the weights; a digest identifies a file's content."""
+        """Returns the record of the weights; a digest identifies a file's content, or a run's last checkpoint."""
         origin = Origin(init_from=self.init_from, init_layers=[*self.init_layers])
         if inputs.in_bgr(self.library, self.images):
             origin["init_bgr"] = True
-        file = expanded(self.init_from)
-        if file.is_file():
-            with file.open("rb") as content:
+        source = expanded(self.init_from)
+        if source.is_file():
+            with source.open("rb") as content:
                 origin["init_sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
+        elif digest := checkpoint_files.newest(source / "checkpoints")[1]:
+            origin["init_sha256"] = digest
         return origin
 
     def fields(self, config: ConfigDict, name: str, workdir: str) -> dict[str, Any]:
@@ -97,6 +99,8 @@ class Start:
         if not source.exists():
             raise FileNotFoundError(f"{source} does not exist; give the directory of a run, or a safetensors file")
         _check_finished(source)
+        if not task.total_steps:
+            _check_classes(source, task.train_source.classes, task.config.data.name)
         bgr = inputs.in_bgr(self.library, self.images)
         weights = files.load_weights(source, task.model, task.config.data.image_size, self.init_layers, bgr)
         if source.is_file() and not (self.library or self.images) and processes.primary():
@@ -123,4 +127,13 @@ def _check_finished(source: Path) -> None:
         raise ValueError(
             f"{source} is an unfinished run (step {saved[-1]} of {total}); finish it, or start "
             f"from a file: python -m deepconv.weights export --run={shlex.quote(str(source))} --to=FILE.safetensors"
+        )
+
+
+def _check_classes(source: Path, classes: Sequence[str], data: str) -> None:
+    """Raises ValueError if the net of a run has other classes than the data that it is tested on."""
+    file = source / "classes.json"
+    if source.is_dir() and file.exists() and read_json(file, list) != [*classes]:
+        raise ValueError(
+            f"the classes of {source} are not those of {data}, or in another order; give the data it was made for"
         )

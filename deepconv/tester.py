@@ -13,6 +13,7 @@ from deepconv.data.images import Images
 from deepconv.data.statistics import Statistics
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net
+from deepconv.evaluation.probabilities import Hits
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
 from deepconv.run import checkpoint, tracking
@@ -69,12 +70,13 @@ class Tester:
             checkpoint.wait(manager)  # first, since a run with a finished test is not trained again
         measure = evaluate.measure(self.protocol, self.net, self.data, len(self.task.eval_source.classes))
         if manager:
-            table = evaluate.open_table(self.protocol, measure, self.workdir, examples)
+            logged, table = measure, evaluate.open_table(self.protocol, measure, self.workdir, examples)
         else:
-            table = new_table(examples, measure.width)
-        test = evaluate.Test(self.protocol, self.predict, state_lib.averaged(state), table, measure.rows)
+            logged = measure if self.protocol.boxes else Hits()  # its probabilities are not kept
+            table = new_table(examples, logged.width)
+        test = evaluate.Test(self.protocol, self.predict, state_lib.averaged(state), table, logged.rows)
         (shapes,) = evaluate.fill_tables(self.net, [test], self.data)
-        error, position = measure.error(table), self.task.position(step)
+        error, position = logged.error(table), self.task.position(step)
         board.log(position | {f"test_{self.task.objective.error}": error})
         if manager and processes.primary():  # last, since a later start does not log a test that has results
             evaluate.save(test, measure, shapes, self.workdir)

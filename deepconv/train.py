@@ -165,7 +165,7 @@ def train(
     data, eval_data = task.train_source.open(), task.eval_source.open()
     computed = resume.statistics_for(task, data)
     with checkpoint.opened(workdir / "checkpoints", total) as manager:
-        resume.save_statistics(computed, workdir)
+        computed = resume.keep_statistics(computed, workdir)
         state, unlogged = resume.begin(task, manager, start)
         step = first_step = int(state.step)
         if step < total:

@@ -15,6 +15,7 @@ from deepconv.run import preemption
 from deepconv.run.directory import failure_noted, lock
 from deepconv.run.evaluations import read_eval
 from deepconv.run.files import write_json
+from deepconv.run.starts import versions
 from deepconv.settings import Settings
 
 # After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this
@@ -57,6 +58,7 @@ def run(
         task, workdir = settings.task, settings.workdir
         devices = distributed.describe_devices()
         division = {"tests": [*settings.tests]} | distributed.settings(task.mesh, task.accumulate)
+        division |= {"versions": versions()}
         processes.check_same(settings.record | division)  # all processes are ready: from here on, process 0 may write
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
@@ -135,6 +137,8 @@ def _claim(workdir: Path, new: dict[str, Any], classes: Sequence[str], write: bo
     old = recipes.read_run(workdir) if path.exists() else new
     if "init_from" in new and "init_sha256" not in new:  # the file is gone, and no longer needed
         new |= {key: old[key] for key in ("init_sha256",) if key in old}
+    if "init_sha256" not in old:  # earlier versions did not identify the weights of a directory
+        new = {key: value for key, value in new.items() if key != "init_sha256"}
     if not path.exists() and write:
         write_json(path, new)
     elif changes := recipes.differences(recipes.identity(old), recipes.identity(new)):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+import types
 from collections.abc import Callable
 
 import jax
@@ -384,7 +385,7 @@ def test_names_of_protocols(name):
         ("dense_precise_batch_stats", "needs a net with BatchNorm"),
         ("ten_crop_posteriors", "ten_crop has none"),
         ("dense_q15", "15 is less than config.data.image_size=16"),
-        ("dense_q18_18", "a scale twice"),
+        ("dense_q18_18", "the scale 18 twice"),
         ("dense_q018", "not a protocol"),
     ],
 )
@@ -458,3 +459,21 @@ def test_averages_that_cannot_be_used_are_refused(tmp_path):
     fixed = models.create(ConfigDict(dict(name="resnet", depth=18, bn_fixed=True)), 10)
     with pytest.raises(ValueError, match="_precise_batch_stats is not for nets with config.model.bn_fixed=True"):
         protocols.parts("center_precise_batch_stats", DATA, None, fixed, batch_norm=True)
+
+
+def test_the_logged_error_is_that_of_the_probabilities():
+    """In tables of more rows than are sorted at a time, with ties."""
+    rng = np.random.default_rng(0)
+    probs, labels = rng.integers(0, 4, (25_000, 7)).astype(np.float32), rng.integers(0, 7, 25_000).astype(np.int32)
+    best = np.array([sorted(range(7), key=lambda k: (-row[k], k)) for row in probs])
+    table = np.zeros(25_000, [("output", np.float32, (1,))])
+    batch = types.SimpleNamespace(labels=labels.tolist())
+    table["output"] = probabilities.Hits().rows(batch, probs)
+    expected = 100 * (best[:, 0] != labels).mean()
+    assert probabilities.Hits().error(table) == pytest.approx(expected)
+    assert probabilities.top_k_error(probs, labels, 1) == pytest.approx(expected)
+    table["output"] = probabilities.Hits().rows(batch, np.where(np.arange(25_000)[:, None] == 7, np.nan, probs))
+    with pytest.raises(FloatingPointError, match="probabilities in a test are not finite"):
+        probabilities.Hits().error(table)
+    among_three = (best[:, :3] == labels[:, None]).any(1)
+    assert probabilities.top_k_error(probs, labels, 3) == pytest.approx(100 - 100 * among_three.mean())

@@ -221,9 +221,7 @@ def test_features_are_what_a_layer_puts_out(run, layer):
 
 def test_features_of_a_split_come_with_its_labels(run):
     folder, task, *_ = run
-    code, out, err = call(
-        folder, "--run=run", "--features=conv1", "--rectify", "--out=split.npy", "--split=test[10:40]"
-    )
+    code, out, err = call(folder, "--run=run", "--features=bn1", "--rectify", "--out=split.npy", "--split=test[10:40]")
     assert code == 0 and "[30, 16, 16, 16]" in out, err
     features, labels = np.load(folder / "split.npy"), np.load(folder / "split.labels.npy")
     source = sources.find("shapes", "test[10:40]", None, 16)
@@ -239,6 +237,7 @@ MISTAKES = [
     (["--run=run", "--top=0", "0.png"], "--top"),
     (["--run=run", "empty"], "empty holds no images (.jpeg, .jpg,"),
     (["--run=run", "*.tiff"], "no file matches *.tiff"),
+    (["--run=run", "--features=conv1", "--rectify", "--out=x.npy", "0.png"], "bn1 by the rectifier; give bn1"),
     (["--run=run", "--features=fc", "--out=x.npy", "--top=3", "0.png"], "written to --out; leave out --top"),
     (["--run=run", "--classes_from=run", "0.png"], "--classes_from is for a net with boxes of each class, unlike"),
     (["--run=run", "0.png", "--plot=nowhere/x.png"], "--plot=nowhere/x.png: its folder does not exist"),
@@ -317,7 +316,9 @@ def test_a_photograph_of_a_camera_held_sideways_is_turned(tmp_path):
         image.save(tmp_path / "turned.png", exif=exif)
         with Image.open(tmp_path / "turned.png") as turned:
             expected = np.asarray(ImageOps.exif_transpose(turned))
-        assert (decode.decode(photographs.upright(tmp_path / "turned.png")) == expected).all()
+        image.save(tmp_path / "turned.tif", exif=exif)
+        for name in ("turned.png", "turned.tif"):
+            assert (decode.decode(photographs.upright(tmp_path / name)) == expected).all(), name
     whole = (tmp_path / "turned.png").read_bytes()
     broken = io.BytesIO()
     image.save(broken, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
@@ -327,6 +328,10 @@ def test_a_photograph_of_a_camera_held_sideways_is_turned(tmp_path):
     ):
         (tmp_path / name).write_bytes(data)
         assert photographs.upright(tmp_path / name) == data and len(data) != len(whole)
+    image.save(tmp_path / "cut_off.jpg", exif=exif)
+    data = (tmp_path / "cut_off.jpg").read_bytes()[:-100]
+    (tmp_path / "cut_off.jpg").write_bytes(data)
+    assert photographs.upright(tmp_path / "cut_off.jpg") == data  # a test names the file when it decodes it
     image.save(tmp_path / "upright.png")
     assert photographs.upright(tmp_path / "upright.png") == (tmp_path / "upright.png").read_bytes()
 

@@ -481,14 +481,15 @@ def test_a_damaged_photograph_stops_or_is_replaced(photos):
         pack.pack("photos", photos, ["val"], 64, "uint8", True)
 
 
-def test_what_has_changed_since_it_was_packed_is_refused(photos):
-    pack.pack("photos", photos, ["train"], 64, "uint8")
+@pytest.mark.parametrize("kind", ["uint8", "jpeg"])
+def test_what_has_changed_since_it_was_packed_is_refused(photos, kind):
+    packed = pack.pack("photos", photos, ["train"], 64, kind)
     (photos / "photos" / "train" / "bonsai" / "one_more.jpg").write_bytes(jpeg(0))
     folders._list_folders.cache_clear()
     with pytest.raises(ValueError, match="was packed from photos before that changed; remove it, and pack it again"):
-        pack.pack("photos", photos, ["train"], 64, "uint8")
+        pack.pack("photos", photos, ["train"], 64, kind)
     (photos / "photos").rename(photos / "elsewhere")
-    assert pack.pack("photos", photos, ["train"], 64, "uint8") == photos / "photos-64-uint8"
+    assert pack.pack("photos", photos, ["train"], 64, kind) == packed
 
 
 def test_statistics_of_files_and_of_packed_images_agree(photos):

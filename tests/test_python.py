@@ -96,6 +96,8 @@ def test_arrays_have_the_scores_of_photographs(run_block, folder):
     np.testing.assert_allclose(jax.nn.softmax(deepconv.scores(net, image[None])), expected, atol=1e-6)
     with pytest.raises(ValueError, match=r"images are float32 \[1, 24, 24, 3\], but must be uint8"):
         deepconv.scores(net, image[None].astype(np.float32))
+    with pytest.raises(ValueError, match=r"images are uint8 \[1, 20, 24, 3\], but must be uint8 \[B, 24, 24, 3\]"):
+        deepconv.scores(net, image[None, 4:])
 
 
 def test_a_step_of_training_by_hand(run_block):

@@ -458,7 +458,7 @@ def literal_shape(index, size):
 
 
 def test_shapes_are_those_drawn_pixel_by_pixel(monkeypatch):
-    monkeypatch.setattr(shapes, "PIXELS_AT_A_TIME", 5 * 12**2)
+    monkeypatch.setattr(shape_drawing, "PIXELS_AT_A_TIME", 5 * 12**2)
     images, labels = shape_drawing.draw_many(7, 33, 12)  # in parts of five, the last one of one
     assert images.shape == (26, 12, 12, 3) and labels.dtype == np.int32
     seen = set()

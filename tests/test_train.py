@@ -15,7 +15,7 @@ from conftest import CONFIGS, ROOT, STATISTICS, TINY, narrow, tiny_task
 from ml_collections import ConfigDict
 from test_tracking import events
 
-from deepconv import checks, distributed, models, objective, resume, settings, train, train_and_test
+from deepconv import checks, distributed, models, objective, resume, settings, start, train, train_and_test
 from deepconv import state as state_lib
 from deepconv import task as task_lib
 from deepconv.config import fields, recipes
@@ -257,7 +257,7 @@ def test_a_crash_after_a_checkpoint_repeats_the_steps(uninterrupted, tmp_path, m
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "probabilities", crash)  # at step 3, where a checkpoint has just been saved
+        patch.setattr(evaluate, "fill_tables", crash)  # at step 3, where a checkpoint has just been saved
         with pytest.raises(MemoryError):
             train.train(tiny_task(), tmp_path)
     state, _ = train.train(tiny_task(), tmp_path)
@@ -277,7 +277,7 @@ def test_a_crash_in_the_last_evaluation_still_gets_the_last_test_error(tmp_path,
             raise MemoryError
         return evaluate_all(*args)
 
-    monkeypatch.setattr(evaluate, "probabilities", crash_at_the_second)
+    monkeypatch.setattr(evaluate, "fill_tables", crash_at_the_second)
     with pytest.raises(MemoryError):
         train.train(tiny_task(), tmp_path)
     assert "test_top1_error" not in runlog.read_metrics(tmp_path)[-1]
@@ -287,7 +287,7 @@ def test_a_crash_in_the_last_evaluation_still_gets_the_last_test_error(tmp_path,
 
 def test_the_last_test_is_kept_and_is_that_of_the_protocol(tmp_path, monkeypatch):
     evaluate_all, calls = evaluate.fill_tables, []
-    monkeypatch.setattr(evaluate, "probabilities", lambda *args: calls.append(args) or evaluate_all(*args))
+    monkeypatch.setattr(evaluate, "fill_tables", lambda *args: calls.append(args) or evaluate_all(*args))
     task = tiny_task()
     state, computed = train.train(task, tmp_path / "kept", keep_test=True)
     train.train(task, tmp_path / "separate")
@@ -307,7 +307,7 @@ def test_the_last_test_is_kept_and_is_that_of_the_protocol(tmp_path, monkeypatch
     assert not [*tmp_path.glob("*/*.partial.npy")]
 
 
-@pytest.mark.parametrize("function", ["save", "probabilities"])
+@pytest.mark.parametrize("function", ["save", "fill_tables"])
 def test_a_crash_in_the_last_test_loses_neither_the_log_nor_the_results(tmp_path, monkeypatch, function):
     original, calls = getattr(evaluate, function), []
 
@@ -760,9 +760,38 @@ def test_given_weights_are_tested_with_and_without_training_images(tmp_path):
         train_and_test._claim(tmp_path, record | {"eval_data": "7 examples"}, ["a"], write=True)
 
 
+def test_weights_that_are_tested_are_those_of_the_first_test_and_of_the_data_s_classes(tmp_path):
+    record = json.loads(recipes.load(CONFIGS[0]).to_json()) | {
+        "train": False,
+        "eval_data": "6 examples",
+        "init_from": "x",
+    }
+    train_and_test._claim(tmp_path, record | {"init_sha256": "a"}, ["a"], write=True)
+    train_and_test._claim(tmp_path, dict(record), ["a"], write=True)  # they are gone, and no longer needed
+    with pytest.raises(FileExistsError, match="init_sha256: a in the run, b now"):
+        train_and_test._claim(tmp_path, record | {"init_sha256": "b"}, ["a"], write=True)
+    (tmp_path / "earlier").mkdir()
+    train_and_test._claim(tmp_path / "earlier", dict(record), ["a"], write=True)
+    train_and_test._claim(tmp_path / "earlier", record | {"init_sha256": "b"}, ["a"], write=True)
+    start._check_classes(tmp_path, ("a",), "photos")
+    with pytest.raises(ValueError, match="the classes of .* are not those of photos, or in another order"):
+        start._check_classes(tmp_path, ("b",), "photos")
+
+
 def test_images_that_were_replaced_by_packing_are_listed_with_the_run(tmp_path):
     task = tiny_task()
     task = dataclasses.replace(task, train_source=dataclasses.replace(task.train_source, replaced=("a.jpg", "b.jpg")))
     for _ in range(2):
         assert train.replacements(task, tmp_path) is None
         assert (tmp_path / "corrupt.txt").read_text() == "a.jpg\nb.jpg\n"
+
+
+def test_a_run_keeps_the_statistics_with_which_it_began(photos, tmp_path):
+    """Those of the data may be computed anew, by other versions of the libraries that decode photographs."""
+    store_statistics(photos)
+    task = photo_task(photos)
+    first = resume.keep_statistics(task.statistics, tmp_path)
+    other = dataclasses.replace(task.statistics, channel_mean=task.statistics.channel_mean + 1)
+    kept = resume.keep_statistics(other, tmp_path)
+    assert (kept.channel_mean == first.channel_mean).all() and (kept.pixel_mean == first.pixel_mean).all()
+    assert resume.keep_statistics(statistics.NOT_NEEDED, tmp_path) is statistics.NOT_NEEDED

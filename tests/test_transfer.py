@@ -498,7 +498,7 @@ MISTAKES = [
     (["--run=a", "--data=few", "--data_dir=.", "--regions=box"], "--regions is for voc2012_action"),
     (["--run=a", "--data=voc2012_action", "--data_dir=.", "--regions=face"], "--regions=face is unknown"),
     (["--run=a", "--data=good", "--data_dir=.", "--scales=12"], "12 is less than config.data.image_size=16"),
-    (["--run=a", "--data=good", "--data_dir=.", "--scales=18,18"], "has a scale twice"),
+    (["--run=a", "--data=good", "--data_dir=.", "--scales=18,18"], "has the scale 18 twice"),
     (["--run=a", "extra"], "unknown argument 'extra'"),
 ]
 

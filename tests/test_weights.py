@@ -359,6 +359,13 @@ def test_numbers_too_large_for_float32_and_what_is_no_file_are_refused(tmp_path)
         files.load_weights(tmp_path / "pipe", model, 32, [])
 
 
+@pytest.mark.parametrize(("recipe", "change"), [("resnet_cifar", ("residual", False)), ("alexnet", ("dropout", 0.0))])
+def test_what_changes_scores_but_not_shapes_is_taken_from_the_run(recipe, change):
+    config, (field, value) = recipes.load(ROOT / f"configs/{recipe}.py"), change
+    source = json.loads(recipes.load(ROOT / f"configs/{recipe}.py", {f"model.{field}": value}).to_json())
+    assert inputs.run_fields(config, source, same_net=True) == {f"model.{field}": value}
+
+
 def test_what_a_library_s_net_is_and_takes():
     def fields(recipe, library="", given="", **overrides):
         return inputs.file_fields(recipes.load(ROOT / "configs" / f"{recipe}.py", overrides), library, given)

@@ -38,7 +38,7 @@ FREEZE = {"freeze_at_steps": (int, 0, 2**31 - 1), "freeze_at_epochs": (float, 0,
 FIELDS = {
     "": {
         "schema": (int, 1, 10_000),  # `complete` refuses unknown ones
-        "seed": (int, 0, 2**63 - 1),
+        "seed": (int, 0, 2**32 - 1),  # more would be cut off for JAX
         "batch_size": (int, 1, 2**20),
         "total_steps": STEPS,
         "total_epochs": EPOCHS,

@@ -62,7 +62,8 @@ def central_square(size: int) -> Geometry:
 def decode(data: bytes) -> np.ndarray:
     """Decodes a JPEG, PNG, GIF, BMP, WebP or TIFF file to uint8 [H, W, 3]. Raises CorruptImage.
 
-    Transparency is dropped; values of 16 bits become 8 bits. EXIF orientation is ignored, as in the papers' data.
+    Transparency is dropped; values of 16 bits become 8 bits. EXIF orientation is ignored, as in the papers' data,
+    except in TIFF files, which Pillow turns.
     """
     if not data:
         raise CorruptImage("the file is empty")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 40  # photographs in a drawing
+SHOWN_SIDE = 600  # pixels of the shorter side of a photograph in a drawing, at most
 
 
 def draw_classes(photos: Sequence[str], probs: np.ndarray, classes: Sequence[str], top: int = 5) -> "Figure":
@@ -43,13 +44,22 @@ def draw_boxes(photos: Sequence[str], boxes: np.ndarray, captions: Sequence[str]
 
 
 def _grid_of(photos: Sequence[str], below: float) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
-    return grid([decode.decode(upright(photo)) for photo in photos], [Path(photo).name for photo in photos], below)
+    sizes, small = [], []
+    for photo in photos:  # one at a time: forty photographs of a camera would take gigabytes
+        image = decode.decode(upright(photo))
+        sizes.append(image.shape[:2])
+        scale = min(1, SHOWN_SIDE / min(image.shape[:2]))
+        small.append(decode.resize(image, *(max(1, round(scale * side)) for side in image.shape[:2])))
+    return grid(small, [Path(photo).name for photo in photos], below, sizes)
 
 
-def grid(images: Sequence[np.ndarray], titles: Sequence[str], below: float) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
+def grid(
+    images: Sequence[np.ndarray], titles: Sequence[str], below: float, sizes: Sequence[tuple[int, ...]] = ()
+) -> "tuple[Figure, list[tuple[Axes, Axes]]]":
     """Returns a figure with images, four in a row, and the axes of each image and of the space below it.
 
-    below: the height of that space, in units in which the height of an image is 3.
+    below: the height of that space, in units in which the height of an image is 3. sizes: heights and widths for the
+    axes' coordinates, if they are not those of the images.
     """
     from matplotlib.figure import Figure  # takes a second, which other calls need not wait for
 
@@ -62,7 +72,8 @@ def grid(images: Sequence[np.ndarray], titles: Sequence[str], below: float) -> "
     pairs = []
     for i, (image, title) in enumerate(zip(images, titles, strict=True)):
         above, space = axes[2 * (i // columns) :, i % columns][:2]
-        above.imshow(image)
+        height, width = sizes[i] if sizes else image.shape[:2]
+        above.imshow(image, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
         above.set_title(printable(title), fontsize=8, parse_math=False)
         pairs.append((above, space))
     return figure, pairs

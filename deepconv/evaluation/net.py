@@ -114,9 +114,11 @@ def scores(trained: Trained, images: np.ndarray | jax.Array) -> jax.Array:
     S is `trained.net.size`. The net subtracts its own mean and divides by its own standard deviation, those of
     `trained.net.input`, so images come as they are. The softmax of a classifier's scores gives probabilities.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+    size = trained.net.size
+    images = images if isinstance(images, jax.Array) else np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
         raise ValueError(
-            f"images are {images.dtype} {[*images.shape]}, but must be uint8 [B, H, W, 3], RGB from 0 to 255"
+            f"images are {images.dtype} {[*images.shape]}, but must be uint8 [B, {size}, {size}, 3], RGB from 0 to 255"
         )
     normalized = augment.normalize(jnp.asarray(images), trained.net.input)
     outputs = trained.net.model.apply(variables(trained.state), normalized, train=False)

@@ -80,12 +80,16 @@ def upright(photo: str | Path) -> bytes:
     data, turned = Path(photo).read_bytes(), io.BytesIO()
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", *decode.FORMATS)) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            oriented = image.format == "TIFF"  # Pillow turns TIFF files itself
+            orientation = 1 if oriented else image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # Pillow's EXIF reader raises many kinds; the pixels may be undamaged
         return data
     if orientation not in TURNS:
         return data
-    Image.fromarray(decode.decode(data)).transpose(TURNS[orientation]).save(turned, "BMP")
+    try:
+        Image.fromarray(decode.decode(data)).transpose(TURNS[orientation]).save(turned, "BMP")
+    except decode.CorruptImage:  # found again, and reported, when it is decoded
+        return data
     return turned.getvalue()
 
 
@@ -192,16 +196,20 @@ def extract_features(trained: Trained, photos: Sequence[str | Path], layer: str,
     The nonlinearity after the layer is left out; with `rectify`, negative values become zero. Raises ValueError for an
     unknown layer, DataError or OSError if a photograph cannot be read.
     """
-    check_layer(trained, layer)
+    check_layer(trained, layer, rectify)
     table, shape = _fill_features(trained, Files(photos), len(photos), None, layer, rectify, title=None)
     return table["output"].reshape(len(photos), *shape)
 
 
-def check_layer(trained: Trained, layer: str) -> None:
-    """Raises ValueError if the net has no layer of this name."""
+def check_layer(trained: Trained, layer: str, rectify: bool) -> None:
+    """Raises ValueError if the net has no layer of this name or, with `rectify`, no rectifier right after it."""
     layers = repeat.names(trained.state.params)
     if layer not in layers:
         raise ValueError(f"{layer} is not a layer of this net; it has {', '.join(layers)}")
+    if rectify and (activation := getattr(trained.net.model, "activation", "relu")) != "relu":
+        raise ValueError(f"{layer} of this net is followed by {activation}, not by a rectifier; leave it as it is")
+    if rectify and layer == "conv1" and "bn1" in layers:
+        raise ValueError("conv1 of this net is followed by bn1, and bn1 by the rectifier; give bn1")
 
 
 def write_features(

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def write_record(
         **errors,
         "step": step,
         **procedure,
-        **{key: env[key] for key in ("time", "commit", "dirty", "versions", "device_kind", "devices", "cpus")},
+        **{key: value for key, value in env.items() if key not in ("argv", "python")},
     }
     write_json(workdir / f"eval.{name}.json", record)
 
@@ -68,6 +68,24 @@ class ClassProbabilities:
     def write(self, workdir: Path, name: str, table: np.ndarray, step: int, procedure: Procedure) -> None:
         """Writes the results of a finished test."""
         write(workdir, name, table["output"], table["label"], step, procedure)
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The top-1 error of a classifier alone, with one number per image: whether its class is the likeliest."""
+
+    width: ClassVar = 1
+
+    def rows(self, batch: "TestBatch", output: np.ndarray) -> np.ndarray:
+        """Returns rows of the table, float32 [B, 1], for a batch and its probabilities; NaN if these are not finite."""
+        hits = output.argmax(1) == batch.labels
+        return np.where(np.isfinite(output).all(1), hits, np.nan)[:, None].astype(np.float32)
+
+    def error(self, table: np.ndarray) -> float:
+        """Returns the top-1 error in percent; ties go to the lower class. Raises FloatingPointError."""
+        if np.isnan(table["output"]).any():
+            raise FloatingPointError("the net's probabilities in a test are not finite; the checkpoints are good")
+        return 100 * int((table["output"] == 0).sum()) / len(table)
 
 
 def read_array(file: Path) -> np.ndarray:
@@ -105,6 +123,9 @@ def average(workdir: Path, name: str, parts: Sequence[str]) -> None:
 
 def top_k_error(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Returns the percentage of images whose label is not among the k likeliest; ties go to the lower class."""
-    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
-    misses = len(labels) - int((best == labels[:, None]).any(-1).sum())
-    return 100 * misses / len(labels)
+    hits = 0
+    for start in range(0, len(labels), 10_000):  # ImageNet's releases give tables of gigabytes
+        rows = slice(start, start + 10_000)
+        best = np.argsort(-probabilities[rows], axis=-1, kind="stable")[:, :k]
+        hits += int((best == labels[rows, None]).any(-1).sum())
+    return 100 * (len(labels) - hits) / len(labels)

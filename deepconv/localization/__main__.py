@@ -88,7 +88,7 @@ def _test(settings: "Settings", workdir: Path) -> int:
 def _plot(images: "AnnotatedImages", rows: "np.ndarray", file: str) -> None:
     from deepconv.localization import drawing
 
-    drawing.draw(images, rows[: FLAGS.images], images.class_names).savefig(file)
+    drawing.draw(images, rows[: FLAGS.images], images.class_names).savefig(expanded(file))
     print(f"drawn to {file}")
 
 

@@ -13,6 +13,7 @@ from deepconv.ops import forms
 from deepconv.run.files import read_json, write_json
 
 VERSIONS = ("deepconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+VERSIONS += ("opencv-python-headless", "pillow", "simplejpeg")  # they decode and rescale images
 # results are bit-exact only if these stay the same
 FIXED = ("versions", "device_kind", "devices", "cpus", "xla_flags", "matmul_precision")
 DIVISION = ("processes", "model_parallel", "accumulate")  # likewise; 1 in starts that do not record them
@@ -55,6 +56,8 @@ def record_start(workdir: Path, from_step: int = 0, model_parallel: int = 1, acc
     if len(starts) == 1:
         return []
     before, now = starts[-2:]
+    # earlier versions recorded fewer libraries
+    now = {**now, "versions": {name: now["versions"][name] for name in before["versions"] if name in now["versions"]}}
     changes = [f"{key}: {before[key]} before, {now[key]} now" for key in FIXED if before[key] != now[key]]
     old: dict[str, Any] = {"forms": now["forms"], **dict.fromkeys(DIVISION, 1), **before}
     changes += [f"{key}: {old[key]} before, {now[key]} now" for key in ("forms", *DIVISION) if old[key] != now[key]]
@@ -72,6 +75,11 @@ def read_starts(workdir: Path, *keys: str) -> list[Environment]:
     return starts
 
 
+def versions() -> dict[str, str]:
+    """Returns the versions of the libraries on which results depend."""
+    return {name: metadata.version(name) for name in VERSIONS}
+
+
 def environment() -> Environment:
     """Returns the time, code, versions and devices of this process."""
     import jax  # here, since reading a run's files does not need it
@@ -83,7 +91,7 @@ def environment() -> Environment:
         "commit": commit,
         "dirty": None if commit is None else _git("status", "--porcelain", "--untracked-files=no") != "",
         "python": sys.version.split()[0],
-        "versions": {name: metadata.version(name) for name in VERSIONS},
+        "versions": versions(),
         "device_kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),

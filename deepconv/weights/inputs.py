@@ -64,10 +64,19 @@ LIBRARIES: Mapping[str, Mapping[str, Fields]] = {
 }
 # By config.model.name: fields that change a net's scores but not the shapes of its weights
 UNSEEN = {
-    "alexnet": ("variant", "activation", "overlapping_pooling", "lrn", "lrn_k", "lrn_alpha", "lrn_in_towers"),
+    "alexnet": (
+        "variant",
+        "activation",
+        "overlapping_pooling",
+        "lrn",
+        "lrn_k",
+        "lrn_alpha",
+        "lrn_in_towers",
+        "dropout",
+    ),
     "alexnet_cifar": ("activation", "lrn"),
-    "resnet": ("shortcut", "stride_on", "pool1"),
-    "resnet_cifar": ("shortcut",),
+    "resnet": ("residual", "shortcut", "stride_on", "pool1"),
+    "resnet_cifar": ("residual", "shortcut"),
 }
 
 

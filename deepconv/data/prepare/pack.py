@@ -13,13 +13,16 @@ import numpy as np
 from deepconv.data import decode, sources
 from deepconv.data.images import Batch, DataError, Images
 from deepconv.data.prepare import tfds_writer
-from deepconv.data.sources.source import Source
+from deepconv.data.sources.source import Source, split_name
 from deepconv.run import log as runlog
-from deepconv.run.files import read_json
+from deepconv.run.files import read_json, write_json
 
 if TYPE_CHECKING:
     from deepconv.data import pipeline  # takes seconds
 
+JPEGS_OF = (
+    "packed_from.json"  # beside packed JPEGs: the fingerprints of their sources, which packed.json has for pixels
+)
 BATCH = 100  # images between two updates of the progress
 
 
@@ -71,8 +74,9 @@ def _is_packed(name: str, packed_dir: Path, split: str, data_dir: Path, size: in
         sources.find(folder, split, str(data_dir), size)
     except ValueError:  # no such split
         return False
-    infos = [read_json(file, dict) for file in packed_dir.glob("packed*.json")]
+    infos = [read_json(file, dict) for pattern in ("packed*.json", JPEGS_OF) for file in packed_dir.glob(pattern)]
     before = {split: fingerprint for info in infos for split, fingerprint in info.get("of", {}).items()}
+    split = split_name(split, before)
     with contextlib.suppress(FileNotFoundError):  # what was packed need not stay
         if (
             split in before
@@ -134,6 +138,7 @@ def _pack_jpeg(
     classes = next(iter(found.values())).classes
     features = {"image": tfds.features.Image(encoding_format="jpeg"), "label": tfds.features.ClassLabel(names=classes)}
     tfds_writer.write_tfds(folder, target, features, {split: split_of(source) for split, source in found.items()})
+    write_json(folder / JPEGS_OF, _fingerprints(found))
 
 
 def _pack_uint8(
@@ -154,8 +159,13 @@ def _pack_uint8(
                 show(done)
     info = {"size": size, "splits": {split: source.examples for split, source in found.items()}}
     info |= {"classes": next(iter(found.values())).classes}
-    info |= {"of": {split: source.fingerprint for split, source in found.items()}}
+    info |= _fingerprints(found)
     (folder / "packed.json").write_text(json.dumps(info, indent=2))
+
+
+def _fingerprints(found: Mapping[str, Source]) -> dict[str, dict[str, str]]:
+    """Returns the record of what was packed, with which `_is_packed` notices changes."""
+    return {"of": {split: source.fingerprint for split, source in found.items()}}
 
 
 def _open_rows(path: Path, kind: str, shape: tuple[int, ...]) -> tuple[BinaryIO, int, int]:
