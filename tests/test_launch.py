@@ -247,7 +247,7 @@ def test_a_queued_run_without_a_needed_test_holds_back_what_needs_it(tmp_path):
     assert done.stdout == "reader other\nother\n", done.stderr
     lines = done.stderr.splitlines()
     assert lines[0] == "not submitted again: net (job 17_0, PENDING)"
-    assert "it lacks tests or flags of this command" in lines[1]
+    assert "it does not do all that is asked for now: repeat this command when it has ended" in lines[1]
     assert lines[2:] == ["not submitted yet: reader, which needs net"]
 
 

@@ -39,12 +39,12 @@ class Place:
     def call(self, module, *arguments):
         return shell().run(arguments, self.folder, module=module, **self.variables)
 
-    def submit(self, points, *arguments, steps=40):
-        """Submits the runs with these changes, as a user does, and returns the answer."""
+    def submit(self, points, *arguments, steps=40, recipe=True):
+        """Submits the runs with these changes of the recipe, as a user does, and returns the answer."""
         (self.folder / "grid.py").write_text(
             f"from experiments.entry import Run\n\ndef sweep():\n    yield from {points}\n"
         )
-        self.grid = ["grid.py", *RECIPE, f"--config.total_steps={steps}"]
+        self.grid = ["grid.py", *([*RECIPE, f"--config.total_steps={steps}"] if recipe else [])]
         return self.again(*arguments)
 
     def again(self, *arguments):
@@ -211,7 +211,7 @@ def test_a_run_goes_on_elsewhere_when_its_node_fails_but_not_beside_its_old_proc
 def test_a_job_that_always_crashes_ends_and_so_do_those_that_wait_for_it(place):
     (place.folder / "sitecustomize.py").write_text(CRASH)
     run = 'Run("resnet_cifar", {"seed": 9}, smoke=True)'
-    place.submit(f'[{run}, Run("resnet_cifar", init_from={run}, smoke=True)]')
+    place.submit(f'[{run}, Run("resnet_cifar", init_from={run}, smoke=True)]', recipe=False)
     place.wait_for_end()
     crashed, waiting = place.states().values()
     (log,) = place.logs()

@@ -20,10 +20,8 @@ from deepconv.run.files import read_json, write_json
 if TYPE_CHECKING:
     from deepconv.data import pipeline  # takes seconds
 
-JPEGS_OF = (
-    "packed_from.json"  # beside packed JPEGs: the fingerprints of their sources, which packed.json has for pixels
-)
 BATCH = 100  # images between two updates of the progress
+PACKED_FROM = "packed_from.json"  # beside packed JPEGs: fingerprints of what was packed, as packed.json has for pixels
 
 
 def pack(
@@ -74,14 +72,12 @@ def _is_packed(name: str, packed_dir: Path, split: str, data_dir: Path, size: in
         sources.find(folder, split, str(data_dir), size)
     except ValueError:  # no such split
         return False
-    infos = [read_json(file, dict) for pattern in ("packed*.json", JPEGS_OF) for file in packed_dir.glob(pattern)]
+    infos = [read_json(file, dict) for file in packed_dir.glob("packed*.json")]  # PACKED_FROM among them
     before = {split: fingerprint for info in infos for split, fingerprint in info.get("of", {}).items()}
     split = split_name(split, before)
     with contextlib.suppress(FileNotFoundError):  # what was packed need not stay
-        if (
-            split in before
-            and before[split] != sources.find(name, split, str(data_dir), size, (size, size)).fingerprint
-        ):
+        now = sources.find(name, split, str(data_dir), size, (size, size)).fingerprint
+        if before.get(split, now) != now:
             raise ValueError(f"{packed_dir} was packed from {name} before that changed; remove it, and pack it again")
     return True
 
@@ -138,7 +134,7 @@ def _pack_jpeg(
     classes = next(iter(found.values())).classes
     features = {"image": tfds.features.Image(encoding_format="jpeg"), "label": tfds.features.ClassLabel(names=classes)}
     tfds_writer.write_tfds(folder, target, features, {split: split_of(source) for split, source in found.items()})
-    write_json(folder / JPEGS_OF, _fingerprints(found))
+    write_json(folder / PACKED_FROM, _fingerprints(found))
 
 
 def _pack_uint8(
