@@ -94,6 +94,13 @@ def record(task: Task, workdir: Path, step: int) -> None:
         print(f"changed since the last start, which may change the last bits of results: {change}", flush=True)
 
 
+def remove_leftovers(workdir: Path) -> None:
+    """Removes what tests of a net began, before it is trained further, as after the loss of its last checkpoint."""
+    if processes.primary():
+        for file in (workdir / "precise_batch_stats.npz", *workdir.glob("*.partial.npy")):
+            file.unlink(missing_ok=True)
+
+
 def leave_untrained(task: Task, workdir: Path, start: convert.Variables | None) -> tuple[TrainState, Statistics]:
     """Saves and returns the state of step 0, which later tests use without the source of its weights."""
     computed = statistics_for(task, task.train_source.open())

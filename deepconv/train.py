@@ -170,6 +170,7 @@ def train(
         step = first_step = int(state.step)
         if step < total:
             resume.record(task, workdir, step)
+            resume.remove_leftovers(workdir)
         tests = tester.create(task, computed, eval_data, workdir)
         last = tester.last_test(workdir, step)
         step_fn = jit_step(task, computed)

@@ -795,3 +795,16 @@ def test_a_run_keeps_the_statistics_with_which_it_began(photos, tmp_path):
     kept = resume.keep_statistics(other, tmp_path)
     assert (kept.channel_mean == first.channel_mean).all() and (kept.pixel_mean == first.pixel_mean).all()
     assert resume.keep_statistics(statistics.NOT_NEEDED, tmp_path) is statistics.NOT_NEEDED
+
+
+def test_what_tests_of_an_earlier_net_began_is_removed_before_training(tmp_path):
+    """A net whose last checkpoint is lost is trained further, and may differ in its last bits."""
+    task, began = tiny_task(), ("precise_batch_stats.npz", "probs.ten_crop.partial.npy")
+    for name in began:
+        (tmp_path / name).write_text("")
+    train.train(task, tmp_path)
+    assert not any((tmp_path / name).exists() for name in began)
+    for name in began:
+        (tmp_path / name).write_text("")
+    train.train(task, tmp_path)  # it is trained already, so they are of this net
+    assert all((tmp_path / name).exists() for name in began)
