@@ -71,7 +71,7 @@ def keep_statistics(computed: Statistics, workdir: Path) -> Statistics:
     if computed is statistics.NOT_NEEDED:
         return computed
     if processes.agree(file.exists):
-        return statistics.load(file, "")
+        return statistics.load(file, "", remedy="remove it, and start again")
     if processes.primary():
         statistics.save(file, computed, fingerprint="")
     return computed

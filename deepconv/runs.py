@@ -72,8 +72,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def directories(folder: Path) -> Iterator[Path]:
-    """Yields the directories of runs in a folder, at any depth, or the folder itself."""
+def directories(folder: Path, listed: Path | None = None) -> Iterator[Path]:
+    """Yields the directories of runs in a folder, at any depth, or the folder itself; links to runs elsewhere, too."""
+    listed = listed or folder.resolve()
     try:
         with os.scandir(folder) as found:
             entries = [*found]
@@ -84,9 +85,10 @@ def directories(folder: Path) -> Iterator[Path]:
         yield folder
         return
     for entry in entries:
-        linked_run = entry.is_symlink() and Path(entry.path, "config.json").exists()  # other links may form circles
+        elsewhere = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(listed)
+        linked_run = elsewhere and os.path.exists(os.path.join(entry.path, "config.json"))  # other links may be circles
         if entry.is_dir(follow_symlinks=False) or linked_run:
-            yield from directories(Path(entry.path))
+            yield from directories(Path(entry.path), listed)
 
 
 def read(workdir: Path) -> Run | None:

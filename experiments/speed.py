@@ -111,7 +111,7 @@ def _cell(line: Record | None, ratio: bool) -> str:
 
 def _short(value: float) -> str:
     """Formats a number with three digits or all of its integer part."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def compiled_table(runs: Mapping[str, Record]) -> str:

@@ -30,8 +30,11 @@ class Selection:
     measured: Mapping[str, float | None]  # of those with committed results: the top-1 error in percent, if it has one
 
 
-def select(arguments: list[str]) -> Selection:
-    """Returns the runs of the arguments, which are entries, papers, or one grid. Raises ValueError and OSError."""
+def select(arguments: list[str], starts: bool = True) -> Selection:
+    """Returns the runs of the arguments, which are entries, papers, or one grid. Raises ValueError and OSError.
+
+    With `starts`, runs are to be started: another recipe of the same name in ./configs is refused.
+    """
     names = arguments[1:]
     if not names:
         raise ValueError("no entry is given; name one, such as resnet/table6; deepconv experiments lists them")
@@ -45,9 +48,9 @@ def select(arguments: list[str]) -> Selection:
         if single := [name for name in ("config", "smoke") if flags.FLAGS[name].present]:
             raise ValueError(f"--{single[0]} belongs to one run; remove it: an entry fixes its runs")
         selection = _tables(names)
-    for run in selection.runs.values():
+    for run in selection.runs.values() if starts else ():
         found = recipes.find(f"configs/{run.config}.py")
-        if found.resolve() != run.path.resolve():
+        if found.read_bytes() != run.path.read_bytes():
             raise ValueError(
                 f"{found} would be trained in place of {run.path}; rename it, or start from another folder"
             )

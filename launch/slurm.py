@@ -92,10 +92,12 @@ def pending(selected: Selection, tasks: Mapping[str, queue.Task]) -> dict[str, J
             later = "; it does not do all that is asked for now: repeat this command when it has ended" if more else ""
             print(f"not submitted again: {name} (job {task.id}, {task.state}){later}", file=sys.stderr)
             postponed |= {name} if more else set()
+        elif len(job.commands) == 1 and state.of_job(Path(RUNS, name), selected.files[name]).state == "finished":
+            continue
         elif needed := [need for need in job.needs if need in postponed]:
             print(f"not submitted yet: {name}, which needs {needed[0]}", file=sys.stderr)
             postponed.add(name)
-        elif len(job.commands) > 1 or state.of_job(Path(RUNS, name), selected.files[name]).state != "finished":
+        else:
             todo[name] = job
     return todo
 

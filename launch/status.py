@@ -58,7 +58,7 @@ def read(arguments: list[str]) -> dict[str, State]:
         found = sorted(file.parent for file in runs.glob("*/config.json") if not _is_imported(file.parent))
         files = {path.name: [file.name for file in path.glob("eval.*.json")] or ["eval.center.json"] for path in found}
     else:
-        selected, runs = selection.select(arguments), Path(selection.RUNS)
+        selected, runs = selection.select(arguments, starts=False), Path(selection.RUNS)
         files, measured = selected.files, selected.measured
     tasks, logs, endings = queue.known_tasks(runs), state.log_files(runs), queue.endings(runs)
     states = {}

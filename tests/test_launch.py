@@ -78,9 +78,13 @@ def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, modul
 
 def test_a_recipe_that_would_be_trained_in_place_of_an_entry_s_is_named(tmp_path):
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs/resnet_cifar.py").write_text((ROOT / "configs/resnet_cifar.py").read_text())
-    answer = shell().run(["resnet/table6"], tmp_path, module="launch.status").ends(2)
+    own = tmp_path / "configs/resnet_cifar.py"
+    own.write_text((ROOT / "configs/resnet_cifar.py").read_text() + "# ours")
+    answer = shell().run(["resnet/table6"], tmp_path, module="launch.local").ends(2)
     answer.says("configs/resnet_cifar.py would be trained in place of")
+    shell().run(["resnet/table6"], tmp_path, module="launch.status").ends(0)
+    own.write_text((ROOT / "configs/resnet_cifar.py").read_text())
+    shell().run(["resnet/table6", "--data_dir=nowhere"], tmp_path, module="launch.local").says("is not in nowhere")
 
 
 def test_flags_of_all_commands_are_passed_on(tmp_path):

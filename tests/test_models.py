@@ -531,9 +531,9 @@ def test_dense_scores_are_those_of_every_view_of_each_image(monkeypatch):
 
 
 def test_towers_without_communication_meet_in_the_last_layer(monkeypatch):
-    """Even response normalisation, which spans all channels otherwise, stays within them."""
+    """If response normalisation, which spans all channels otherwise, stays within them."""
     narrow(monkeypatch, alexnet)
-    for options, meet in (("communication=False", False), ("", True)):
+    for options, meet in (("communication=False lrn_in_towers=True", False), ("communication=False", True), ("", True)):
         model, images = create(f"alexnet {options}"), jax.random.normal(jax.random.key(1), (2, 67, 67, 3))
         params = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()["params"]  # noqa: B023
 

@@ -238,6 +238,7 @@ MISTAKES = [
     (["--run=run", "empty"], "empty holds no images (.jpeg, .jpg,"),
     (["--run=run", "*.tiff"], "no file matches *.tiff"),
     (["--run=run", "--features=conv1", "--rectify", "--out=x.npy", "0.png"], "bn1 by the rectifier; give bn1"),
+    (["--run=run", "--features=fc", "--rectify", "--out=x.npy", "0.png"], "fc gives the net's scores, without a"),
     (["--run=run", "--features=fc", "--out=x.npy", "--top=3", "0.png"], "written to --out; leave out --top"),
     (["--run=run", "--classes_from=run", "0.png"], "--classes_from is for a net with boxes of each class, unlike"),
     (["--run=run", "0.png", "--plot=nowhere/x.png"], "--plot=nowhere/x.png: its folder does not exist"),

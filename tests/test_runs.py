@@ -64,7 +64,11 @@ def test_runs_are_listed_with_state_step_and_error(runs):
 def test_a_link_to_a_run_is_followed(runs, tmp_path):
     (tmp_path / "linked").symlink_to(runs / "more" / "running")
     (tmp_path / "circle").symlink_to(tmp_path)
-    assert [*runs_command.directories(tmp_path)] == [tmp_path / "linked"]
+    (tmp_path / "twice").symlink_to(tmp_path / "linked")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text("{}")
+    (tmp_path / "best").symlink_to(tmp_path / "run")
+    assert {*runs_command.directories(tmp_path)} == {tmp_path / name for name in ("linked", "twice", "run")}
 
 
 def test_the_list_is_sorted_and_read_at_a_glance(runs):

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pickle
@@ -773,9 +774,15 @@ def test_weights_that_are_tested_are_those_of_the_first_test_and_of_the_data_s_c
     (tmp_path / "earlier").mkdir()
     train_and_test._claim(tmp_path / "earlier", dict(record), ["a"], write=True)
     train_and_test._claim(tmp_path / "earlier", record | {"init_sha256": "b"}, ["a"], write=True)
-    start._check_classes(tmp_path, ("a",), "photos")
-    with pytest.raises(ValueError, match="the classes of .* are not those of photos, or in another order"):
-        start._check_classes(tmp_path, ("b",), "photos")
+    sums = tmp_path / "source/checkpoints/7/SHA256SUMS.json"
+    sums.parent.mkdir(parents=True)
+    sums.write_text("{}")
+    weights = start.Start(str(tmp_path / "source"), [], "", "")
+    assert weights.record()["init_sha256"] == hashlib.sha256(b"{}").hexdigest()
+    (tmp_path / "source/classes.json").write_text('["a"]')
+    task = dataclasses.replace(tiny_task(), total_steps=0)
+    with pytest.raises(ValueError, match="the classes of .* are not those of shapes, or in another order"):
+        weights.weights(task, tmp_path / "new")
 
 
 def test_images_that_were_replaced_by_packing_are_listed_with_the_run(tmp_path):
@@ -806,5 +813,7 @@ def test_what_tests_of_an_earlier_net_began_is_removed_before_training(tmp_path)
     assert not any((tmp_path / name).exists() for name in began)
     for name in began:
         (tmp_path / name).write_text("")
-    train.train(task, tmp_path)  # it is trained already, so they are of this net
-    assert all((tmp_path / name).exists() for name in began)
+    found = statistics.load(tmp_path / "statistics.npz", "")
+    statistics.save(tmp_path / "statistics.npz", dataclasses.replace(found, channel_mean=np.full(3, 7, np.float32)), "")
+    _, computed = train.train(task, tmp_path)  # it is trained already, so they are of this net
+    assert all((tmp_path / name).exists() for name in began) and (computed.channel_mean == 7).all()

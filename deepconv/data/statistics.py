@@ -156,7 +156,9 @@ def save(file: Path, content: Statistics | Sums, fingerprint: str) -> None:
     temporary.replace(file)
 
 
-def load(file: Path, fingerprint: str, kind: type[Kind] = Statistics) -> Kind:
+def load(
+    file: Path, fingerprint: str, kind: type[Kind] = Statistics, remedy: str = "remove it and compute it again"
+) -> Kind:
     """Reads statistics or sums. Raises OSError if they are missing, damaged or of other data."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -166,7 +168,7 @@ def load(file: Path, fingerprint: str, kind: type[Kind] = Statistics) -> Kind:
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy each raise their own
-        raise OSError(f"{file} is damaged: {error}; remove it and compute it again") from None
+        raise OSError(f"{file} is damaged: {error}; {remedy}") from None
     if stored != fingerprint:
         raise OSError(f"{file} was computed from data that has changed since; remove it and compute it again")
     return content

@@ -24,6 +24,7 @@ from deepconv.evaluation.crops import corners
 from deepconv.evaluation.net import Net, Trained
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
+from deepconv.models.layers import LAST_LAYERS
 from deepconv.objective import BoxRegression, ClassBoxRefinement, Classification
 from deepconv.ops import repeat
 
@@ -206,8 +207,10 @@ def check_layer(trained: Trained, layer: str, rectify: bool) -> None:
     layers = repeat.names(trained.state.params)
     if layer not in layers:
         raise ValueError(f"{layer} is not a layer of this net; it has {', '.join(layers)}")
+    if rectify and layer in LAST_LAYERS:
+        raise ValueError(f"{layer} gives the net's scores, without a rectifier; leave out --rectify")
     if rectify and (activation := getattr(trained.net.model, "activation", "relu")) != "relu":
-        raise ValueError(f"{layer} of this net is followed by {activation}, not by a rectifier; leave it as it is")
+        raise ValueError(f"{layer} of this net is followed by {activation}, not by a rectifier; leave out --rectify")
     if rectify and layer == "conv1" and "bn1" in layers:
         raise ValueError("conv1 of this net is followed by bn1, and bn1 by the rectifier; give bn1")
 

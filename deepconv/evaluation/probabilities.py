@@ -77,14 +77,15 @@ class Hits:
     width: ClassVar = 1
 
     def rows(self, batch: "TestBatch", output: np.ndarray) -> np.ndarray:
-        """Returns rows of the table, float32 [B, 1], for a batch and its probabilities; NaN if these are not finite."""
-        hits = output.argmax(1) == batch.labels
-        return np.where(np.isfinite(output).all(1), hits, np.nan)[:, None].astype(np.float32)
+        """Returns rows of the table, float32 [B, 1]; probabilities that are not finite are misses.
+
+        They occur early in training, when BatchNorm's averages lag behind a deep plain net.
+        """
+        hits = (output.argmax(1) == batch.labels) & np.isfinite(output).all(1)
+        return hits[:, None].astype(np.float32)
 
     def error(self, table: np.ndarray) -> float:
-        """Returns the top-1 error in percent; ties go to the lower class. Raises FloatingPointError."""
-        if np.isnan(table["output"]).any():
-            raise FloatingPointError("the net's probabilities in a test are not finite; the checkpoints are good")
+        """Returns the top-1 error in percent; ties go to the lower class."""
         return 100 * int((table["output"] == 0).sum()) / len(table)
 
 

@@ -134,7 +134,7 @@ def _scales(text: str | None) -> list[tuple[int, ...]]:
             )
     scales = [tuple(map(int, numbers)) for numbers in lists]
     if twice := [found for found in scales if len({*found}) < len(found)]:
-        raise ValueError(f"--scales={text} has a scale twice in {','.join(map(str, twice[0]))}")
+        raise ValueError(f"--scales={text} has a scale twice in {','.join(map(str, twice[0]))}; leave one out")
     return scales
 
 

@@ -71,12 +71,12 @@ class AlexNet(nn.Module):
     activation: str = "relu"
     half: bool = False  # the one-GPU net of 3.2
     grouped: bool = True  # False: one tower of full width
-    communication: bool = True  # False: the towers meet in the last layer only, as in the authors' run 150
+    communication: bool = True  # False: the towers meet in the last layer and in lrn, if that is not in towers
     overlapping_pooling: bool = True  # False: as in the authors' run 147
     lrn: bool = True
     lrn_k: float = 2.0
     lrn_alpha: float = 1e-4  # times the sum, as in the paper; the authors' code divides by the 5 channels of a window
-    lrn_in_towers: bool = False  # True: as in the authors' code, within each tower, as always without communication
+    lrn_in_towers: bool = False  # True: as in the authors' code, within each tower
     without: str = ""  # name of a convolution to leave out, "conv2" to "conv5"
     conv6: bool = False
     dropout: float = 0.5
@@ -133,7 +133,7 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         dtype, owt = jnp.dtype(self.dtype), self.variant == "owt"
-        towers = self.towers() if self.lrn_in_towers or not self.communication else 1
+        towers = self.towers() if self.lrn_in_towers else 1
         then: Steps = {
             "act": ACTIVATIONS[self.activation],
             "pool": lambda x: max_pool(x, 3 if self.overlapping_pooling else 2, 2),

@@ -77,7 +77,14 @@ def read_starts(workdir: Path, *keys: str) -> list[Environment]:
 
 def versions() -> dict[str, str]:
     """Returns the versions of the libraries on which results depend."""
-    return {name: metadata.version(name) for name in VERSIONS}
+    return {name: _version(name) for name in VERSIONS}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:  # as where OpenCV comes from another distribution
+        return "unknown"
 
 
 def environment() -> Environment:

@@ -49,7 +49,7 @@ class Part:
     images: Encoded
     count: int
     rows: np.ndarray  # int [N], the image of each example
-    digest: str  # of the names, sizes and times of the files, and of boxes
+    digest: str  # of the names and sizes of the files, and of boxes
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,6 @@ def _records(folder: Path, files: Sequence[str]) -> FolderRecords:
 
 
 def _digest(folder: Path, files: Sequence[str], boxes: bytes = b"") -> str:
-    found = {file: os.stat(folder / file) for file in dict.fromkeys(files)}
-    lines = [os.fsencode(f"{file} {found[file].st_size} {found[file].st_mtime_ns}") for file in files]
+    sizes = {file: os.stat(folder / file).st_size for file in dict.fromkeys(files)}
+    lines = [os.fsencode(f"{file} {sizes[file]}") for file in files]
     return hashlib.sha256(b"\n".join(lines) + b"\n" + boxes).hexdigest()

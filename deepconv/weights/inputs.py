@@ -27,9 +27,8 @@ class InputFormat:
 # torchvision's and timm's numbers are for pixels from 0 to 1; here they are multiplied by 255.
 INPUTS = {
     "torchvision": InputFormat("123.675,116.28,103.53", "58.395,57.12,57.375"),
-    "caffe": InputFormat(
-        "123.68,116.779,103.939", bgr=True
-    ),  # the nets of the VGG authors and others trained with Caffe
+    # the nets of the VGG authors and others trained with Caffe
+    "caffe": InputFormat("123.68,116.779,103.939", bgr=True),
     "timm:default": InputFormat("123.675,116.28,103.53", "58.395,57.12,57.375"),
     "timm:inception": InputFormat("127.5,127.5,127.5", "127.5,127.5,127.5"),
 }

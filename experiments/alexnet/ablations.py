@@ -13,7 +13,12 @@ TEN_CROP = ["ten_crop"]
 ONE_GPU = Run("alexnet", ON_2010 | {"model.half": True, "total_epochs": 96, "optimizer.drop_at_epochs": (20, 48)})
 NO_LRN = changed(model__lrn=False, total_epochs=97, optimizer__drop_at_epochs=(22, 44, 86))
 NOT_OVERLAPPING = changed(model__overlapping_pooling=False, total_epochs=90, optimizer__drop_at_epochs=(23, 51, 79))
-NO_COMMUNICATION = changed(model__communication=False, total_epochs=92, optimizer__drop_at_epochs=(25, 49, 79))
+NO_COMMUNICATION = changed(
+    model__communication=False,
+    model__lrn_in_towers=True,
+    total_epochs=92,
+    optimizer__drop_at_epochs=(25, 49, 79),
+)
 FALL_2009 = changed(
     model__conv6=True,
     data__name="imagenet_fall2009_half",
@@ -58,5 +63,5 @@ TABLE = Table(
     ],
     note="Schedules follow the authors' logs where these exist. Only for the first three rows and the towers do they "
     "say which test was used. The last row has errors, not differences, on the test half of Fall 2009: "
-    "imagenet_fall2009_half/val; its log has no error, so it may not be of the run in the paper.",
+    "imagenet_fall2009_half/val; the authors' log of this schedule has no error, so the paper's may be of another run.",
 )

@@ -38,9 +38,8 @@ def likeliest(workdir: Path, test: str) -> Values | None:
     if not all(file.exists() for file in files):
         return None
     if older := [file for file in files if file.stat().st_mtime < trained]:
-        records.warn(
-            workdir, ValueError(f"{older[0].name} is older than the checkpoints, as that of an earlier net is")
-        )
+        problem = "is older than the checkpoints, maybe of an earlier net; repeat the command that wrote it"
+        records.warn(workdir, ValueError(f"{older[0].name} {problem}"))
         return None
     probs, features, train_features = (np.load(file, mmap_mode="r") for file in files)
     labels, train_labels = np.load(workdir / "labels.npy"), np.load(workdir / "fc7.train.labels.npy")
