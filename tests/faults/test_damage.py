@@ -167,7 +167,7 @@ def test_metrics_file(shell, stopped, wanted, tally, tmp_path):
                 assert_same(run, wanted)
 
 
-@pytest.mark.parametrize("name", ["probs.center.npy", "labels.npy", "precise_batch_stats.npz"])
+@pytest.mark.parametrize("name", ["probs.center.npy", "labels.npy", "precise_batch_stats.npz", "statistics.npz"])
 def test_arrays(shell, tested, tally, tmp_path, name):
     """An array file of a run's directory is cut in half, or not an array: {name}"""
     arguments = [QUICK, "--smoke", "--workdir=run", "--evals=center_precise_batch_stats"]
