@@ -131,9 +131,14 @@ def _check_finished(source: Path) -> None:
 
 
 def _check_classes(source: Path, classes: Sequence[str], data: str) -> None:
-    """Raises ValueError if the net of a run has other classes than the data that it is tested on."""
+    """Raises ValueError if the net of a run has other classes than the data that it is tested on.
+
+    The names of imported weights' classes are not those of a data set.
+    """
+    if not (source / "config.json").exists() or "train_data" not in recipes.read_run(source):
+        return
     file = source / "classes.json"
-    if source.is_dir() and file.exists() and read_json(file, list) != [*classes]:
+    if file.exists() and read_json(file, list) != [*classes]:
         raise ValueError(
             f"the classes of {source} are not those of {data}, or in another order; give the data it was made for"
         )

@@ -330,7 +330,7 @@ def test_the_newest_figures_of_each_kind_are_shown(tmp_path):
         record["figures"]["speeds"][0] |= other
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     records = speed.read(tmp_path)
-    assert "| VGG-16 | 7 |" in speed.peers_table(records, "train", ("float32",), ratios=False, platform="gpu")
+    assert "| VGG-16 | 7.00 |" in speed.peers_table(records, "train", ("float32",), ratios=False, platform="gpu")
     assert speed.peers_table(records, "train", ("float32",)).splitlines()[2:] == ["| VGG-16 | 1,234 | 1.23 (0.50) |"]
     assert speed.peers_table(records, "inference", ("float32",)) == "Not measured yet."
     last = speed.sources_list(records).splitlines()[-1]

@@ -780,6 +780,9 @@ def test_weights_that_are_tested_are_those_of_the_first_test_and_of_the_data_s_c
     weights = start.Start(str(tmp_path / "source"), [], "", "")
     assert weights.record()["init_sha256"] == hashlib.sha256(b"{}").hexdigest()
     (tmp_path / "source/classes.json").write_text('["a"]')
+    trained = recipes.load(ROOT / "configs/resnet_cifar.py", {"total_steps": 7, "optimizer.drop_at_steps": ()})
+    content = json.loads(trained.to_json()) | {"train_data": "6 examples"}
+    (tmp_path / "source/config.json").write_text(json.dumps(content))
     task = dataclasses.replace(tiny_task(), total_steps=0)
     with pytest.raises(ValueError, match="the classes of .* are not those of shapes, or in another order"):
         weights.weights(task, tmp_path / "new")
