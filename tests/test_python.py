@@ -118,14 +118,7 @@ nbformat.write(notebook, sys.argv[2])
 def test_the_notebook_runs(folder):
     if importlib.util.find_spec("nbclient") is None:
         pytest.skip("needs nbclient and ipykernel: pip install -e '.[test]'")
-    notebook, length = (
-        (ROOT / "docs" / "quickstart.ipynb").read_text(),
-        "total_epochs=4 --config.optimizer.drop_at_epochs=3,3.5",
-    )
-    assert length in notebook
-    shorter = notebook.replace(length, "total_epochs=2 --config.optimizer.drop_at_epochs=1,1.5")
-    (folder / "shorter.ipynb").write_text(shorter)
-    arguments = [sys.executable, "-c", EXECUTE, "shorter.ipynb", "executed.ipynb"]
+    arguments = [sys.executable, "-c", EXECUTE, str(ROOT / "docs" / "quickstart.ipynb"), "executed.ipynb"]
     done = subprocess.run(
         arguments, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
@@ -133,7 +126,7 @@ def test_the_notebook_runs(folder):
     cells = json.loads((folder / "executed.ipynb").read_text())["cells"]
     text = "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", ()))
     error = re.search(r"([\d.]+) % of 500 pictures are classified wrongly", text)
-    assert error and float(error[1]) < 60, text  # 90 is chance
+    assert error and float(error[1]) < 40, text  # 90 is chance
     assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", ())) == 2
 
 
