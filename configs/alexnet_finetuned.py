@@ -4,7 +4,7 @@
         --init_layers=conv1,conv2,conv3,conv4,conv5,conv6,fc6,fc7
 
 The paper's errors in percent, top-1 and top-5, --evals=ten_crop: 39.0 and 16.6 on ILSVRC-2012's validation set.
-In the authors' log, fc8 has its larger rate after the first 300 batches; here it has it from the start.
+DIFFERS: fc8 has its larger rate from the start; in the authors' log, it has it after the first 300 batches.
 """
 
 from alexnet_code import get_config as code

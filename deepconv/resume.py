@@ -66,7 +66,7 @@ def start_from(state: TrainState, start: convert.Variables, mesh: Mesh) -> Train
 
 
 def keep_statistics(computed: Statistics, workdir: Path) -> Statistics:
-    """Returns the statistics with which the run began; at its start, saves these, which also replace the data later."""
+    """Returns the image statistics with which the run began; at its start, saves these to use the net without data."""
     file = workdir / "statistics.npz"
     if computed is statistics.NOT_NEEDED:
         return computed

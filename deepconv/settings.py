@@ -61,18 +61,11 @@ def of_recipe(
     from deepconv import distributed
     from deepconv import task as task_lib
     from deepconv.data.sources import checksums
-    from deepconv.evaluation import protocols
     from deepconv.localization import training_proposals
 
     folder = expanded(workdir or Path("runs", name))
     origin = start.record() if start.init_from else Origin()
-    if start.init_layers and not origin:
-        mistakes.append("--init_layers needs --init_from=RUN_DIR, the run to take layers from")
-    if not tests:
-        mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
-    for tracker in use_trackers:
-        with collecting(mistakes):
-            trackers.check(tracker)
+    _check_flags(start, tests, use_trackers, mistakes)
     tests_only = start.is_for_tests_only(folder, train, tests_given)
     if tests_only:
         folder = folder if workdir else folder.with_name(f"{folder.name},train=False")
@@ -95,9 +88,21 @@ def of_recipe(
     if proposed:
         source = training_proposals.with_proposals(config, task.train_source, proposals_from, folder)
         task, record = dataclasses.replace(task, train_source=source), record | {"proposals_from": proposals_from}
-    return Settings(
-        task, folder, record, tests, start.weights(task, folder) if origin else {}, tests_only, use_trackers
-    )
+    weights = start.weights(task, folder) if origin else {}
+    return Settings(task, folder, record, tests, weights, tests_only, use_trackers)
+
+
+def _check_flags(start: Start, tests: Sequence[str], use_trackers: Sequence[str], mistakes: list[str]) -> None:
+    """Adds a line to mistakes for each of these flags that is wrong."""
+    from deepconv.evaluation import protocols
+
+    if start.init_layers and not start.init_from:
+        mistakes.append("--init_layers needs --init_from=RUN_DIR, the run to take layers from")
+    if not tests:
+        mistakes.append(f"--evals is empty; choose from {protocols.CHOICES}")
+    for tracker in use_trackers:
+        with collecting(mistakes):
+            trackers.check(tracker)
 
 
 def _check_proposals(config: ConfigDict, given: str, needed: bool) -> None:

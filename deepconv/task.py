@@ -82,7 +82,8 @@ def prepare(
         needs_boxes = objective.needs_boxes(config.get("objective", "classification"))
         checks.check_boxes(config, needs_boxes)
         find = find or (sources.find_annotated if needs_boxes else sources.find)
-        train_source, eval_source = _find_sources(data, functools.partial(find, data_dir=data_dir), evals, tests_only)
+        augments = not tests_only or any(name.endswith("_precise_batch_stats") for name in evals)
+        train_source, eval_source = _find_sources(data, functools.partial(find, data_dir=data_dir), augments)
     raise_all(mistakes)
 
     if train_source is not eval_source:
@@ -91,8 +92,7 @@ def prepare(
     with collect():
         geometry = pipeline.geometry(data, train_source.size)
     with collect():
-        trains = not tests_only or any(name.endswith("_precise_batch_stats") for name in evals)
-        averages = given or _statistics(data, train_source, data_dir, trains, needs_boxes)
+        averages = given or _statistics(data, train_source, data_dir, augments, needs_boxes)
     with collect():
         aim = objective.create(config, len(train_source.classes))
         model = models.create(config.model, aim.outputs, aim.per_place)
@@ -138,16 +138,16 @@ def _tests(
     return tests
 
 
-def _find_sources(
-    data: ConfigDict, find: Callable[..., Source], evals: Sequence[str], tests_only: bool
-) -> tuple[Source, Source]:
-    """Returns the training set and the test set; the test set stands in for a training set that is not needed."""
+def _find_sources(data: ConfigDict, find: Callable[..., Source], augments: bool) -> tuple[Source, Source]:
+    """Returns the training set and the test set; the test set stands in for a training set that is not needed.
+
+    With `augments`, training images are read as in training: to train, or for BatchNorm's exact averages.
+    """
     scale = pipeline.check_scale(data)
     find = functools.partial(find, image_size=data.image_size, scale=scale)
     eval_source = find(data.name, data.eval_split)
     mean_known = not statistics.needed(data, training=False) or _has_published(data, eval_source)
-    tests_only = tests_only and mean_known and not any(name.endswith("_precise_batch_stats") for name in evals)
-    return eval_source if tests_only else find(data.name, data.train_split), eval_source
+    return find(data.name, data.train_split) if augments or not mean_known else eval_source, eval_source
 
 
 def _shapes(model: nn.Module, size: int) -> Any:
@@ -162,13 +162,13 @@ def _has_published(data: ConfigDict, source: Source) -> bool:
 
 
 def _statistics(
-    data: ConfigDict, source: Source, data_dir: str | None, training: bool, boxes: bool
+    data: ConfigDict, source: Source, data_dir: str | None, augments: bool, boxes: bool
 ) -> Statistics | ToCompute:
     """Returns published statistics if they are enough, else those stored beside the data, if needed. Raises OSError.
 
     Those of a source with boxes are of all training images, with and without boxes, as in the net it starts from.
     """
-    if not statistics.needed(data, training):
+    if not statistics.needed(data, augments):
         return statistics.NOT_NEEDED
     if (folder := source.folder) is None:
         return ToCompute()

@@ -59,6 +59,7 @@ OWT = {
 VARIANTS = {"paper": PAPER, "code": CODE, "owt": OWT}
 HALF_FILTERS = (48, 128, 192, 192, 256)  # 3.2, footnote 2: the last convolution is not halved
 # section 6: "an extra sixth convolutional layer over the last pooling layer", which sees both towers
+# DIFFERS: it starts as in the authors' code; the text's std is 0.01, and its biases of a sixth convolution are 0.
 CONV6 = Layer(256, 3, 1, 1, 1, 0.03, 1.0, ("act",))
 ACTIVATIONS = {"relu": rectifier.relu, "tanh": jnp.tanh}
 
@@ -71,7 +72,7 @@ class AlexNet(nn.Module):
     activation: str = "relu"
     half: bool = False  # the one-GPU net of 3.2
     grouped: bool = True  # False: one tower of full width
-    communication: bool = True  # False: the towers meet in the last layer and in lrn, if that is not in towers
+    communication: bool = True  # False, with lrn_in_towers: the towers meet in the last layer only, as in run 150
     overlapping_pooling: bool = True  # False: as in the authors' run 147
     lrn: bool = True
     lrn_k: float = 2.0
