@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from deepconv import state as state_lib
+from deepconv.config.fields import FREEZE
 from deepconv.data import augment
 from deepconv.models.alexnet import AlexNet
 
@@ -41,6 +42,12 @@ def wrong_layers(config: ConfigDict, model: nn.Module, layers: Mapping[str, Any]
     if unknown := sorted(named - set(layers)):
         return [f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}"]
     held = state_lib.held_shapes(model, config.data.image_size)["params"]
+    without = [layer for layer in sorted(named & set(held)) if "scale" in held[layer]]  # BatchNorm
+    if without and (fields := sorted({*config.optimizer.layers[without[0]]} - FREEZE.keys())):
+        return [
+            f"config.optimizer.layers.{without[0]}.{fields[0]} is for layers with a kernel; BatchNorm has none. "
+            "Freezing it is possible"
+        ]
     return [
         f"config.optimizer.layers names {layer}, one of several blocks that are computed as one scan; "
         "--forms=blocks:plain computes each separately"

@@ -26,6 +26,7 @@ from deepconv.processes import group
 from deepconv.run import preemption
 from deepconv.run.files import expanded, printable
 
+PICTURES = (".png", ".pdf", ".svg")  # endings of files with plots
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
@@ -249,12 +250,18 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
     yield from textwrap.wrap(" ".join(text.split()), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
-def check_folders(*names: str) -> None:
-    """Raises ValueError for the first of these flags that names a file in a folder that does not exist."""
+def check_files(*names: str) -> None:
+    """Raises ValueError for the first of these flags whose file cannot be written; `plot` names a picture."""
     for name in names:
-        file = flags.FLAGS[name].value
-        if file and not expanded(file).absolute().parent.is_dir():
-            raise ValueError(f"--{name}={file}: its folder does not exist")
+        if not (value := flags.FLAGS[name].value):
+            continue
+        file = expanded(value).absolute()
+        if not file.parent.is_dir():
+            raise ValueError(f"--{name}={value}: its folder does not exist")
+        if file.is_dir():
+            raise ValueError(f"--{name}={value} is a folder; give a file in it")
+        if name == "plot" and file.suffix not in PICTURES:
+            raise ValueError(f"--plot={value} must end in {', '.join(PICTURES)}")
 
 
 def refuse(message: str, code: int = 1) -> int:

@@ -27,7 +27,6 @@ from deepconv.run.files import expanded, printable, read_json
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = (".png", ".pdf", ".svg")
 MOST_FIELDS = 4  # in the name of a run; with more, its directory is the better name
 
 
@@ -81,7 +80,7 @@ def names(workdirs: Sequence[Path]) -> list[str]:
     """Returns a name for each run: the fields in which the runs' configs differ, or else the directory."""
     files = [run / "config.json" for run in workdirs]
     configs = [recipes.flatten(read_json(file, dict)) if file.exists() else {} for file in files]
-    fields = sorted({field for config in configs for field in config} - {"schema"})
+    fields = sorted({field for config in configs for field in config} - {"schema", "init_sha256"})
     differ = [field for field in fields if len({str(config.get(field)) for config in configs}) > 1]
     found = [", ".join(f"{field}={config[field]}" for field in differ if field in config) for config in configs]
     clear = all(configs) and len({*found}) == len(found) and len(differ) <= MOST_FIELDS
@@ -102,7 +101,7 @@ def _describe(axes: "Axes", records: Sequence[runlog.Record]) -> None:
 
 
 def _classifies(records: Sequence[runlog.Record]) -> bool:
-    return any("train_top1_error" in record for record in records)
+    return any({"train_top1_error", "test_top1_error"} & record.keys() for record in records)
 
 
 def main(arguments: list[str]) -> int:
@@ -121,8 +120,10 @@ def main(arguments: list[str]) -> int:
             target = expanded(flags.FLAGS.to)
         elif len(workdirs) > 1:
             target = Path(os.path.abspath(workdirs[0])).parent / "curves.png"
-        if target and (target.suffix not in FORMATS or not target.absolute().parent.is_dir()):
-            raise ValueError(f"--to={target} must be a file in a folder that exists, ending in {', '.join(FORMATS)}")
+        if target and (target.suffix not in cli.PICTURES or not target.absolute().parent.is_dir()):
+            raise ValueError(
+                f"--to={target} must be a file in a folder that exists, ending in {', '.join(cli.PICTURES)}"
+            )
         if target and len({_classifies(records) for records in metrics.values()}) > 1:
             raise ValueError("some of these runs predict classes and some boxes; draw them into two files")
     except (ValueError, OSError) as error:

@@ -31,9 +31,7 @@ def compute_steps(task: Task, start: convert.Variables) -> None:
     state = resume.initial_state(task)()
     if start:
         state = resume.start_from(state, start, task.mesh)
-    replaces = task.config.data.get("on_corrupt", "fail") == "replace"
-    report = (lambda messages: print(*messages, sep="\n", flush=True)) if replaces else None
-    batch = next(train.batches(task, data, 0, report))
+    batch = next(train.batches(task, data, 0, train.printed_replacements(task)))
     print("compiling ...", flush=True)
     begin = time.perf_counter()
     step = train.jit_step(task, computed).lower(state, batch).compile()

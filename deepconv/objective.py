@@ -140,15 +140,15 @@ class ClassRegionProposal:
         return chosen[..., 0], chosen[..., 1:]
 
     def proposals(self, outputs: jax.Array, classes: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the boxes [B, K, N, 4] of all anchors for these classes, int [B, K], and their scores [B, K, N]."""
+        """Returns the boxes [B, K, N, 4] of all anchors for these classes, int [B, K], and their logits [B, K, N]."""
         logits, found = self.read(outputs, classes)
         places = jnp.broadcast_to(self.anchors_of_map(*outputs.shape[1:3])[None, None], found.shape)
-        return codes.decode(found, places), jax.nn.sigmoid(logits)
+        return codes.decode(found, places), logits  # their sigmoids would tie from 17 on
 
     def boxes_of(self, outputs: jax.Array, classes: jax.Array) -> jax.Array:
         """Returns the boxes with the highest score for these classes, int [B], in pixels of the crops: [B, 4]."""
-        boxes, scores = self.proposals(outputs, classes[:, None])
-        return jnp.take_along_axis(boxes[:, 0], scores.argmax(2)[..., None], 1)[:, 0]
+        boxes, logits = self.proposals(outputs, classes[:, None])
+        return jnp.take_along_axis(boxes[:, 0], logits.argmax(2)[..., None], 1)[:, 0]
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def scale_by_learning_rate(
 ) -> optax.GradientTransformationExtraArgs:
     """Multiplies by minus the learning rate; with warm_up, by a small rate until the training error has come down.
 
-    config.bias may set rate and drops of all biases, config.layers those of a layer's weights.
+    config.bias may set rate and drops of all biases, config.layers those of a layer's weights; these are not reduced.
 
     He et al. 2015, 4.2: "we use 0.01 to warm up the training until the training error is below 80% (about 400
     iterations), and then go back to 0.1". The error here is a running mean over about 50 batches, since that of a

@@ -42,6 +42,7 @@ FLAGS = flags.FLAGS
 
 def main(arguments: list[str]) -> int:
     """Classifies photographs, or writes features."""
+    code = 2
     try:
         _check_flags(arguments[1:])
         load, boxes = _find_net(arguments[0])
@@ -59,12 +60,14 @@ def main(arguments: list[str]) -> int:
             unread = _unreadable(photos)
             if unread:
                 raise ValueError(f"no features were written: {unread} files cannot be read")
+            code = 1  # from here on, failures are failures during work
             options = FLAGS.features, FLAGS.rectify, expanded(FLAGS.out), _origin()
             photographs.write_features(trained, photos, _source(trained), *options)
         else:
+            code = 1
             unread = _predict(trained, classifier, photos, boxes)
     except (ValueError, OSError) as error:
-        return cli.refuse(str(error), code=2)
+        return cli.refuse(str(error), code)
     return 1 if unread else 0
 
 
@@ -90,12 +93,14 @@ def _check_flags(photos: Sequence[str]) -> None:
         raise ValueError("give the files of photographs, or --split of the run's data set with --features")
     if bool(FLAGS.features) != bool(FLAGS.out) or (FLAGS.split and not FLAGS.features):
         raise ValueError("--features=LAYER and --out=FILE.npy need each other, and --split needs both")
+    if FLAGS.rectify and not FLAGS.features:
+        raise ValueError("--rectify is for --features; leave it out")
     if FLAGS.json and FLAGS.csv:
         raise ValueError("--json and --csv are two formats; leave out one of them")
     own = [f"--{name}" for name in ("protocol", "plot", "top", "json", "csv") if FLAGS[name].present]
     if FLAGS.features and own:
         raise ValueError(f"--features are those of the central crop, written to --out; leave out {', '.join(own)}")
-    cli.check_folders("plot", "out")
+    cli.check_files("plot", "out")
 
 
 def _find_net(program: str) -> "tuple[Callable[[], Trained], bool]":

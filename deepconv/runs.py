@@ -28,7 +28,8 @@ from deepconv.run.starts import read_starts
 FLAGS = flags.FLAGS
 SORTS = ("when", "run", "state", "step", "error")
 # the flags that make a run's name, apart from --config and its fields
-NAMING = ("smoke", "shorten", "init_from", "init_layers", "proposals_from", "weights", "train", "notrain")
+WITH_VALUE = ("shorten", "init_from", "init_layers", "proposals_from", "weights")
+NAMING = ("smoke", "train", "notrain", *WITH_VALUE)
 HEADS = ("run", "state", "step", "test error", "", "when", "")
 NUMBERS = ("step", "test error")  # aligned to the right
 
@@ -47,6 +48,7 @@ class Run:
     total_steps: int | None = None
     test: str = ""  # the protocol of the last test after training
     error: float | None = None  # of that test or of the last test during training, percent
+    seconds_left: float | None = None  # of training, by the speed so far
 
 
 def main(arguments: list[str]) -> int:
@@ -107,7 +109,8 @@ def read(workdir: Path) -> Run | None:
         return Run(str(workdir), workdir.name.partition(",")[0], [], "failed", when, printable(str(error)))
     test = tests[-1].name.removeprefix("eval.").removesuffix(".json") if tests else ""
     steps = found.step, found.total_steps
-    return Run(str(workdir), recipe, changes, state, when, details, *steps, test, found.test_error)
+    left = None if state == "finished" else found.seconds_left
+    return Run(str(workdir), recipe, changes, state, when, details, *steps, test, found.test_error, left)
 
 
 def _written(file: Path) -> float:
@@ -122,13 +125,17 @@ def _recipe_and_changes(workdir: Path) -> tuple[str, list[str]]:
     recipe, changes = "", []
     argv = [str(part) for part in read_starts(workdir, "argv")[0]["argv"]]
     for place, argument in enumerate(argv):
-        name, _, value = argument.lstrip("-").partition("=")
+        name, equals, value = argument.lstrip("-").partition("=")
         if not argument.startswith("-"):
             continue
+        if not equals and (name.startswith("config") or name in WITH_VALUE):
+            value = next((after for after in argv[place + 1 : place + 2] if not after.startswith("--")), "True")
         if name == "config":
-            recipe = Path(value or argv[place + 1]).stem
+            recipe = Path(value).stem
         elif name.startswith("config."):
             changes.append(f"{name.removeprefix('config.')}={value}")
+        elif name.startswith("noconfig."):
+            changes.append(f"{name.removeprefix('noconfig.')}=False")
         elif name in NAMING:
             changes.append(f"{name}={value}" if value else name)
     return recipe, changes

@@ -1,7 +1,6 @@
 """The training step and the training loop."""
 
 import functools
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,11 +113,7 @@ def batches(
         report=report,
         rows=distributed.own_rows(task.mesh, task.config.batch_size),
     )
-    ahead = deque()
-    for batch in host:
-        ahead.append(distributed.put_batch(batch, task.mesh))
-        if len(ahead) > 2:
-            yield ahead.popleft()
+    yield from pipeline.ahead((distributed.put_batch(batch, task.mesh) for batch in host), 2)
 
 
 def images_of_an_epoch(task: Task, computed: Statistics, step: jax.Array, workdir: Path) -> Iterator[jax.Array]:
@@ -147,6 +142,13 @@ def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
     return report if task.config.data.get("on_corrupt", "fail") == "replace" else None
 
 
+def printed_replacements(task: Task) -> pipeline.Report | None:
+    """Returns a function that prints which images are replaced, for work without a run; None if none may be."""
+    if task.config.data.get("on_corrupt", "fail") != "replace":
+        return None
+    return lambda messages: print(*messages, sep="\n", flush=True)
+
+
 def train(
     task: Task,
     workdir: Path,
@@ -158,8 +160,8 @@ def train(
 
     `start` holds initial weights of some layers. `trackers` are names of deepconv.run.trackers. With keep_test, the
     last test also writes the results of the protocol `center`. Raises FloatingPointError if the loss is not finite,
-    Preempted (with the state saved) on a signal to stop, and DataError if an image cannot be read (with the state
-    saved, unless there are several processes).
+    Preempted (with the state saved) on a signal to stop, and, with the state saved unless there are several processes,
+    DataError if an image cannot be read and BrokenPipeError if nobody reads the output any more.
     """
     config, total = task.config, task.total_steps
     data, eval_data = task.train_source.open(), task.eval_source.open()
@@ -199,7 +201,7 @@ def train(
                         _save(manager, state, log.window)
                 if step > first_step:
                     board.filters(step, state_lib.averaged(state).params)
-            except (preemption.Preempted, DataError) as error:
+            except (preemption.Preempted, DataError, BrokenPipeError) as error:
                 if isinstance(error, preemption.Preempted) or not processes.several():  # saving needs all of them
                     _save(manager, state, log.window)
                 raise

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepconv.run.checkpoint_files import newest
 from experiments import command_results, ensembles, entry
 from experiments.departures import Expected, departures, flat, has_config, is_current, with_known_sources
 from experiments.entry import Row, Run, Table
@@ -26,17 +27,25 @@ def directories(root: Path) -> dict[Path, Trained]:
                 found[file.parent] = provenance(file.parent)
             except OSError as error:
                 warn(file.parent, error)
-    by_name = {workdir.name: run for workdir, run in found.items()}
+    by_name = {workdir.name: (run, newest(workdir / "checkpoints")[1]) for workdir, run in found.items()}
     return {workdir: _with_sources(run, by_name) for workdir, run in found.items()}
 
 
-def _with_sources(run: Trained, by_name: Mapping[str, Trained]) -> Trained:
+def _with_sources(run: Trained, by_name: Mapping[str, tuple[Trained, str | None]]) -> Trained:
+    """Returns a run with its sources, from {directory: its run and the digest of its newest checkpoint}.
+
+    A run of the right name with other weights than those the run started from is not its source.
+    """
     config = run["config"] or {}
-    candidates = {key: candidate for key, candidate in by_name.items() if key != run["directory"]}
+    candidates = {name: candidate for name, candidate in by_name.items() if name != run["directory"]}
     found = run.copy()
-    for field, source in SOURCES.items():
+    for field, part in SOURCES.items():
         if name := config.get(field):
-            found[source] = _with_sources(candidates[name], candidates) if name in candidates else {"directory": name}
+            source, digest = candidates.get(name, (None, None))
+            started_from = config.get("init_sha256") if field == "init_from" else None  # proposals have no digest
+            if digest and started_from and digest != started_from:
+                source = None
+            found[part] = _with_sources(source, candidates) if source else {"directory": name}
     return found
 
 

@@ -40,6 +40,8 @@ def departures(run: Run, trained: Trained, expected: Expected) -> list[str] | No
     differ = [name for name in differ if not name.startswith(NOT_COMPARED)]
     if any(name not in MAY_DEPART and name.split(".")[-1] not in SCHEDULE_FIELDS for name in differ):
         return None
+    if any(".freeze_at_" in name and (name in wanted) != (name in actual) for name in differ):
+        return None  # such as only the fully connected layers of a net, in VGG's Table 6
     lines = [
         f"{name.removeprefix('data.').removeprefix('optimizer.')}={flag_value(actual.get(name))}" for name in differ
     ]

@@ -1,8 +1,8 @@
 """The tables and the picture of docs/speed.md and README.md.
 
 They come from tests/compiled.json and from the records of measurements in docs/speed/, which the flag --json of `python
--m deepconv.benchmark` writes. `python -m experiments render` renders them. If two records have the same point, the
-newer one counts.
+-m deepconv.benchmark` writes. `python -m experiments render` renders them. If two records have the same net, or the
+same point of growth, the newer one counts.
 """
 
 import hashlib
@@ -71,11 +71,18 @@ def pages(records: Sequence[Record]) -> dict[Path, str]:
 
 
 def speeds(records: Iterable[Record], platform: str) -> dict[tuple[str, str, str, str], Record]:
-    """Returns a platform's newest figures of each (net, mode, dtype, library), with the ratios of their own run."""
-    lines = [line for record in records if record["measurement"] == "peers" for line in record["figures"]["speeds"]]
-    lines = [line for line in lines if line.get("platform", "cpu") == platform]  # the first records have no platform
-    lines = [line for line in lines if platform != "cpu" or line["batch"] == _batch(line["net"], line["mode"])]
-    return {(line["net"], line["mode"], line["dtype"], line["peer"]): line for line in lines}
+    """Returns a platform's figures of each (net, mode, dtype, library); those of a net are all of its newest record."""
+    found: dict[tuple[str, str, str], dict[str, Record]] = {}
+    for record in records:
+        if record["measurement"] != "peers":
+            continue
+        rows: dict[tuple[str, str, str], dict[str, Record]] = {}
+        for line in record["figures"]["speeds"]:
+            wanted = platform != "cpu" or line["batch"] == _batch(line["net"], line["mode"])
+            if wanted and line.get("platform", "cpu") == platform:  # the first records have no platform
+                rows.setdefault((line["net"], line["mode"], line["dtype"]), {})[line["peer"]] = line
+        found |= rows
+    return {(*row, peer): line for row, lines in found.items() for peer, line in lines.items()}
 
 
 def _batch(net: str, mode: str) -> int:

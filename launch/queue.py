@@ -47,17 +47,16 @@ class Submission:
 
     runs: Sequence[str]  # the run of each task
     job: str  # its id; empty until sbatch has answered
-    commands: Mapping[str, Sequence[Sequence[str]]]  # of each run; empty if an earlier version submitted it
+    commands: Mapping[str, Sequence[Sequence[str]]]  # of each run
 
 
 def submissions(runs: Path) -> dict[str, Submission]:
     """Returns {job's name: its submission}, oldest first. Raises OSError."""
     files = sorted(runs.glob(f"{FOLDER}/*.json"), key=lambda file: file.stat().st_mtime)
     remedy = "restore it: without it, its queued runs would be submitted again"
-    contents = {file.stem: read_json(file, dict, "runs", "job", remedy=remedy) for file in files}
+    contents = {file.stem: read_json(file, dict, "runs", "job", "commands", remedy=remedy) for file in files}
     return {
-        name: Submission(content["runs"], content["job"], content.get("commands", {}))
-        for name, content in contents.items()
+        name: Submission(content["runs"], content["job"], content["commands"]) for name, content in contents.items()
     }
 
 

@@ -88,7 +88,7 @@ def pending(selected: Selection, tasks: Mapping[str, queue.Task]) -> dict[str, J
     todo, postponed = {}, set()
     for name, job in selected.jobs.items():
         if task := tasks.get(name):
-            more = bool(task.commands) and not _words(job) <= _words(task)
+            more = not _words(job) <= _words(task)
             later = "; it does not do all that is asked for now: repeat this command when it has ended" if more else ""
             print(f"not submitted again: {name} (job {task.id}, {task.state}){later}", file=sys.stderr)
             postponed |= {name} if more else set()

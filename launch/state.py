@@ -80,7 +80,10 @@ def of_job(
     started = workdir / "environment.json"
     if log and started.exists() and log.stat().st_mtime < started.stat().st_mtime:
         log = None  # the log of an earlier start
-    if state in ("stopped", "waiting") and log and (last := _failure(tail(log))):
+    lines = tail(log) if log else []
+    end = next((line for line in reversed(lines) if line), "")
+    later_failed = end.startswith(ENDED) and not ORDERLY.match(end)  # a command after the run, such as predict
+    if log and (state in ("stopped", "waiting") or later_failed) and (last := _failure(lines)):
         state, details = "failed", last
     if state in ("running", "finished"):
         ending = ""

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "transfer": {"boxes", "config", "data", "evaluation", "models", "ops", "run", "state"},
     "weights": {"config", "data", "distributed", "models", "ops", "optim", "run", "state"},
     "nets": {"config", "data", "distributed", "evaluation", "run", "weights"},
-    "checks": {"data", "models", "state"},
+    "checks": {"config", "data", "models", "state"},
     "task": {"checks", "config", "data", "distributed", "evaluation", "models", "objective", "optim", "state"},
     "progress": {"config", "run"},
     "curves": {"config", "run"},

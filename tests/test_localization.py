@@ -423,8 +423,8 @@ def test_errors_by_hand_with_and_without_blacklisted_images(tmp_path):
     assert "without --scores_from" in results.describe(record)[2]
     with pytest.raises(ValueError, match="threshold: 0.5 in the run, 0.4 now; give another --workdir"):
         run_lib.check_same(record, {"threshold": 0.4}, tmp_path)
-    old, new = {"directory": "d", "step": 7}, {"directory": "d", "step": 7, "sha256": "x"}
-    run_lib.check_same({"runs": [old], "scores_from": [old]}, {"runs": [new], "scores_from": [new]}, tmp_path)
+    new = {"directory": "d", "step": 7, "sha256": "x"}
+    run_lib.check_same({"runs": [new], "scores_from": [new]}, {"runs": [new], "scores_from": [new]}, tmp_path)
     with pytest.raises(ValueError, match="another test"):
         run_lib.check_same({"runs": [new | {"sha256": "y"}]}, {"runs": [new]}, tmp_path)
     (tmp_path / results.BOXES).write_bytes(b"\x93NUMPY")

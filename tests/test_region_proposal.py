@@ -167,11 +167,13 @@ def test_only_eight_anchors_of_the_class_have_gradients_and_they_are_finite_diff
 def test_the_box_is_that_of_the_highest_score_of_the_class():
     batch, outputs = images(), outputs_of(scale=0.2)
     _, error = measured(outputs, batch, jax.random.key(0))
-    boxes, scores = map(np.asarray, KIND.proposals(jnp.asarray(outputs), batch["label"][:, None]))
-    best = boxes[np.arange(6), 0, scores[:, 0].argmax(1)]
-    np.testing.assert_array_equal(KIND.boxes_of(jnp.asarray(outputs), batch["label"]), best)
+    boxes, found = map(np.asarray, KIND.proposals(jnp.asarray(outputs), batch["label"][:, None]))
     logits = outputs.reshape(6, COUNT, 3, 5)[np.arange(6), :, batch["label"], 0]
-    np.testing.assert_allclose(scores[:, 0], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    np.testing.assert_array_equal(found[:, 0], logits)
+    best = boxes[np.arange(6), 0, logits.argmax(1)]
+    np.testing.assert_array_equal(KIND.boxes_of(jnp.asarray(outputs), batch["label"]), best)
+    certain = outputs.reshape(6, COUNT, 3, 5) + np.array([30, 0, 0, 0, 0], np.float32)  # probabilities of exactly 1
+    np.testing.assert_array_equal(KIND.boxes_of(jnp.asarray(certain.reshape(outputs.shape)), batch["label"]), best)
     own = batch["classes"] == batch["label"][:, None]
     counted = np.ones(6, bool)
     truth = np.where(own, batch["classes"], -1), batch["boxes"], counted

@@ -79,7 +79,7 @@ def test_every_number_of_a_paper_stands_in_its_row_and_column(name):
     step = 2 if any(row.runs or row.commands for row in table.rows) else 1
     wanted = {row.label: [pages.text(cell) for cell in row.paper] for row in table.rows}
     if not any(cell for line in wanted.values() for cell in line):
-        assert name == "alexnet/fig1_rates"
+        assert name in ("alexnet/fig1_rates", "alexnet/fig4")
         return
     if len(table.columns) > pages.MOST_COLUMNS:  # transposed
         wanted = {

@@ -315,10 +315,7 @@ def test_alexnet_s_differences_are_those_of_the_authors_logs():
 def test_four_of_eight_images_are_right_in_fig_4():
     images = [label.split(": ") for label in paper("alexnet/fig4") if ": " in label]
     assert len(images) == 8
-    assert (
-        sum(text.startswith(name) for name, text in images)
-        == paper("alexnet/fig4")["CNN, first images of the first classes"][0]
-    )
+    assert sum(text.startswith(name) for name, text in images) == 4
 
 
 NAMES = """

@@ -29,7 +29,6 @@ if __name__ == "__main__":
     os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # before JAX is imported: compilation is measured
 
 import contextlib
-import difflib
 import functools
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +37,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from deepconv import cli
+from deepconv.config.mistakes import suggestion
 from deepconv.run.files import expanded
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ if TYPE_CHECKING:
     from deepconv.benchmark.record import Figures
     from deepconv.task import Task
 
-_STEPS = flags.DEFINE_integer("steps", 30, "Steps per measurement; the first five are not counted.", lower_bound=10)
+_STEPS = flags.DEFINE_integer(
+    "steps",
+    30,
+    "Steps of a measurement, of which the first five are not counted; `dense` takes a fifth.",
+    lower_bound=10,
+)
 _SCALE = flags.DEFINE_integer("scale", 256, "Shorter side of the images of `dense`, in pixels.", lower_bound=1)
 
 _NETS = flags.DEFINE_list(
@@ -199,9 +204,7 @@ def _without_recipe(arguments: list[str]) -> None:
 def _find(word: str) -> Callable[[list[str]], Work]:
     """Returns the function of a measurement. Raises ValueError for an unknown word."""
     if word not in MEASUREMENTS:
-        near = difflib.get_close_matches(word, MEASUREMENTS, n=1)
-        known = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(MEASUREMENTS)}"
-        raise ValueError(f"unknown measurement {word!r}; {known}")
+        raise ValueError(f"unknown measurement {word!r}; {suggestion(word, MEASUREMENTS)}")
     return MEASUREMENTS[word]
 
 
@@ -222,6 +225,8 @@ def main(arguments: list[str]) -> int:
             record.write(_JSON.value, record.record(word, figures))
     except preemption.Preempted as signal:
         preemption.stop(str(signal))
+    except ValueError as error:  # a mistake that only the work finds, such as a part that cannot be divided
+        return cli.refuse(str(error), code=2)
     except OSError as error:  # such as an image that cannot be decoded
         return cli.refuse(str(error))
     return 0

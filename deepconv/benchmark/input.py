@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deepconv import task as task_lib
+from deepconv import train
 from deepconv.benchmark.record import Figures
 from deepconv.benchmark.timing import timed
 from deepconv.data import decode, pipeline
@@ -24,7 +25,8 @@ from deepconv.run.starts import environment
 def host_batches(task: task_lib.Task, data: Images) -> Iterator[pipeline.Batch]:
     """Yields training batches without transfer to the devices."""
     settings = dict(batch_size=task.config.batch_size, seed=0, geometry=task.geometry, workers=task.workers)
-    return pipeline.train_batches(data, task.train_source.examples, **settings)
+    report = train.printed_replacements(task)
+    return pipeline.train_batches(data, task.train_source.examples, report=report, **settings)
 
 
 class ByPillow:
@@ -87,4 +89,8 @@ def show_input(task: task_lib.Task, steps: int) -> Figures:
     for name, median in medians.items():
         table.add_row(name, f"{median:,.0f}", f"{medians[deepconv] / median:.2f}")
     Console().print(table)
-    return {"data": f"{task.train_source.name} {task.train_source.split}", "images_per_second": medians}
+    return {
+        "data": f"{task.train_source.name} {task.train_source.split}",
+        "batch_size": batch_size,
+        "pipelines": [{"pipeline": name, "images_per_second": median} for name, median in medians.items()],
+    }

@@ -47,7 +47,9 @@ def write(path: str, content: Mapping[str, Any]) -> None:
 
 
 def check(path: str) -> None:
-    """Raises ValueError if a record cannot be written to this path because its folder does not exist."""
-    folder = expanded(path).parent
-    if path and not folder.is_dir():
-        raise ValueError(f"--json={path}: there is no folder {folder}; create it, or choose another")
+    """Raises ValueError if a record cannot be written to this path: it is a folder, or its folder does not exist."""
+    file = expanded(path)
+    if path and not file.parent.is_dir():
+        raise ValueError(f"--json={path}: there is no folder {file.parent}; create it, or choose another")
+    if path and file.is_dir():
+        raise ValueError(f"--json={path} is a folder; give a file in it")

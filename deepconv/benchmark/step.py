@@ -25,7 +25,7 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> Figures:
     state, batch_size = resume.initial_state(task)(), task.config.batch_size
     before = time.perf_counter()
     data = task.train_source.open()
-    loader = train.batches(task, data, 0)
+    loader = train.batches(task, data, 0, train.printed_replacements(task))
     batch = next(loader)
     first_batch_seconds = time.perf_counter() - before
     before = time.perf_counter()

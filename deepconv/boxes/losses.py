@@ -18,7 +18,8 @@ def shares_of_own(batch: dict[str, jax.Array], size: int) -> tuple[jax.Array, ja
 def box_error(found: jax.Array, boxes: jax.Array, own: jax.Array) -> jax.Array:
     """Returns the percentage of boxes [B, 4] without an IoU of 0.5 or more with a box [B, M, 4] of their class."""
     overlaps = geometry.iou(found[:, None], boxes)[:, 0]
-    return 100.0 * (jnp.where(own, overlaps, 0.0) < MINIMUM_IOU).all(1).mean()
+    found_one = (jnp.where(own, overlaps, 0.0) >= MINIMUM_IOU).any(1)  # False for a NaN
+    return 100.0 * (1 - found_one.mean())
 
 
 def smooth_l1(x: jax.Array, sigma: float = 3.0) -> jax.Array:

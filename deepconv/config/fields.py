@@ -239,8 +239,9 @@ def _fits(value: Any, kind: Any, low: float = -math.inf, high: float = math.inf)
 
 def _check_optimizer(optimizer: ConfigDict) -> None:
     unit_of(optimizer, "drop_at")
-    if "warm_up_at_depth" in optimizer and "warm_up_learning_rate" not in optimizer:
-        raise ValueError("config.optimizer.warm_up_learning_rate is missing; warm_up_at_depth needs it")
+    for field in ("warm_up_learning_rate", "warm_up_until_error"):
+        if "warm_up_at_depth" in optimizer and field not in optimizer:
+            raise ValueError(f"config.optimizer.{field} is missing; warm_up_at_depth needs it")
     for layer, node in optimizer.get("layers", {}).items():
         if not isinstance(node, ConfigDict):
             raise ValueError(f"config.optimizer.layers.{layer}={node!r}; it must be a ConfigDict")

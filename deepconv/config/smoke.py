@@ -40,6 +40,8 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         data.test_scale = data.get("test_scale", data.image_size) * size // data.image_size
     if "lighting_until_epochs" in data:
         data.lighting_until_epochs *= few / config[total]
+    if "lighting_until_steps" in data:
+        data.lighting_until_steps = max(1, round(data.lighting_until_steps * few / config[total]))
     data.image_size = size
     config[total], config[every] = few, 3 if every == "eval_every_steps" else 1
     config.update(log_every_steps=2, checkpoint_every_steps=3)

@@ -69,8 +69,8 @@ def decode(data: bytes) -> np.ndarray:
         raise CorruptImage("the file is empty")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except (KeyError, ValueError):  # not a JPEG, even if its name ends in .jpg
-        return _by_pillow(data, FORMATS)
+    except (KeyError, ValueError):  # not a JPEG, even if its name ends in .jpg, or one with rare subsampling
+        return _by_pillow(data, ("JPEG", *FORMATS))
     _check_size(int(width), int(height))
     plain = colours in ("YCbCr", "Gray", "RGB")
     try:

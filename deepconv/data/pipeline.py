@@ -8,9 +8,10 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
@@ -21,8 +22,20 @@ from deepconv.data.decode import Geometry
 from deepconv.data.images import ALL_ROWS, Batch, Decoding, EvalBatch, Images
 from deepconv.run import preemption
 
+Item = TypeVar("Item")
 Report = Callable[[list[str]], None]  # takes messages about images that were replaced
-THREADS = len(os.sched_getaffinity(0)) + 1  # for decoding: one per core, and one that waits for the disk
+# for decoding: one per core, and one that waits for the disk; each holds a batch
+THREADS = min(len(os.sched_getaffinity(0)), 64) + 1
+
+
+def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Yields the items in their order, each after the next `count` were made."""
+    made = deque()
+    for item in items:
+        made.append(item)
+        if len(made) > count:
+            yield made.popleft()
+    yield from made
 
 
 def check_scale(data: ConfigDict) -> tuple[int, int] | None:
@@ -57,7 +70,15 @@ def geometry(data: ConfigDict, size: tuple[int, int] | None) -> Geometry:
             raise ValueError(f"config.data.{field}={data[field]} is less than config.data.image_size={data.image_size}")
     if square and scale[0] != scale[1]:
         raise ValueError(f"config.data.train_scale={scale}: central squares need one size, given twice, as in 256,256")
-    return Geometry(scale, data.image_size, square, random=data.augment == "crop_flip" and not square)
+    random = data.augment == "crop_flip" and not square
+    if data.augment == "pad_crop_flip":
+        raise ValueError(f"config.data.augment=pad_crop_flip is for images of one size, not for those of {data.name}")
+    if not (random or square) and scale[0] != scale[1]:
+        raise ValueError(
+            f"config.data.augment={data.augment} takes the central crop at one size; give config.data.train_scale one "
+            f"size, twice, as in {data.test_scale},{data.test_scale}"
+        )
+    return Geometry(scale, data.image_size, square, random)
 
 
 def _check_size(data: ConfigDict, size: tuple[int, int]) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
+from deepconv.run.files import replacing
+
 if TYPE_CHECKING:
     import jax  # takes seconds, which commands without a net need not wait for
 
@@ -42,6 +44,8 @@ class Statistics:
         if self.pixel_mean is None:
             raise ValueError("these statistics have a mean colour but no mean image")
         height, width = self.pixel_mean.shape[:2]
+        if size > min(height, width):
+            raise ValueError(f"the mean image has {height} x {width} pixels, fewer than config.data.image_size={size}")
         top, left = (height - size) // 2, (width - size) // 2
         return self.pixel_mean[None, top : top + size, left : left + size]
 
@@ -108,7 +112,7 @@ def numbers(text: str) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums from which statistics are computed; exact, being integers below 2**53."""
+    """Sums from which statistics are computed; integers, exact in float64 up to 2**53, which ILSVRC does not reach."""
 
     examples: int
     pixels: np.ndarray  # int64 [H, W, 3], over images
@@ -149,11 +153,9 @@ def path(folder: Path, split: str, size: int) -> Path:
 
 def save(file: Path, content: Statistics | Sums, fingerprint: str) -> None:
     """Writes statistics or sums atomically, with the fingerprint of the data."""
-    temporary = file.with_name(file.name + ".tmp")
-    with temporary.open("wb") as out:
+    with replacing(file) as temporary, temporary.open("wb") as out:
         arrays = {name: array for name, array in vars(content).items() if array is not None}
         np.savez(out, fingerprint=np.array(fingerprint), **arrays)
-    temporary.replace(file)
 
 
 def load(

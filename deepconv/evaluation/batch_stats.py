@@ -14,6 +14,7 @@ from deepconv.models.layers import BatchNorm
 from deepconv.ops import repeat
 from deepconv.run import log as runlog
 from deepconv.run import preemption
+from deepconv.run.files import replacing
 from deepconv.state import TrainState, not_finite
 
 
@@ -41,10 +42,8 @@ def precise(net: Net, state: TrainState, batches: Iterator[jax.Array], count: in
 
 
 def _save(file: Path, averages: Sequence[jax.Array]) -> None:
-    temporary = file.with_name(file.name + ".tmp")
-    with temporary.open("wb") as out:
+    with replacing(file) as temporary, temporary.open("wb") as out:
         np.savez(out, *map(np.asarray, averages))
-    temporary.replace(file)
 
 
 def _averages(net: Net, state: TrainState, batches: Iterator[jax.Array], count: int) -> Any:

@@ -97,8 +97,9 @@ def assemble(
     """
     goal = objective.create(config, len(classes))
     data, mesh = config.data, distributed.make_mesh()
-    # recipes for images of one size lack these fields; photographs are reduced to that size
-    data = ConfigDict({"test_scale": data.image_size, "central_square": True} | data.to_dict())
+    # recipes for images of one size, that of a mean image, lack these fields; photographs are reduced to that size
+    side = data.image_size if averages.pixel_mean is None else len(averages.pixel_mean)
+    data = ConfigDict({"test_scale": side, "central_square": True} | data.to_dict())
     net_input = statistics.input_of(data, averages)
     model = models.create(config.model, goal.outputs, goal.per_place)
     trees = {kind: weights.get(kind, {}) for kind in ("params", "batch_stats")}

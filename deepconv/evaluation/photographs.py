@@ -211,6 +211,12 @@ def check_layer(trained: Trained, layer: str, rectify: bool) -> None:
         raise ValueError(f"{layer} gives the net's scores, without a rectifier; leave out --rectify")
     if rectify and (activation := getattr(trained.net.model, "activation", "relu")) != "relu":
         raise ValueError(f"{layer} of this net is followed by {activation}, not by a rectifier; leave out --rectify")
+    table = getattr(trained.net.model, "convolutions", dict)()  # of nets that list what follows each convolution
+    then = [step for step in table[layer].then if step != "pool"] if layer in table else ["act"]
+    if rectify and then[:1] != ["act"]:  # maximum pooling before the rectifier gives the same as after it
+        raise ValueError(
+            f"{layer} of this net is followed by {then[0]}, and only then by the rectifier; leave out --rectify"
+        )
     if rectify and layer == "conv1" and "bn1" in layers:
         raise ValueError("conv1 of this net is followed by bn1, and bn1 by the rectifier; give bn1")
 

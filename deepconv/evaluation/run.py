@@ -5,15 +5,16 @@ With several processes, each reads all images and computes its devices' rows of 
 
 import functools
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from deepconv import distributed, processes
+from deepconv.data import pipeline
 from deepconv.data.images import Images
 from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.evaluation.batches import TestBatch, batches
@@ -69,8 +70,8 @@ def jit(net: Net, protocol: Protocol) -> Predict:
     return compiled(net, forward)
 
 
-def compiled(net: Net, forward: Predict) -> Predict:
-    """Compiles a function of a state and a batch, whose rows are divided among the net's devices."""
+def compiled(net: Net, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a function of a state, or several, and of a batch, whose rows are divided among the net's devices."""
     replicated, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
     options = distributed.compiler_options()
     return jax.jit(forward, in_shardings=(replicated, split), out_shardings=replicated, compiler_options=options)
@@ -89,11 +90,20 @@ def fill_tables(
     missing = [~test.table["done"] for test in tests]
     done = sum(int(test.table["done"].sum()) for test in tests)
     steps = batches(net, [test.protocol for test in tests], missing, data)
-    shapes, running, clock = [set() for _ in tests], deque(), time.perf_counter()
+    shapes, clock = [set() for _ in tests], time.perf_counter()
 
-    def finish() -> None:
-        nonlocal done, clock
-        batch, output = running.popleft()
+    def outputs() -> Iterator[tuple[TestBatch, jax.Array]]:
+        while True:
+            with preemption.waiting():
+                batch = next(steps, None)
+            if batch is None:
+                return
+            test = tests[batch.test]
+            shapes[batch.test].add(batch.arrays["image"].shape)
+            arrays = distributed.put_whole_batch(batch.arrays, net.mesh)
+            yield batch, test.predict(states[id(test.state)], arrays)
+
+    for batch, output in pipeline.ahead(outputs(), 1):  # the host prepares one batch ahead of the device
         rows, test = batch.rows, tests[batch.test]
         table = test.table
         table["output"][rows] = test.rows(batch, np.asarray(output)[: len(rows)])
@@ -103,20 +113,6 @@ def fill_tables(
         table["done"][rows] = True  # last: a row that is marked done is complete, whenever the process ends
         done += len(rows)
         show(done)
-
-    while True:
-        with preemption.waiting():
-            batch = next(steps, None)
-        if batch is None:
-            break
-        test = tests[batch.test]
-        shapes[batch.test].add(batch.arrays["image"].shape)
-        arrays = distributed.put_whole_batch(batch.arrays, net.mesh)
-        running.append((batch, test.predict(states[id(test.state)], arrays)))
-        if len(running) > 1:  # the host prepares the next batch while the device computes
-            finish()
-    while running:
-        finish()
     for test in tests:
         if untested := int((~test.table["done"]).sum()):
             raise RuntimeError(f"{untested} of {len(test.table)} images were not tested")

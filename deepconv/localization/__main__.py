@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
 def _check_flags() -> None:
     if not FLAGS.workdir:
         raise ValueError("--workdir=DIR is missing: the directory for the results")
-    cli.check_folders("plot")
+    cli.check_files("plot")
 
 
 def _test(settings: "Settings", workdir: Path) -> int:

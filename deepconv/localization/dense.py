@@ -2,7 +2,6 @@
 
 import functools
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +9,11 @@ import jax
 import numpy as np
 
 from deepconv import distributed
+from deepconv.data import pipeline
 from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.evaluation.batches import TestBatch, batches
 from deepconv.evaluation.protocols import Protocol
+from deepconv.evaluation.run import compiled
 from deepconv.localization.proposals import class_proposals
 from deepconv.localization.window_table import WindowTable, append
 from deepconv.localization.windows import Localizer, window_boxes
@@ -46,12 +47,17 @@ def fill(
     tests = [Protocol(f"dense_q{scale}", "dense", scale, posteriors=False, precise=False) for scale in scales]
     predict, missing = _jit(localizer, proposals), [~table.rows["done"] for table in tables]
     states = jax.device_put(localizer.states, distributed.replicated(net.mesh))
-    running, clock = deque(), time.perf_counter()
-    done = sum(int(table.rows["done"].sum()) for table in tables)
+    done, clock = sum(int(table.rows["done"].sum()) for table in tables), time.perf_counter()
 
-    def finish() -> None:
-        nonlocal clock, done
-        batch, arrays = running.popleft()
+    def start(batch: TestBatch) -> tuple[TestBatch, tuple[jax.Array, jax.Array]]:
+        arrays = batch.arrays | {
+            "classes": _padded(guesses.classes[batch.rows], batch),
+            "probabilities": _padded(guesses.probabilities[batch.rows], batch),
+        }
+        return batch, predict(states, distributed.put_whole_batch(arrays, net.mesh))
+
+    started = map(start, batches(net, tests, missing, data))
+    for batch, arrays in pipeline.ahead(started, 1):  # the host prepares one batch ahead of the device
         output, sides = map(np.asarray, arrays)
         found = []
         for i, (row, size) in enumerate(zip(batch.rows, batch.sizes, strict=True)):
@@ -67,17 +73,6 @@ def fill(
         done += len(batch.rows)
         show(done)
 
-    for batch in batches(net, tests, missing, data):
-        arrays = batch.arrays | {
-            "classes": _padded(guesses.classes[batch.rows], batch),
-            "probabilities": _padded(guesses.probabilities[batch.rows], batch),
-        }
-        running.append((batch, predict(states, distributed.put_whole_batch(arrays, net.mesh))))
-        if len(running) > 1:  # the host prepares the next batch while the device computes
-            finish()
-    while running:
-        finish()
-
 
 def _jit(localizer: Localizer, proposals: int) -> Callable:
     net, scorer = localizer.boxes.net, localizer.scores.net if localizer.scores else None
@@ -85,9 +80,7 @@ def _jit(localizer: Localizer, proposals: int) -> Callable:
         forward = functools.partial(class_proposals, net=net, count=proposals)
     else:
         forward = functools.partial(window_boxes, net=net, scorer=scorer)
-    mesh, options = net.mesh, distributed.compiler_options()
-    replicated, split = distributed.replicated(mesh), distributed.split(mesh)
-    return jax.jit(forward, in_shardings=(replicated, split), out_shardings=replicated, compiler_options=options)
+    return compiled(net, forward)
 
 
 def _padded(rows: np.ndarray, batch: TestBatch) -> np.ndarray:

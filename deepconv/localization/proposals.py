@@ -27,18 +27,19 @@ def class_proposals(
     if not isinstance(goal, ClassRegionProposal):
         raise TypeError(f"the net predicts boxes by {type(goal).__name__}, not by region proposals")
     outputs, extent = outputs_on_map(net, states[0], batch["image"], batch["extent"])
-    boxes, scores = goal.proposals(outputs, batch["classes"])  # [B, K, N, 4], [B, K, N]
+    boxes, logits = goal.proposals(outputs, batch["classes"])  # [B, K, N, 4], [B, K, N]
     rows, columns = (
         jnp.arange(side)[None] < extent.sides[:, axis, None] for axis, side in enumerate(outputs.shape[1:3])
     )
     inside = rows[:, :, None] & columns[:, None]
-    anchors = scores.shape[2] // inside[0].size  # at each place
+    anchors = logits.shape[2] // inside[0].size  # at each place
     present = jnp.repeat(inside.reshape(len(inside), -1), anchors, 1)
-    scores = jnp.where(present[:, None], scores, -jnp.inf)
+    logits = jnp.where(present[:, None], logits, -jnp.inf)
 
-    def best(boxes: jax.Array, scores: jax.Array) -> jax.Array:
-        index = nms(boxes, scores, MAXIMUM_IOU, count)
-        return jnp.concatenate([boxes, scores[:, None]], -1).at[index].get(mode="fill", fill_value=0.0)
+    def best(boxes: jax.Array, logits: jax.Array) -> jax.Array:
+        index, found = nms(boxes, logits, MAXIMUM_IOU, count), jnp.column_stack([boxes, jax.nn.sigmoid(logits)])
+        broken = jnp.isnan(found).any()  # nms would take a NaN for the end of the list
+        return jnp.where(broken, jnp.nan, found.at[index].get(mode="fill", fill_value=0.0))
 
-    found = jax.vmap(jax.vmap(best))(boxes, scores)  # [B, K, count, 5]
+    found = jax.vmap(jax.vmap(best))(boxes, logits)  # [B, K, count, 5]
     return found.swapaxes(1, 2)[:, :, None], jnp.tile(jnp.array([[count, 1]]), (len(found), 1))

@@ -1,8 +1,8 @@
 """New scores and boxes for the proposals of images: the R-CNN step of He et al. 2015, appendix C."""
 
 import functools
+import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from deepconv.data.decode import Area
 from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.data.sources.proposed import area_of
 from deepconv.evaluation.net import Net, Trained, divisible, variables
+from deepconv.evaluation.run import compiled
 from deepconv.evaluation.table import open_table
 from deepconv.localization.dense import Guesses
 from deepconv.localization.proposals import MAXIMUM_IOU
@@ -61,46 +62,36 @@ def refine(
     squares. Scores and boxes of several nets are averaged. Raises DataError, OSError, and FloatingPointError if a box
     is not finite.
     """
-    forwards = [functools.partial(_jit(net.net), net.state) for net in nets]
-    running, done, clock = deque(), int(refined["done"].sum()), time.perf_counter()
-
-    def finish() -> None:
-        nonlocal done, clock
-        crops = running.popleft()
-        refined["output"][crops.row] = _best(crops, nets[0].net.size, images, guesses.classes[crops.row])
-        before, clock = clock, time.perf_counter()
-        refined["seconds"][crops.row] = clock - before
-        refined["done"][crops.row] = True  # last: a row that is marked done is complete, whenever the process ends
-        done += 1
-        show(done)
-
+    predicts = [compiled(trained.net, functools.partial(refined_boxes, net=trained.net)) for trained in nets]
+    forwards = [functools.partial(predict, net.state) for predict, net in zip(predicts, nets, strict=True)]
+    done, clock = int(refined["done"].sum()), time.perf_counter()
     with ThreadPoolExecutor(pipeline.THREADS) as threads:
-        for row, image, classes, proposals in _proposals(tables, images, guesses, ~refined["done"]):
+
+        def start(row: int, image: np.ndarray, classes: np.ndarray, proposals: jax.Array) -> _Crops:
             areas, labels = _areas(image, images.sizes[row].tolist(), classes, np.asarray(proposals))
             outputs = _outputs(image, areas, labels, nets[0].net, forwards, threads)
-            running.append(_Crops(row, image.shape[:2], areas, labels, outputs))
-            if len(running) > 1:  # the host cuts the next image while the device computes
-                finish()
-    while running:
-        finish()
+            return _Crops(row, image.shape[:2], areas, labels, outputs)
+
+        # the device gets the proposals of the next image before the crops of this one; after them, they would wait
+        found = pipeline.ahead(_proposals(tables, images, guesses, ~refined["done"]), 1)
+        for crops in pipeline.ahead(itertools.starmap(start, found), 1):  # the host cuts one image ahead of the device
+            refined["output"][crops.row] = _best(crops, nets[0].net.size, images, guesses.classes[crops.row])
+            before, clock = clock, time.perf_counter()
+            refined["seconds"][crops.row] = clock - before
+            refined["done"][crops.row] = True  # last: a row that is marked done is complete, whenever the process ends
+            done += 1
+            show(done)
 
 
 def _proposals(
     tables: Sequence[WindowTable], images: AnnotatedImages, guesses: Guesses, missing: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, jax.Array]]:
-    """Yields row and pixels of each missing image, its distinct classes [k] and their proposals [k, 200, 5].
-
-    The device is given the proposals of the next image before the crops of this one; after them, they would wait.
-    """
-    ahead = deque()
+    """Yields row and pixels of each missing image, its distinct classes [k] and their proposals [k, 200, 5]."""
     for chunk in pipeline.test_images(images, np.flatnonzero(missing), CHUNK, lambda image: image):
         for row, image in zip(chunk["index"].tolist(), chunk["image"], strict=True):
             candidates = np.concatenate([read_windows(windows, np.array([row]))[0] for windows in tables])
             classes, first = np.unique(guesses.classes[row], return_index=True)
-            ahead.append((row, image, classes, best_proposals(candidates[:, first])))
-            if len(ahead) > 1:
-                yield ahead.popleft()
-    yield from ahead
+            yield row, image, classes, best_proposals(candidates[:, first])
 
 
 @jax.jit
@@ -170,13 +161,6 @@ def _best(crops: _Crops, size: int, images: AnnotatedImages, classes: np.ndarray
     found = np.concatenate([boxes, found[:, 4:]], -1)
     best = [np.where(crops.classes == label, found[:, 4], -np.inf).argmax() for label in classes]
     return found[best]
-
-
-def _jit(net: Net) -> Callable:
-    replicated, split = distributed.replicated(net.mesh), distributed.split(net.mesh)
-    options = distributed.compiler_options()
-    forward = functools.partial(refined_boxes, net=net)
-    return jax.jit(forward, in_shardings=(replicated, split), out_shardings=replicated, compiler_options=options)
 
 
 def refined_boxes(state: TrainState, batch: dict[str, jax.Array], *, net: Net) -> jax.Array:

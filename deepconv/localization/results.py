@@ -13,7 +13,7 @@ import numpy as np
 from deepconv.boxes.localization_error import error_of_true_class, localization_error
 from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.run.evaluations import BOX_ERROR
-from deepconv.run.files import read_json
+from deepconv.run.files import read_json, replacing
 
 RECORD, BOXES = "localization.json", "boxes.npy"
 ERRORS = ("top5_localization_error", BOX_ERROR)
@@ -26,10 +26,8 @@ def write_boxes(file: Path, classes: np.ndarray, merged: np.ndarray) -> np.ndarr
     fields = [("classes", np.int32, count), ("boxes", np.float32, (count, 4)), ("scores", np.float32, count)]
     rows = np.zeros(len(classes), fields)
     rows["classes"], rows["boxes"], rows["scores"] = classes, merged[..., :4], merged[..., 4]
-    temporary = file.with_name(f"{file.name}.tmp")
-    with temporary.open("wb") as out:
+    with replacing(file) as temporary, temporary.open("wb") as out:
         np.save(out, rows)
-    temporary.replace(file)
     return rows
 
 

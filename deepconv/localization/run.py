@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepconv.config import recipes
+from deepconv.config import fields, recipes
 from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.evaluation.net import Trained, load_run
 from deepconv.localization import classes, results, truth
@@ -41,7 +41,7 @@ class Test:
 
 def describe_inputs(settings: Settings) -> dict[str, Any]:
     """Returns what decides a test's boxes: nets with their steps, scales, probabilities, images and threshold."""
-    choice: dict[str, Any] = {"objective": settings.objective} if settings.proposes else {"threshold": THRESHOLD}
+    choice: dict[str, Any] = {"objective": fields.PROPOSES} if settings.proposes else {"threshold": THRESHOLD}
     if settings.refiners:
         choice["refined_by"] = [_run(run) | {"test": ""} for run in settings.refiners]
     return {
@@ -75,19 +75,8 @@ def _probabilities(file: Path) -> dict[str, Any]:
 
 def check_same(record: dict[str, Any], inputs: dict[str, Any], workdir: Path) -> None:
     """Raises ValueError if a record in a directory is that of another test."""
-    old, new = {name: record.get(name) for name in inputs}, inputs
-    if not any("sha256" in run for run in record.get("runs", ())):  # a test by an earlier version
-        old, new = (_without_digests(tested) for tested in (old, new))
-    if lines := recipes.differences(old, new):
+    if lines := recipes.differences({name: record.get(name) for name in inputs}, inputs):
         raise ValueError(f"{workdir} holds the result of another test, {lines[0]}; give another --workdir")
-
-
-def _without_digests(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Returns inputs without the digests of runs, which earlier versions lack; those of probabilities stay."""
-    nets = {name: inputs[name] for name in ("runs", "scores_from", "refined_by") if inputs.get(name)}
-    return inputs | {
-        name: [{k: v for k, v in run.items() if k != "sha256"} for run in runs] for name, runs in nets.items()
-    }
 
 
 def prepare(settings: Settings, images: AnnotatedImages, inputs: dict[str, Any]) -> Test:

@@ -42,11 +42,6 @@ class Settings:
         return self.members[0].data
 
     @property
-    def objective(self) -> str:
-        """Returns config.objective of the first net."""
-        return self.members[0].objective
-
-    @property
     def proposes(self) -> bool:
         """Returns whether the nets give their boxes scores."""
         return self.members[0].proposes

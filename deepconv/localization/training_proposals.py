@@ -20,7 +20,7 @@ from deepconv.localization.window_table import WindowTable, open_windows, read_w
 from deepconv.localization.windows import Localizer
 from deepconv.run import checkpoint_files
 from deepconv.run import log as runlog
-from deepconv.run.files import expanded, read_json
+from deepconv.run.files import expanded, read_json, replacing
 
 PROPOSALS = 200  # of a class of an image (He et al. 2015, appendix C)
 
@@ -44,10 +44,10 @@ def with_proposals(config: ConfigDict, source: Source, proposals_from: str, work
         )
     if not exists:
         _check_net(source, run)
-    if source.size or data.augment != "crop_flip":
+    if source.size or data.augment != "crop_flip" or data.central_square:
         raise ValueError(
-            f"config.objective={config.objective} cuts proposals out of photographs; set config.data.train_scale and "
-            "config.data.augment=crop_flip"
+            f"config.objective={config.objective} cuts proposals out of photographs; set config.data.train_scale, "
+            "config.data.augment=crop_flip and config.data.central_square=False"
         )
     opened = functools.cache(functools.partial(_open, source, run, data.test_scale, file))
     return replace(source, open=opened, writes=file)
@@ -94,9 +94,9 @@ def _write(images: AnnotatedImages, run: Path, scale: int, file: Path) -> None:
 
 def _save(table: WindowTable, file: Path) -> None:
     """Writes the boxes of the table to the file, atomically, and removes tables of proposals."""
-    temporary, count = file.with_name(f"{file.name}.tmp"), len(table.rows)
+    count = len(table.rows)
     header = {"descr": "<f4", "fortran_order": False, "shape": (count, PROPOSALS, 4)}
-    with temporary.open("wb") as out:
+    with replacing(file) as temporary, temporary.open("wb") as out:
         np.lib.format.write_array_header_1_0(out, header)
         for rows in np.array_split(np.arange(count), max(1, count // 1000)):
             out.write(np.stack(read_windows(table, rows))[:, :, 0, :4].tobytes())

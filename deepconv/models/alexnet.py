@@ -150,7 +150,7 @@ class AlexNet(nn.Module):
             x = then["act"](FullyConnected(width, normal, ones, groups, dtype, name=name)(x))
             if not owt and self.dropout:
                 x = dropout(x, self.dropout, self.make_rng("dropout") if train else None)
-        return scores(FullyConnected(self.classes, normal, dtype=dtype, name="fc8")(x))
+        return scores(FullyConnected(self.classes, normal, name="fc8")(x))  # in float32: in bfloat16, scores would tie
 
 
 def convolutional_layers(x: jax.Array, table: dict[str, Layer], then: Steps, dtype: jnp.dtype) -> jax.Array:

@@ -45,6 +45,10 @@ class CudaConvnet(nn.Module):
             if (value := getattr(self, field)) not in choices:
                 raise ValueError(f"config.model.{field}={value!r} is unknown; choose one of {sorted(choices)}")
 
+    def convolutions(self) -> dict[str, Layer]:
+        """Returns the variant's table of convolutions."""
+        return CIFAR[self.variant][0]
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         dtype, normal = jnp.dtype(self.dtype), nn.initializers.normal
@@ -57,8 +61,7 @@ class CudaConvnet(nn.Module):
             "average": lambda x: average_pool(x, 3, 2),
             "lrn": norm if self.lrn else lambda x: x,
         }
-        convolutions, local = CIFAR[self.variant]
-        x = convolutional_layers(x, convolutions, then, dtype)
-        for name, filters in local.items():
+        x = convolutional_layers(x, self.convolutions(), then, dtype)
+        for name, filters in CIFAR[self.variant][1].items():
             x = then["act"](LocallyConnected(filters, normal(0.04), dtype=dtype, name=name)(x))
-        return scores(FullyConnected(self.classes, normal(0.01), dtype=dtype, name="fc10")(x))
+        return scores(FullyConnected(self.classes, normal(0.01), name="fc10")(x))

@@ -50,9 +50,8 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        shared = dict(
-            kernel_init=INITIALIZERS[self.initialization], bias_init=nn.initializers.zeros, dtype=jnp.dtype(self.dtype)
-        )
+        init = dict(kernel_init=INITIALIZERS[self.initialization], bias_init=nn.initializers.zeros)
+        shared = dict(**init, dtype=jnp.dtype(self.dtype))
         for block, line in enumerate(CONFIGURATIONS[self.configuration], 1):
             for layer, text in enumerate(line.split(), 1):
                 if text == "LRN":
@@ -65,4 +64,4 @@ class VGG(nn.Module):
         for name in ("fc6", "fc7"):
             x = rectifier.relu(FullyConnected(4096 // self.narrow, **shared, name=name)(x))
             x = Dropout(self.dropout)(x, train)
-        return scores(FullyConnected(self.classes, **shared, name="fc8")(x))
+        return scores(FullyConnected(self.classes, **init, name="fc8")(x))  # in float32: in bfloat16, scores would tie

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,13 +51,16 @@ def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[Non
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
+        locked = workdir.stat()
         try:
             yield
         finally:
-            if stays and not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
+            if stays and not _is(workdir, locked):
                 raise FileNotFoundError(
                     f"{workdir} was removed or replaced while this run used it; give another --workdir"
                 )
+            if stays and not _is(path, os.fstat(file.fileno())):
+                print(f"WARNING: {path} was removed; another start could have used the directory", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -77,6 +81,10 @@ def failure_noted(workdir: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # the error may be that of a full disk
             file.write_text(printable(str(error) or type(error).__name__) + "\n", "utf-8")
         raise
+
+
+def _is(path: Path, expected: os.stat_result) -> bool:
+    return path.exists() and os.path.samestat(path.stat(), expected)
 
 
 def _try_lock(file: IO[str]) -> bool:

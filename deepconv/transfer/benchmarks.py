@@ -11,7 +11,7 @@ import numpy as np
 
 from deepconv.data.images import DataError, Encoded
 from deepconv.data.sources import annotated, voc
-from deepconv.data.sources.folders import SUFFIXES, FolderRecords
+from deepconv.data.sources.folders import SUFFIXES, FolderRecords, subfolders
 from deepconv.data.sources.source import data_root
 from deepconv.transfer.crops import Crops
 
@@ -167,10 +167,10 @@ def _folders(name: str, folder: Path) -> Benchmark:
     train, most = TRAIN_IMAGES.get(name, 30), TEST_IMAGES.get(name, 50)
     files: dict[str, list[str]] = {}
     roots = [folder]
-    if (folder / "train").is_dir() and _subfolders(folder / "train"):  # images of all splits are put together
-        roots = [folder / split for split in _subfolders(folder)]
+    if (folder / "train").is_dir() and subfolders(folder / "train"):  # images of all splits are put together
+        roots = [folder / split for split in subfolders(folder)]
     for root in roots:
-        for label in _subfolders(root):
+        for label in subfolders(root):
             files.setdefault(label, []).extend(_image_files(folder, root / label))
     classes = tuple(sorted(files))
     if len(classes) < 2:
@@ -202,10 +202,6 @@ def random_split(numbers: np.ndarray, train: int, most: int | None, seed: int) -
         end = None if most is None else train + most
         drawn.append((rows[validation:train], rows[:validation], rows[:train], rows[train:end]))
     return Split(*(np.sort(np.concatenate(part)) for part in zip(*drawn, strict=True)))
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _image_files(root: Path, folder: Path) -> list[str]:

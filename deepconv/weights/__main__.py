@@ -81,15 +81,17 @@ def _import(config: ConfigDict, source: Path, out: Path, library: str, images: s
 def _export(run: Path, target: Path, library: str, images: str) -> int:
     recipes.read_run(run)  # raises for a wrong directory, before JAX is imported
     from deepconv import distributed
-    from deepconv.weights.files import describe_mean, export_run
+    from deepconv.weights.files import describe_mean, describe_std, export_run
 
     distributed.check_devices()
     step, net_input = export_run(run, target, library, images)
     print(f"{target} holds the weights of {run} at step {step}")
     if net_input:
         order = "BGR" if inputs.in_bgr(library, images) else "RGB"
-        std = ",".join(f"{value:g}" for value in net_input.std.ravel())
-        print(f"its net takes {order} from 0 to 255 minus {describe_mean(net_input.mean)}, divided by {std}")
+        std = describe_std(net_input.std)
+        print(
+            f"its net takes {order} from 0 to 255 minus {describe_mean(net_input.mean)}, divided by {std} (in R, G, B)"
+        )
     return 0
 
 

@@ -1,6 +1,7 @@
 """Import of safetensors files to runs, and export of runs."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from deepconv.data.sources import folders
 from deepconv.models.layers import LAST_LAYERS
 from deepconv.models.vgg import VGG
 from deepconv.run import checkpoint
-from deepconv.run.files import write_json
+from deepconv.run.files import replacing, write_json
 from deepconv.state import TrainState, not_finite, shapes_of
 from deepconv.weights import inputs
 from deepconv.weights.convert import (
@@ -135,15 +136,17 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     tx = optim.create(config.optimizer, lambda node, name: 0, optim.warms_up(config))  # drops do not affect step 0
     out.mkdir(parents=True)
-    write_json(out / "config.json", json.loads(config.to_json()))
-    write_json(out / "classes.json", names)
-    if averages := published(config, names):
-        statistics.save(out / "statistics.npz", averages, fingerprint="")
-    manager = checkpoint.open_manager(out / "checkpoints", 0)
     try:
-        checkpoint.save(manager, TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(tx.init)(params)))
-    finally:
-        checkpoint.close(manager)
+        write_json(out / "config.json", json.loads(config.to_json()))
+        write_json(out / "classes.json", names)
+        if averages := published(config, names):
+            statistics.save(out / "statistics.npz", averages, fingerprint="")
+        with checkpoint.opened(out / "checkpoints", 0) as manager:
+            state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(tx.init)(params))
+            checkpoint.save(manager, state)
+    except BaseException:
+        shutil.rmtree(out)  # else the repeated command would find it
+        raise
 
 
 def export_run(run: Path, target: Path, library: str = "", given: str = "") -> tuple[int, statistics.Input | None]:
@@ -172,7 +175,16 @@ def export_run(run: Path, target: Path, library: str = "", given: str = "") -> t
     tensors = to_torch(variables, model)
     if library == "timm" and isinstance(model, VGG):
         tensors = as_timm_vgg(tensors)
-    safetensors.numpy.save_file(tensors, target, metadata={"format": "pt"})
+    described = {"format": "pt", "step": str(int(state["step"]))}
+    if (run / "classes.json").exists():
+        described["classes"] = (run / "classes.json").read_text()
+    if net_input:
+        described |= {"mean": describe_mean(net_input.mean), "std": describe_std(net_input.std)}
+    try:
+        with replacing(target) as temporary:
+            safetensors.numpy.save_file(tensors, temporary, metadata=described)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{target} cannot be written: {error}") from None
     return int(state["step"]), net_input
 
 
@@ -196,6 +208,11 @@ def _fold(
         )
     folded = rescaled(variables, (net_input.std / target.std).ravel())
     return swap_rgb_bgr(folded) if wanted.bgr else folded, target
+
+
+def describe_std(std: np.ndarray | jax.Array) -> str:
+    """Describes a standard deviation for messages."""
+    return ",".join(f"{value:g}" for value in std.ravel())
 
 
 def describe_mean(mean: np.ndarray | jax.Array) -> str:

@@ -77,6 +77,7 @@ UNSEEN = {
     "resnet": ("residual", "shortcut", "stride_on", "pool1"),
     "resnet_cifar": ("residual", "shortcut"),
 }
+SAME_SHAPES = {"A", "A-LRN"}  # VGG's configurations whose weights have the same names and shapes
 
 
 def parse_input(text: str) -> InputFormat | None:
@@ -88,8 +89,11 @@ def parse_input(text: str) -> InputFormat | None:
     from deepconv.data import statistics  # imports NumPy, which --help need not wait for
 
     mean, _, std = text.partition("/")
-    if statistics.numbers(mean) is None or (std and statistics.numbers(std) is None):
+    divisor = statistics.numbers(std) if std else statistics.numbers("1,1,1")
+    if statistics.numbers(mean) is None or divisor is None:
         raise ValueError(f"--input={text} is unknown; choose one of {CHOICES}")
+    if (divisor <= 0).any():
+        raise ValueError(f"--input={text}: a standard deviation must be above 0")
     return InputFormat(mean, std or "none")
 
 
@@ -142,6 +146,8 @@ def run_fields(config: ConfigDict, source: Mapping[str, Any], same_net: bool) ->
         names.append(("data", "central_square"))
     if same_net and source["model"]["name"] == config.model.name:
         names += [("model", field) for field in UNSEEN.get(config.model.name, ())]
+        if {source["model"].get("configuration"), config.model.get("configuration")} == SAME_SHAPES:
+            names.append(("model", "configuration"))
     return {
         f"{part}.{field}": source[part][field]
         for part, field in names
@@ -151,7 +157,9 @@ def run_fields(config: ConfigDict, source: Mapping[str, Any], same_net: bool) ->
 
 def warning(config: ConfigDict, file: Path) -> str:
     """Returns a warning with the assumed net and images of a file of weights."""
-    fields = UNSEEN.get(config.model.name, ())
+    fields = [*UNSEEN.get(config.model.name, ())]
+    if config.model.get("configuration") in SAME_SHAPES:
+        fields.append("configuration")
     fields = [f"config.model.{field}={config.model[field]}" for field in fields if field in config.model]
     fields += [f"config.data.{field}={config.data[field]}" for field in ("mean", "std")]
     return (

@@ -25,7 +25,7 @@ def layer_name(model: nn.Module, layer: str) -> str:
     if isinstance(model, VGG):
         return _vgg_names(model.configuration)[layer]
     if isinstance(model, AlexNet) and model.variant == "owt":
-        return OWT_NAMES[layer]
+        return OWT_NAMES.get(layer, layer)
     return layer
 
 
@@ -55,12 +55,13 @@ def torchvision_name(name: str, model: nn.Module) -> str:
 def as_timm_vgg(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Converts a VGG to timm's layout: its names, and convolutions as fc6 and fc7."""
     names = {torchvision: timm for timm, torchvision in TIMM_VGG_NAMES.items()}
+    widths = {"classifier.0": max(len(tensor) for name, tensor in tensors.items() if name.startswith("features."))}
+    widths["classifier.3"] = len(tensors["classifier.0.bias"])  # channels of the map or layer before
     renamed = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
         if names.get(module, "").startswith("pre_logits") and leaf == "weight":
-            channels = 512 if module == "classifier.0" else 4096
-            side = math.isqrt(tensor.shape[1] // channels)
-            tensor = tensor.reshape(len(tensor), channels, side, side)
+            side = math.isqrt(tensor.shape[1] // widths[module])
+            tensor = tensor.reshape(len(tensor), widths[module], side, side)
         renamed[f"{names.get(module, module)}.{leaf}"] = tensor
     return renamed

@@ -16,8 +16,8 @@ TABLE = Table(
     "Text (3.3). CIFAR-10 with and without response normalisation",
     {"test error, %": "top1_error"},
     [
-        Row("without: cuda-convnet's 13pct", (13.0,), [net("alexnet_cifar_13pct")], ["ten_crop"]),
-        Row("with: cuda-convnet's 11pct", (11.0,), [net("alexnet_cifar_11pct")], ["ten_crop"]),
+        Row("without: cuda-convnet's 13pct", (13,), [net("alexnet_cifar_13pct")], ["ten_crop"]),
+        Row("with: cuda-convnet's 11pct", (11,), [net("alexnet_cifar_11pct")], ["ten_crop"]),
         Row(
             "11pct, only normalisation removed",
             (None,),

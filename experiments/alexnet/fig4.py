@@ -103,8 +103,8 @@ TABLE = Table(
             Row(f"{name}: {text}", (None, None), quoted="the paper does not identify the images")
             for name, text in IMAGES.items()
         ),
-        Row("CNN, first images of the first classes", (4, None), [TEXT_2010], ["ten_crop"]),
-        Row("CNN on ILSVRC-2012, first images of the first classes", (4, None), [TEXT], ["ten_crop"]),
+        Row("CNN, first images of the first classes", (None, None), [TEXT_2010], ["ten_crop"]),
+        Row("CNN on ILSVRC-2012, first images of the first classes", (None, None), [TEXT], ["ten_crop"]),
     ],
     measure=likeliest,
     draw=draw,

@@ -56,7 +56,7 @@ def of_row(table: Table, row: Row, results: Results) -> str:
     if state != "done":
         return {"missing": "not run", "quoted": QUOTED}.get(state, state)
     found = [cell.state for cell in shown(table, row, results)]
-    return next(state for state in ("deviating", "reproduced", "measured") if state in found)
+    return next(state for state in ("deviating", "reproduced", "measured", "not run") if state in found)
 
 
 def compare(paper: Cell, value: float | str, spread: float, precision: float) -> str:

@@ -185,25 +185,30 @@ def _compare(jobs: Sequence[Job], rounds: int, starts: int) -> tuple[list[dict[s
             counts = ", ".join(f"{first['parameters']} in {title(w.job)}" for w, first in ready.items())
             raise OSError(f"the nets called {jobs[0].net} differ: their parameters are {counts}")
         own = next(worker for worker in ready if worker.job == baseline)
-        steps = max(1, round(ROUND_SECONDS[baseline.platform] / own.run(1)["seconds"]))
-        costs: dict[Worker, list[dict[str, Any]]] = {worker: [] for worker in ready}
-        for _, worker in itertools.product(range(rounds), ready):
+        warm = {worker: cost for worker in ready if (cost := answer(worker, functools.partial(worker.run, 1)))}
+        steps = max(1, round(ROUND_SECONDS[baseline.platform] / warm[own]["seconds"]))
+        costs: dict[Worker, list[dict[str, Any]]] = {worker: [] for worker in warm}
+        for _, worker in itertools.product(range(rounds), warm):
             if worker in costs:
                 if cost := answer(worker, functools.partial(worker.run, steps)):
                     costs[worker].append(cost)
                 else:
                     del costs[worker]
     seconds = statistics.median(cost["seconds"] for cost in costs[own])
-    return [_line(worker.job, found, seconds, ready[worker]["versions"]) for worker, found in costs.items()], failures
+    versions = {worker: ready[worker]["versions"] for worker in costs}
+    return [_line(worker.job, found, steps, seconds, versions[worker]) for worker, found in costs.items()], failures
 
 
-def _line(job: Job, costs: Sequence[dict[str, Any]], baseline: float, versions: dict[str, str]) -> dict[str, Any]:
+def _line(
+    job: Job, costs: Sequence[dict[str, Any]], steps: int, baseline: float, versions: dict[str, str]
+) -> dict[str, Any]:
     """Returns the figures of a job: medians over rounds, and the speed relative to deepconv's."""
     medians = {name: statistics.median(cost[name] for cost in costs) for name in costs[0]}
     seconds = medians.pop("seconds")
     return {
         **asdict(job),
         "pixels": job.pixels,
+        "steps_of_a_round": steps,
         "images_per_second": job.batch / seconds,
         "slowest_images_per_second": job.batch / max(cost["seconds"] for cost in costs),
         "fastest_images_per_second": job.batch / min(cost["seconds"] for cost in costs),

@@ -4,6 +4,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "jax"  # Keras reads it when it is imported
 
+import jax.numpy as jnp
 import keras
 import numpy as np
 from keras import layers, ops
@@ -118,7 +119,8 @@ class Trained:
         self.model = net(job.net, job.pixels)
         self.model.compile(keras.optimizers.SGD(0.001, momentum=0.9), "sparse_categorical_crossentropy")
         x = np.random.default_rng(0).uniform(-1, 1, (job.batch, job.pixels, job.pixels, 3))
-        self.images, self.labels = x.astype(np.float32), np.arange(job.batch) % CLASSES
+        # on the device, as in the other libraries; Keras waits for each step, and fetches its result
+        self.images, self.labels = jnp.asarray(x, jnp.float32), jnp.arange(job.batch) % CLASSES
 
     def train(self) -> None:
         """Takes a step."""

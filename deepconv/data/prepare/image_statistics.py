@@ -26,7 +26,7 @@ def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace
         if not summed or summed.sums.any(1).all():
             return file
 
-    unfinished, saved = file.with_name(file.name + ".unfinished"), time.monotonic()
+    unfinished, due = file.with_name(file.name + ".unfinished"), time.monotonic() + 30
     sums, data = statistics.NO_IMAGES, summed or source.open()
     if unfinished.exists():
         sums = statistics.load(unfinished, source.fingerprint, statistics.Sums)
@@ -36,11 +36,12 @@ def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace
         for batch in squares(source, data, size, report, int(sums.examples)):
             sums = sums.add(batch["image"])
             show(sums.examples)
-            if time.monotonic() - saved > 30:
+            if (start := time.monotonic()) > due:
                 if summed:
                     checksums.write_sums(summed)  # first, since every image that is counted must have its sum
                 statistics.save(unfinished, sums, source.fingerprint)
-                saved = time.monotonic()
+                end = time.monotonic()
+                due = end + max(30, 20 * (end - start))  # long lists of sums take seconds to write
     if summed:
         checksums.write_sums(summed)
     statistics.save(file, sums.statistics(), source.fingerprint)

@@ -50,12 +50,15 @@ def write_tfds(folder: Path, target: Path, features: dict[str, Any], splits: Map
         examples = split.examples_from(done)
         with progress(f"{target.parent.name} {name}", split.examples, done) as show:
             for file, length in zip(files[complete:], lengths[complete:], strict=True):
-                writer = ArrayRecordWriter(f"{file}.part", "group_size:1")
-                for _ in range(length):
-                    writer.write(_serialized(next(examples)))
-                    done += 1
-                    show(done)
-                writer.close()
+                try:
+                    writer = ArrayRecordWriter(f"{file}.part", "group_size:1")
+                    for _ in range(length):
+                        writer.write(_serialized(next(examples)))
+                        done += 1
+                        show(done)
+                    writer.close()
+                except RuntimeError as error:  # from array_record
+                    raise OSError(f"{file}.part cannot be written: {error}") from None
                 Path(f"{file}.part").replace(file)
         size = sum(file.stat().st_size for file in files)
         infos.append(tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template))

@@ -12,7 +12,7 @@ import numpy as np
 from deepconv.data.images import DataError, Encoded, Record
 from deepconv.data.sources.folders import FolderRecords
 from deepconv.data.sources.source import Source
-from deepconv.run.files import printable
+from deepconv.run.files import printable, replacing
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,10 @@ def write_sums(summed: Summed) -> None:
     file = sums_file(summed.records)
     known = _read_sums(file)
     known |= {n: s.tobytes() for n, s in zip(summed.records.files.tolist(), summed.sums, strict=True) if s.any()}
-    temporary = file.with_name(file.name + ".tmp")
-    with temporary.open("wb") as out:
+    with replacing(file) as temporary, temporary.open("wb") as out:
         for name, digest in sorted(known.items()):
             written = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
             out.write(b"\\" * (written != name) + digest.hex().encode() + b"  " + written + b"\n")
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
 
 
 def _read_sums(file: Path) -> dict[bytes, bytes]:

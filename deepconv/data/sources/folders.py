@@ -39,12 +39,12 @@ class FolderRecords(Encoded):
 
 def find_folders(folder: Path, name: str, split: str) -> Source:
     """Finds a folder of train/<class>/*.jpg, and val/<class>/*.jpg or val/*.jpg with val.txt; train has the classes."""
-    splits = _folders(folder)
+    splits = subfolders(folder)
     base = split.split("[")[0]
     chosen = split_name(base, splits)
     if chosen not in splits:
         raise ValueError(f"no split {split!r} in {folder}; choose one of {splits}, or a part of one")
-    classes = _folders(folder / "train")
+    classes = subfolders(folder / "train")
     if not classes:
         raise DataError(f"{folder / 'train'} has no folders; it must have one folder of images per class")
     files, labels = _list_folders(str(folder), chosen, tuple(classes))
@@ -58,7 +58,7 @@ def find_folders(folder: Path, name: str, split: str) -> Source:
 def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Lists files and labels in hashed order, which makes any part of a split a fair sample."""
     root = Path(folder, split)
-    found, unread = _folders(root), []
+    found, unread = subfolders(root), []
     if found == ["images"] and "images" not in classes:
         found = []  # the layout of Tiny ImageNet
     if unknown := sorted(set(found) - set(classes)):
@@ -100,7 +100,8 @@ def _list_folders(folder: str, split: str, classes: tuple[str, ...]) -> tuple[np
     return names[order], np.array(labels, np.int32)[order]
 
 
-def _folders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
+    """Returns the names of the folders in a folder, without hidden ones, in order."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
@@ -135,6 +136,11 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
         lines = [[part.split("\t")[0] for part in line] for line in lines]  # boxes follow in Tiny ImageNet
     elif images[0] == "ILSVRC2012_val_00000001.JPEG":
         lines = [[synset] for synset in imagenet_validation_labels()]
+        if len(images) != len(lines):
+            raise DataError(
+                f"{len(images)} of ImageNet's {len(lines)} validation images are in {listing.with_suffix('')}; restore "
+                f"the others, or write {listing.name} with the class of each image"
+            )
     else:
         raise DataError(
             f"{listing} is missing; it must have {len(images)} lines, the class of each image in the order of names"

@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import re
+import resource
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from deepconv.data.images import Arrays, DataError, Encoded, Record
 from deepconv.data.sources.source import Source, parse_split, replaced_in
 from deepconv.run.files import printable
 
+OPEN_FILES = 65_536
 IN_MEMORY_BYTES = 4_000_000_000  # smaller data sets of images of one size are decoded once and kept in memory
 
 
@@ -80,6 +82,7 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
     shape = info.features["image"].shape
 
     def open_records() -> Encoded:
+        _allow_open_files()
         _check_shards(info.splits[base], title)
         source = tfds.builder_from_directory(builder_dir).as_data_source(
             base, decoders={"image": tfds.decode.SkipDecoding()}
@@ -106,6 +109,14 @@ def find_tfds(builder_dir: Path, name: str, split: str) -> Source:
     if None not in shape and examples * math.prod(shape) < IN_MEMORY_BYTES:
         return describe(size=shape[:2], open=open_arrays)
     return describe(size=None, open=open_records, folder=builder_dir)
+
+
+def _allow_open_files() -> None:
+    """Raises this process's limit of open files: array_record keeps every file open, and ImageNet has 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _check_shards(split: Any, title: str) -> None:
