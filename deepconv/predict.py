@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
             code = 1
             unread = _predict(trained, classifier, photos, boxes)
     except (ValueError, OSError) as error:
-        return cli.refuse(str(error), code)
+        return cli.refuse(str(error), 2 if isinstance(error, ValueError) else code)  # a wrong protocol is found late
     return 1 if unread else 0
 
 

@@ -82,7 +82,8 @@ def of_job(
         log = None  # the log of an earlier start
     lines = tail(log) if log else []
     end = next((line for line in reversed(lines) if line), "")
-    later_failed = end.startswith(ENDED) and not ORDERLY.match(end)  # a command after the run, such as predict
+    # a run that is finished may have been followed by another command, such as predict
+    later_failed = state == "finished" and end.startswith(ENDED) and not ORDERLY.match(end)
     if log and (state in ("stopped", "waiting") or later_failed) and (last := _failure(lines)):
         state, details = "failed", last
     if state in ("running", "finished"):

@@ -9,6 +9,7 @@ from conftest import CONFIGS, ROOT
 from deepconv import task as task_lib
 from deepconv.config import __main__ as config_command
 from deepconv.config import durations, fields, recipes, shorten
+from deepconv.config.smoke import shrink
 from deepconv.run.files import expanded
 
 CIFAR = ROOT / "configs" / "resnet_cifar.py"
@@ -423,3 +424,18 @@ def test_a_localisation_recipe_counts_images_with_boxes(tmp_path):
     for boxes, images in ((True, 544_546), (False, 1_281_167)):
         source = config_command._find(boxes, "imagenet2012", "train", data_dir=str(tmp_path), image_size=224)
         assert source.examples == images
+
+
+def test_a_warm_up_needs_its_rate_and_its_end():
+    for field in ("warm_up_learning_rate", "warm_up_until_error"):
+        config = recipes.load(CIFAR).unlock()
+        del config.optimizer[field]
+        with pytest.raises(ValueError, match=f"config.optimizer.{field} is missing; warm_up_at_depth needs it"):
+            fields.check_fields(config)
+
+
+def test_colour_shifts_end_as_early_in_a_shrunk_recipe():
+    config = recipes.load(ROOT / "configs" / "resnet50.py").unlock()
+    config.data.lighting_until_steps = config.total_steps // 3
+    shrink(config, {})
+    assert (config.total_steps, config.data.lighting_until_steps) == (6, 2)

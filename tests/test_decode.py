@@ -30,6 +30,16 @@ def test_jpeg_is_what_pillow_makes_of_it(options):
     assert (decode.decode(data) == by_pillow(data)).all()
 
 
+def test_a_jpeg_that_only_pillow_reads_is_read(monkeypatch):
+    """simplejpeg does not know some kinds of subsampling."""
+
+    def unknown(data, strict):
+        raise KeyError(7)
+
+    monkeypatch.setattr(decode.simplejpeg, "decode_jpeg_header", unknown)
+    assert (decode.decode(file(SMOOTH)) == by_pillow(file(SMOOTH))).all()
+
+
 def test_grey_becomes_three_equal_colours():
     image = decode.decode(file(SMOOTH[..., 0]))
     assert image.shape == (40, 56, 3) and (image == image[..., :1]).all()

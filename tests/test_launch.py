@@ -304,6 +304,19 @@ def test_a_run_that_has_ended_is_stopped_or_failed(tmp_path, text):
     assert (found.step, found.total_steps, found.test_error, found.seconds_left) == (7, 64_000, 20.0, None)
 
 
+def test_a_run_whose_later_command_failed_is_not_finished(tmp_path):
+    """Such as `predict --features` after training, for a figure."""
+    folder, log = make_run(tmp_path, Run("resnet_cifar"), 9.0), tmp_path / "log"
+    for text, expected in {
+        "no space left\nlaunch: exit code 1\n": "failed",
+        "launch: exit code 0\n": "finished",
+    }.items():
+        log.write_text(text)
+        assert state.of_job(folder, ["eval.center.json"], log).state == expected
+    log.write_text("no space left\nlaunch: exit code 1\n")
+    assert state.of_job(folder, ["eval.center.json"], log).details == "no space left"
+
+
 def test_a_run_is_running_while_a_process_holds_its_lock_then_stopped_or_failed(tmp_path):
     folder = make_run(tmp_path, Run("resnet_cifar"), None, metrics=[{"step": 32_000, "images_per_second": 128.0}])
     with directory.lock(folder):

@@ -185,7 +185,7 @@ def test_bfloat16_is_for_activations_only(text):
         for name, caught in variables["intermediates"].items()
         if name != "__call__"
     }
-    assert {name for name, x in seen.items() if x.dtype.name != "bfloat16"} <= {"fc"}  # after the mean over the map
+    assert {name for name, x in seen.items() if x.dtype.name != "bfloat16"} <= {*layers.LAST_LAYERS}
 
 
 def test_blocks_one_after_the_other_by_definition():
@@ -546,6 +546,17 @@ def test_towers_without_communication_meet_in_the_last_layer(monkeypatch):
 
         gradient = np.asarray(jax.jit(jax.grad(tower_a))(params["conv1"]["kernel"]))
         assert gradient[..., :48].any() and gradient[..., 48:].any() == meet
+
+
+@pytest.mark.parametrize("text", ["alexnet", "vgg configuration=A narrow=16", "alexnet_cifar variant=13pct"])
+def test_scores_of_bfloat16_nets_are_float32(text, monkeypatch):
+    """In bfloat16, 1000 scores would have few different values, and classes would tie."""
+    narrow(monkeypatch, alexnet)
+    model, side = create(f"{text} dtype=bfloat16", classes=200), 32 if "cifar" in text else 64
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, side, side, 3)), jnp.float32)
+    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
+    found = np.asarray(jax.jit(functools.partial(model.apply, train=False))(variables, images))
+    assert (found.astype(jnp.bfloat16).astype(np.float32) != found).mean() > 0.9
 
 
 def test_dropout_of_krizhevsky_et_al():

@@ -164,6 +164,11 @@ def test_only_eight_anchors_of_the_class_have_gradients_and_they_are_finite_diff
         assert difference == pytest.approx(float((gradient * along).sum()), rel=2e-2, abs=1e-4)
 
 
+def test_a_box_that_is_not_a_number_is_an_error():
+    batch, outputs = images(), outputs_of(scale=0.2)
+    assert float(measured(np.full_like(outputs, np.nan), batch, jax.random.key(0))[1]) == 100
+
+
 def test_the_box_is_that_of_the_highest_score_of_the_class():
     batch, outputs = images(), outputs_of(scale=0.2)
     _, error = measured(outputs, batch, jax.random.key(0))
@@ -305,6 +310,15 @@ def literal_proposals(trained, image, label):
 @functools.partial(jax.jit, static_argnums=0)
 def forward(model, variables, images):
     return model.apply(variables, images, train=False)
+
+
+def test_proposals_of_a_broken_net_are_not_numbers(run):
+    """The test then ends with an error; zeros would count as a class without proposals."""
+    trained = load_run(run / "rpn")
+    params = jax.tree.map(lambda x: x * np.nan, trained.state.params)
+    batch = {"image": np.zeros((1, 16, 16, 3), np.uint8), "extent": np.array([[16, 16]]), "classes": np.array([[0, 5]])}
+    propose = jax.jit(functools.partial(class_proposals, net=trained.net, count=3))
+    assert np.isnan(propose((trained.state.replace(params=params),), batch)[0]).all()
 
 
 def test_proposals_are_those_of_a_literal_loop_and_padding_changes_nothing(run):

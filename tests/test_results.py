@@ -1,5 +1,6 @@
 """What runs have given, put beside what the papers have: by hand-made directories of runs."""
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -14,10 +15,12 @@ from deepconv.run import log as runlog
 from deepconv.run import preemption
 from experiments import cells, commands, counts, entries, entry, jobs, pages, records
 from experiments import collect as collect_lib
+from experiments import departures as departures_lib
 from experiments.alexnet import fig1, fig1_rates, fig3, fig4
 from experiments.entry import Row, Run, Table
 from experiments.resnet import fig4 as resnet_fig4
 from experiments.resnet import fig7
+from experiments.vgg import D_JITTERED, D_SUBMISSION
 
 CIFAR = {seed: Run("resnet_cifar", {"seed": seed}) for seed in (0, 1, 2)}
 ERROR = {"test error, %": "top1_error"}
@@ -236,6 +239,30 @@ def test_a_chain_of_runs_is_looked_at_to_its_beginning(tmp_path):
     assert departs("alone") == [f"init_from={second.name}, whose directory is missing"]
     make_run(tmp_path / "none", Run("resnet_cifar", {"seed": 2}), 9.0)
     assert departs("none") == ["init_from=None"]
+
+
+def test_a_run_of_the_right_name_with_other_weights_is_no_source(tmp_path):
+    """As one that replaced the run from which another started."""
+    first, second = CIFAR[0], Run("resnet_cifar", {"seed": 1}, init_from=CIFAR[0])
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [second])])
+    source, child = make_run(tmp_path, first, 9.0), make_run(tmp_path, second, 9.0)
+    (source / "checkpoints" / "5").mkdir(parents=True)
+    (source / "checkpoints" / "5" / "SHA256SUMS.json").write_text("{}")
+    config = json.loads((child / "config.json").read_text())
+    digest = hashlib.sha256(b"{}").hexdigest()
+    for recorded, expected in ((digest, []), ("d" * 64, [f"init_from={first.name}, whose directory is missing"])):
+        (child / "config.json").write_text(json.dumps(config | {"init_sha256": recorded}))
+        records = collect(table, tmp_path)["rows"]["net"]
+        assert [record["departs"] for record in records if record["directory"] == second.name] == [expected]
+
+
+def test_a_net_of_which_only_some_layers_are_trained_is_another_experiment():
+    expected = {run.name: departures_lib.flat(json.loads(run.load().to_json())) for run in (D_JITTERED, D_SUBMISSION)}
+    for run, other in ((D_JITTERED, D_SUBMISSION), (D_SUBMISSION, D_JITTERED)):
+        config = json.loads(other.load().to_json()) | {"init_layers": list(other.init_layers)}
+        trained = {"directory": "d", "run": other.name, "config": config, "replaced": 0}
+        assert departures_lib.departures(run, trained, expected) is None
+        assert departures_lib.departures(other, trained, expected) is not None
 
 
 def test_the_run_that_made_the_proposals_is_looked_at_too(tmp_path):

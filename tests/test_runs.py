@@ -96,3 +96,23 @@ def test_a_failure_is_noted_until_the_next_start(tmp_path):
     with pytest.raises(preemption.Preempted), directory.failure_noted(tmp_path):
         raise preemption.Preempted("SIGTERM")
     assert not (tmp_path / "failure.txt").exists()
+
+
+def test_changes_are_listed_with_their_values_however_they_were_given(tmp_path):
+    run = make_run(
+        tmp_path / "runs", Run("resnet_cifar"), None, name="w", metrics=[{"step": 10, "images_per_second": 64}]
+    )
+    flags = [
+        "--config",
+        "c/resnet_cifar.py",
+        "--config.seed",
+        "3",
+        "--noconfig.model.residual",
+        "--init_from",
+        "runs/a",
+    ]
+    make_start(run, *flags, "--config.model.depth=8", "--smoke")
+    (found,) = json.loads(call(tmp_path / "runs", "--json"))
+    assert found["recipe"] == "resnet_cifar"
+    assert found["changes"] == ["seed=3", "model.residual=False", "init_from=runs/a", "model.depth=8", "smoke"]
+    assert found["seconds_left"] == (64_000 - 10) * 128 / 64

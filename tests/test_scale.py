@@ -116,6 +116,7 @@ def test_work_is_counted_from_configs_and_nets():
     assert (resnet50.parameters, resnet50.layers, resnet50.norms) == (25_557_032, 54, 53)
     assert resnet50.statistics == 2 * 26_560 and resnet50.bn_group == 32
     assert (cifar.layers, cifar.norms, cifar.bn_group) == (20, 19, 128)
+    assert count(Run("resnet101_localization"), SPEEDS).norms == 0  # constant, so nothing is exchanged for them
     assert count(Run("alexnet"), SPEEDS).steps == round(91 * 1_281_167 / 128)
     assert count(Run("alexnet_cifar_13pct", {"data.train_split": "train[:40000]"}), SPEEDS).steps == round(
         Run("alexnet_cifar_13pct").load().total_epochs * 40_000 / 128

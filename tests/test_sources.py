@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -517,3 +518,20 @@ def test_packed_images_stay_on_disk(tmp_path):
         (tmp_path / "packed.json").write_text(text)
         with pytest.raises(OSError, match="packed.json is damaged: .*; copy or pack it again"):
             find(".", "train", tmp_path)
+
+
+def test_as_many_files_as_allowed_may_be_open():
+    """array_record keeps files open, ImageNet has 1024 of them, and many systems allow a process that many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        tfds._allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, tfds.OPEN_FILES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_of_imagenets_validation_images_all_must_be_there(tmp_path):
+    fill(tmp_path / "photos", {"train/n01440764/0.jpg": 0, "val/ILSVRC2012_val_00000001.JPEG": 0})
+    with pytest.raises(DataError, match="1 of ImageNet's 50000 validation images are in .*val; restore the others"):
+        find("photos", "val", tmp_path).open()

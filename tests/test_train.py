@@ -669,6 +669,52 @@ def test_recipes_look_at_images_as_the_papers_do(recipe):
     assert (data.image_size, data.augment, data.mean, data.lighting) == (224, "crop_flip", mean, lighting)
 
 
+@pytest.mark.parametrize(
+    ("augment", "scale", "named"),
+    [
+        ("none", (256, 480), "takes the central crop at one size"),
+        ("pad_crop_flip", (256, 256), "for images of one size"),
+    ],
+)
+def test_photographs_are_not_silently_seen_at_one_scale(augment, scale, named):
+    data = recipes.load(ROOT / "configs" / "resnet50.py").data
+    data.augment, data.train_scale = augment, scale
+    with pytest.raises(ValueError, match=named):
+        pipeline.geometry(data, None)
+    data.augment, data.train_scale = "none", (256, 256)
+    assert not pipeline.geometry(data, None).random
+
+
+def test_a_mean_image_must_be_as_large_as_the_images():
+    given = dataclasses.replace(STATISTICS, pixel_mean=np.zeros((16, 16, 3), np.float32))
+    config = tiny_task(data__mean="pixel").config
+    assert task_lib.prepare(config, given=given).statistics is given
+    config.data.image_size = 20
+    with pytest.raises(ValueError, match="the mean image has 16 x 16 pixels, fewer than config.data.image_size=20"):
+        task_lib.prepare(config, given=given)
+
+
+def test_items_are_made_ahead():
+    made = []
+    found = pipeline.ahead((made.append(number) or number for number in range(4)), 2)
+    assert next(found) == 0 and made == [0, 1, 2]
+    assert [*found] == [1, 2, 3]
+
+
+def test_a_closed_pipe_ends_training_with_the_state_saved(tmp_path, monkeypatch):
+    task, shown = tiny_task(log_every_steps=1), []
+
+    def broken(*arguments, **options):
+        shown.append(arguments)
+        if len(shown) == 4:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(train.StepLog, "add", broken)
+    with pytest.raises(BrokenPipeError):
+        train.train(task, tmp_path)
+    assert checkpoint_files.steps(tmp_path / "checkpoints") == [3, 4]
+
+
 def test_what_is_larger_than_the_memory_is_refused(monkeypatch):
     """16 images in bytes and in float32, and two numbers of four bytes a parameter."""
     needed = 16 * 16 * 16 * 3 * (1 + 4) + 8 * sum(

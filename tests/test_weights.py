@@ -1,6 +1,7 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from deepconv.data import statistics
 from deepconv.models import alexnet, vgg
 from deepconv.run import checkpoint
 from deepconv.state import TrainState
-from deepconv.weights import convert, files, inputs
+from deepconv.weights import convert, files, inputs, names
 
 
 def create(name, classes=10, **fields):
@@ -364,6 +365,63 @@ def test_what_changes_scores_but_not_shapes_is_taken_from_the_run(recipe, change
     config, (field, value) = recipes.load(ROOT / f"configs/{recipe}.py"), change
     source = json.loads(recipes.load(ROOT / f"configs/{recipe}.py", {f"model.{field}": value}).to_json())
     assert inputs.run_fields(config, source, same_net=True) == {f"model.{field}": value}
+
+
+def test_a_lrn_and_a_are_told_apart():
+    """Their weights have the same names and shapes; those of other configurations do not."""
+    a, lrn, d = (
+        json.loads(recipes.load(ROOT / f"configs/{name}.py").to_json()) for name in ("vgg11", "vgg11_lrn", "vgg16")
+    )
+    fields = {"model.configuration": "A-LRN"}
+    assert inputs.run_fields(ConfigDict(a), lrn, same_net=True) == fields
+    assert inputs.run_fields(ConfigDict(lrn), a, same_net=True) == {"model.configuration": "A"}
+    assert inputs.run_fields(ConfigDict(d), a, same_net=True) == inputs.run_fields(ConfigDict(a), lrn, False) == {}
+    assert "config.model.configuration=A-LRN" in inputs.warning(ConfigDict(lrn), Path("x"))
+
+
+def test_a_standard_deviation_of_zero_is_refused():
+    assert inputs.parse_input("1,2,3/4,5,6").std == "4,5,6"
+    for std in ("0,57,57", "57,57,-1"):
+        with pytest.raises(ValueError, match=f"/{std}: a standard deviation must be above 0"):
+            inputs.parse_input(f"123,116,103/{std}")
+
+
+def test_exports_say_what_their_net_takes_and_leave_nothing_half_written(tmp_path, monkeypatch):
+    config = recipes.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 8, "data.mean": "100,101,102"})
+    safetensors.numpy.save_file(random_tensors(create("resnet_cifar", depth=8), 32), tmp_path / "a")
+    files.import_file(config, tmp_path / "a", tmp_path / "run")
+    files.export_run(tmp_path / "run", tmp_path / "b")
+    with safetensors.safe_open(tmp_path / "b", "numpy") as file:
+        found = file.metadata()
+    assert (found["step"], found["mean"], found["std"]) == ("0", "the colour 100,101,102", "1,1,1")
+    assert json.loads(found["classes"]) == [str(number) for number in range(10)]
+
+    def full(*arguments, **options):
+        raise safetensors.SafetensorError("no space")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    with pytest.raises(OSError, match="c cannot be written: no space"):
+        files.export_run(tmp_path / "run", tmp_path / "c")
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(safetensors.SafetensorError):
+        files.import_file(config, tmp_path / "a", tmp_path / "d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "run"]
+
+
+def test_narrow_nets_and_a_sixth_convolution_can_be_exported():
+    model = create("vgg", configuration="A", narrow=8)
+    tensors = random_tensors(model, 64)
+    timm = names.as_timm_vgg(tensors)
+    assert timm["pre_logits.fc1.weight"].shape == (512, 64, 2, 2) and timm["pre_logits.fc2.weight"].shape == (
+        512,
+        512,
+        1,
+        1,
+    )
+    back = convert.from_torch(timm, model, 64)
+    there = convert.from_torch(tensors, model, 64)
+    assert all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), there, back)))
+    assert names.layer_name(create("alexnet", variant="owt", conv6=True), "conv6") == "conv6"
 
 
 def test_what_a_library_s_net_is_and_takes():
