@@ -1,10 +1,13 @@
 """Predictions on files, features, and means of saved probabilities."""
 
+import contextlib
 import csv
+import dataclasses
 import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
@@ -12,17 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import ROOT, answers, shell, tiny_task
+from conftest import ROOT, STATISTICS, answers, shell, tiny_task
 from jax import lax
 from PIL import Image, ImageOps
 from tensorflow_datasets.core import tfds_path
 
-from deepconv import train
+from deepconv import models, train
+from deepconv.config import recipes
 from deepconv.data import decode, sources, statistics, synsets
 from deepconv.data.images import DataError
 from deepconv.evaluation import drawing, ensemble, photographs, predictions, responses
-from deepconv.evaluation.net import load_run
+from deepconv.evaluation.net import assemble, load_run
 from deepconv.run.files import write_json
+from deepconv.state import TrainState
 from deepconv.weights import convert, files
 
 NO_IMAGE = "not an image in a supported format: JPEG, PNG, GIF, BMP, WEBP, TIFF"
@@ -351,6 +356,33 @@ def test_imported_weights_of_imagenet_need_no_data(tmp_path):
     trained = load_run(tmp_path / "run")
     assert (trained.net.input.mean == statistics.PUBLISHED.channel_mean).all()
     assert trained.classes[:2] == ["n01440764", "n01443537"] and len(trained.classes) == 1000
+
+
+def test_photographs_are_seen_at_the_scale_of_the_mean_image():
+    """cuda-convnet's nets are trained on crops of 24 of images of 32 pixels."""
+    config = recipes.load(ROOT / "configs" / "alexnet_cifar_13pct.py")
+    model = models.create(config.model, 10)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), np.zeros((1, 24, 24, 3)), train=False))()
+    averages = dataclasses.replace(STATISTICS, pixel_mean=np.zeros((32, 32, 3), np.float32))
+    trained = assemble(config, variables, averages, [str(number) for number in range(10)])
+    assert (trained.data.image_size, trained.data.test_scale) == (24, 32)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "layer", "named"),
+    [
+        ("alexnet_code", "conv1", "conv1 of this net is followed by lrn"),
+        ("alexnet_code", "conv5", ""),
+        ("alexnet", "conv1", ""),
+    ],
+)
+def test_only_what_the_net_computes_is_rectified(recipe, layer, named):
+    model = models.create(recipes.load(ROOT / "configs" / f"{recipe}.py").model, 10)
+    state = TrainState(0, {name: {} for name in model.convolutions()}, {}, ())
+    trained = SimpleNamespace(state=state, net=SimpleNamespace(model=model))
+    with pytest.raises(ValueError, match=named) if named else contextlib.nullcontext():
+        photographs.check_layer(trained, layer, rectify=True)
+    photographs.check_layer(trained, layer, rectify=False)
 
 
 @pytest.fixture

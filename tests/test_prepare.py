@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 from conftest import real_data, shell
 from PIL import Image
 
@@ -233,6 +234,15 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(archives, t
     with pytest.raises(OSError, match="needs 0.0016. GB, and 1e-07 GB are free"):
         imagenet2012(archives, tmp_path, COUNTS)
     assert not list(tmp_path.rglob("*array_record*"))
+
+
+def test_a_disk_that_becomes_full_is_told_in_a_line(archives, tmp_path, monkeypatch):
+    def full(self):
+        raise RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(ArrayRecordWriter, "close", full)
+    with pytest.raises(OSError, match=r"array_record.*part cannot be written: write\(\) failed: No space left"):
+        imagenet2012(archives, tmp_path, COUNTS)
 
 
 # CIFAR-10

@@ -16,7 +16,7 @@ from deepconv.run import log as runlog
 from deepconv.run import preemption
 from deepconv.run.directory import lock
 from deepconv.run.evaluations import read_eval
-from deepconv.run.files import printable, read_json
+from deepconv.run.files import printable, read_json, replacing, write_text
 from deepconv.run.starts import record_start
 
 
@@ -106,6 +106,25 @@ def test_a_directory_that_was_removed_while_it_was_used_is_noticed(tmp_path):
         shutil.rmtree(tmp_path / "run")
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "lock").touch()
+
+
+def test_a_lock_that_alone_was_removed_does_not_fail_what_is_done(tmp_path, capsys):
+    with lock(tmp_path / "run"):
+        (tmp_path / "run" / "lock").unlink()
+    assert "run/lock was removed; another start could have used" in capsys.readouterr().err
+
+
+def test_a_file_is_replaced_once_it_is_written(tmp_path):
+    file = tmp_path / "file"
+    write_text(file, "old")
+    with pytest.raises(ZeroDivisionError), replacing(file) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert file.read_text() == "old" and [*tmp_path.iterdir()] == [file]
+    with replacing(file) as temporary:
+        temporary.write_text("new")
+        assert file.read_text() == "old" and str(os.getpid()) in temporary.name  # two processes have two files
+    assert file.read_text() == "new" and [*tmp_path.iterdir()] == [file]
 
 
 def test_starts_are_recorded_and_differences_told(tmp_path, monkeypatch):

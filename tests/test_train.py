@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -751,6 +752,19 @@ def test_averages_of_batch_norm_that_are_not_finite_stop_the_run(tmp_path, monke
     with pytest.raises(FloatingPointError, match="BatchNorm's bn1.mean holds 16 of 16 values that are not finite"):
         train.train(tiny_task(), tmp_path)
     assert checkpoint_files.steps(tmp_path / "checkpoints") == []
+
+
+@pytest.mark.parametrize(
+    ("field", "works"), [("learning_rate", False), ("weight_decay", False), ("freeze_at_steps", True)]
+)
+def test_batch_norm_has_no_rate_of_its_own(field, works):
+    config = recipes.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 8}, smoke=True)
+    with config.unlocked():
+        config.optimizer.layers = {"bn1": {field: 0}}
+    with (
+        contextlib.nullcontext() if works else pytest.raises(ValueError, match=f"layers.bn1.{field} is for layers with")
+    ):
+        task_lib.prepare(config, None)
 
 
 def test_options_of_a_block_need_it_computed_by_itself():
