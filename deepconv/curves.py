@@ -80,7 +80,7 @@ def names(workdirs: Sequence[Path]) -> list[str]:
     """Returns a name for each run: the fields in which the runs' configs differ, or else the directory."""
     files = [run / "config.json" for run in workdirs]
     configs = [recipes.flatten(read_json(file, dict)) if file.exists() else {} for file in files]
-    fields = sorted({field for config in configs for field in config} - {"schema", "init_sha256"})
+    fields = sorted({field for config in configs for field in config} - {"schema", *recipes.DIGESTS.values()})
     differ = [field for field in fields if len({str(config.get(field)) for config in configs}) > 1]
     found = [", ".join(f"{field}={config[field]}" for field in differ if field in config) for config in configs]
     clear = all(configs) and len({*found}) == len(found) and len(differ) <= MOST_FIELDS

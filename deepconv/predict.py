@@ -30,6 +30,7 @@ from absl import flags
 
 from deepconv import cli
 from deepconv.config import fields, recipes
+from deepconv.run import checkpoint_files
 from deepconv.run.files import expanded
 from deepconv.weights import inputs
 
@@ -74,7 +75,7 @@ def main(arguments: list[str]) -> int:
 def _origin() -> str:
     """Returns what distinguishes the net of these flags, apart from its config and step."""
     if FLAGS.run:
-        return FLAGS.run
+        return repr((FLAGS.run, checkpoint_files.newest(expanded(FLAGS.run) / "checkpoints")[1]))
     file = expanded(FLAGS.weights)
     return repr((FLAGS.weights, file.stat().st_mtime_ns, file.stat().st_size, FLAGS.library, FLAGS.input))
 

@@ -88,6 +88,8 @@ def of_recipe(
     if proposed:
         source = training_proposals.with_proposals(config, task.train_source, proposals_from, folder)
         task, record = dataclasses.replace(task, train_source=source), record | {"proposals_from": proposals_from}
+        if digest := checkpoint_files.newest(expanded(proposals_from) / "checkpoints")[1]:
+            record[recipes.DIGESTS["proposals_from"]] = digest
     weights = start.weights(task, folder) if origin else {}
     return Settings(task, folder, record, tests, weights, tests_only, use_trackers)
 

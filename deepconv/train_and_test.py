@@ -135,10 +135,11 @@ def _claim(workdir: Path, new: dict[str, Any], classes: Sequence[str], write: bo
     """
     path = workdir / "config.json"
     old = recipes.read_run(workdir) if path.exists() else new
-    if "init_from" in new and "init_sha256" not in new:  # the file is gone, and no longer needed
-        new |= {key: old[key] for key in ("init_sha256",) if key in old}
-    if "init_sha256" not in old:  # earlier versions did not identify the weights of a directory
-        new = {key: value for key, value in new.items() if key != "init_sha256"}
+    for digest in recipes.DIGESTS.values() if path.exists() else ():
+        if digest not in old:  # earlier versions did not identify these weights
+            new = {key: value for key, value in new.items() if key != digest}
+        elif digest not in new:  # their file is gone, and no longer needed
+            new = new | {digest: old[digest]}
     if not path.exists() and write:
         write_json(path, new)
     elif changes := recipes.differences(recipes.identity(old), recipes.identity(new)):

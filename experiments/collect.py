@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepconv.config import recipes
 from deepconv.run.checkpoint_files import newest
 from experiments import command_results, ensembles, entry
 from experiments.departures import Expected, departures, flat, has_config, is_current, with_known_sources
@@ -42,8 +43,8 @@ def _with_sources(run: Trained, by_name: Mapping[str, tuple[Trained, str | None]
     for field, part in SOURCES.items():
         if name := config.get(field):
             source, digest = candidates.get(name, (None, None))
-            started_from = config.get("init_sha256") if field == "init_from" else None  # proposals have no digest
-            if digest and started_from and digest != started_from:
+            recorded = config.get(recipes.DIGESTS[field])
+            if digest and recorded and digest != recorded:
                 source = None
             found[part] = _with_sources(source, candidates) if source else {"directory": name}
     return found

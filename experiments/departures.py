@@ -22,7 +22,7 @@ MAY_DEPART += (
 )
 MAY_DEPART += ("model.dtype", "model.bn_group", "model.initialization")
 SCHEDULE_FIELDS = ("drop_at_steps", "drop_at_epochs", "freeze_at_steps", "freeze_at_epochs")  # at any depth
-NOT_COMPARED = ("log_every_", "checkpoint_every_", "eval_every_", "data.on_corrupt", "init_sha256")
+NOT_COMPARED = ("log_every_", "checkpoint_every_", "eval_every_", "data.on_corrupt", *recipes.DIGESTS.values())
 Expected = Mapping[str, Config]  # flat configs of a table's runs, by run name
 
 

@@ -58,7 +58,7 @@ class TrueClassBoxes:
         objects, every = self.objects, np.ones(len(table), bool)
         arguments = table["label"], table["output"], objects.classes, objects.boxes
         errors = {BOX_ERROR: error_of_true_class(*arguments, every)}
-        if objects.blacklisted is not None:
+        if objects.blacklisted is not None and not objects.blacklisted.all():
             errors[f"{BOX_ERROR}_without_blacklisted"] = error_of_true_class(*arguments, ~objects.blacklisted)
         return errors
 

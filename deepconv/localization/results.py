@@ -47,7 +47,7 @@ def errors(rows: np.ndarray, images: AnnotatedImages) -> dict[str, Any]:
     found: dict[str, Any] = _errors(rows, images, np.ones(len(rows), bool))
     if images.blacklisted is None:
         return found
-    left = _errors(rows, images, ~images.blacklisted)
+    left = {} if images.blacklisted.all() else _errors(rows, images, ~images.blacklisted)
     return (
         found
         | {f"{name}{WITHOUT_BLACKLISTED}": error for name, error in left.items()}
@@ -78,7 +78,7 @@ def describe(record: dict[str, Any]) -> list[str]:
     """Returns a line for each count of images, with both errors, and one if no net scored merged boxes."""
     (count,) = record["images"].values()
     lines = [_line(record, "", f"all {count} images")]
-    if "blacklisted" in record:
+    if any(name.endswith(WITHOUT_BLACKLISTED) for name in record):
         lines.append(
             _line(record, WITHOUT_BLACKLISTED, f"without the {record['blacklisted']} that ILSVRC does not count")
         )

@@ -85,8 +85,9 @@ def _write(images: AnnotatedImages, run: Path, scale: int, file: Path) -> None:
     except ValueError as error:
         raise DataError(str(error)) from None
     guesses, net = Guesses(labels[:, None], np.ones((len(labels), 1), np.float32)), load_run(run)
-    # the step is part of the name, so that proposals of two checkpoints are not mixed
-    table = open_windows(file.with_name(f"proposals.step{int(net.state.step)}.partial"), len(labels), 1)
+    # the checkpoint's digest is part of the name, so that proposals of two nets are not mixed
+    digest = checkpoint_files.newest(run / "checkpoints")[1] or ""
+    table = open_windows(file.with_name(f"proposals.{digest[:16]}.partial"), len(labels), 1)
     with runlog.progress(f"proposals of {run.name}", len(labels), int(table.rows["done"].sum())) as show:
         fill(Localizer(net, None), [scale], [table], images, guesses, show, PROPOSALS)
     processes.agree(lambda: _save(table, file))
@@ -100,6 +101,5 @@ def _save(table: WindowTable, file: Path) -> None:
         np.lib.format.write_array_header_1_0(out, header)
         for rows in np.array_split(np.arange(count), max(1, count // 1000)):
             out.write(np.stack(read_windows(table, rows))[:, :, 0, :4].tobytes())
-    temporary.replace(file)
     for partial in file.parent.glob("proposals.*.partial.*"):
         partial.unlink()

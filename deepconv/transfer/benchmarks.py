@@ -168,7 +168,8 @@ def _folders(name: str, folder: Path) -> Benchmark:
     files: dict[str, list[str]] = {}
     roots = [folder]
     if (folder / "train").is_dir() and subfolders(folder / "train"):  # images of all splits are put together
-        roots = [folder / split for split in subfolders(folder)]
+        known = set(subfolders(folder / "train"))
+        roots = [folder / split for split in subfolders(folder) if known & {*subfolders(folder / split)}]
     for root in roots:
         for label in subfolders(root):
             files.setdefault(label, []).extend(_image_files(folder, root / label))

@@ -65,6 +65,8 @@ def describer(name: str, trained: Trained, scales: Sequence[int]) -> Describer:
         tests = protocols.parts(test, trained.data, None, net.model, batch_norm=False)
     except ValueError as error:
         raise ValueError(f"{name} with --scales={','.join(map(str, scales))}: {error}") from None
+    if kind == "dense":  # on full images, even of a net that was trained on central squares
+        trained = replace(trained, net=replace(net, square=False))
     return Describer(name, trained, layer, tests, _digest(trained, layer))
 
 

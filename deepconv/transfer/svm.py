@@ -13,6 +13,7 @@ import numpy as np
 
 # The paper gives neither the range of C, nor the loss, nor whether classes share C. Our reading: the loss is the
 # squared hinge, and all classes share the C of the best mean on the validation rows, the smallest of equally good ones.
+LIBLINEAR_BYTES = 16  # for each value of the descriptors
 GRID = tuple(2.0**exponent for exponent in range(-4, 9, 2))
 
 
@@ -31,7 +32,8 @@ class Machines(NamedTuple):
 def train(x: np.ndarray, labels: np.ndarray, c: float) -> Machines:
     """Trains a machine for each class on descriptors float64 [N, d] and labels [N, classes] of 1 and -1.
 
-    Examples of label 0 are left out. Classes are shared among threads, since liblinear releases Python's lock.
+    Examples of label 0 are left out. Classes are shared among threads, since liblinear releases Python's lock: as many
+    as there are cores, and as copies of the descriptors fit into the free memory.
     """
     from sklearn.svm import LinearSVC  # takes seconds to import
 
@@ -45,7 +47,9 @@ def train(x: np.ndarray, labels: np.ndarray, c: float) -> Machines:
         machine = LinearSVC(C=c, dual=False).fit(rows, labels[known, number])
         weights[:, number], biases[number] = machine.coef_[0], machine.intercept_[0]
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    workers = min(len(os.sched_getaffinity(0)), free // (LIBLINEAR_BYTES * max(1, x.size)))
+    with ThreadPoolExecutor(max(1, workers)) as pool:
         list(pool.map(train_class, np.flatnonzero(trained)))
     return Machines(weights, biases, trained)
 

@@ -83,7 +83,10 @@ def read_imagenet_boxes(folder: Path, annotations: Path, split: str) -> Annotate
     if root.name != "val" or not listing.exists():
         return images
     numbers = np.array([int(name.rpartition("_")[2]) for name in ids.tolist()])
-    return replace(images, blacklisted=~not_blacklisted(listing, numbers))
+    try:
+        return replace(images, blacklisted=~not_blacklisted(listing, numbers))
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _base(split: str) -> str:

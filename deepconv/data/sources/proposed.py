@@ -62,7 +62,10 @@ class ProposedImages(Images):
 
 def read_proposed(images: AnnotatedImages, file: Path) -> ProposedImages:
     """Adds the proposals of an .npy file, float32 [N, P, 4] in pixels of the annotations; without area for padding."""
-    stored = np.load(file, mmap_mode="r")
+    try:
+        stored = np.load(file, mmap_mode="r")
+    except (EOFError, ValueError) as error:
+        raise OSError(f"{file} is damaged: {error}; restore it, or remove it and start again") from None
     if stored.dtype != np.float32 or stored.ndim != 3 or len(stored) != len(images.ids):
         raise OSError(
             f"{file} holds {stored.dtype} {list(stored.shape)}, not proposals of {len(images.ids)} images; remove it, "
