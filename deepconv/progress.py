@@ -68,18 +68,27 @@ def state(workdir: Path, tested: bool) -> tuple[str, str]:
     return ("finished" if tested and not [*workdir.glob("*.partial.npy")] else "stopped"), ""
 
 
-def holder(workdir: Path) -> int | None:
-    """Returns the process of this machine that has a run's lock; trying the lock would get in the way of a start."""
+def last_holder(workdir: Path) -> tuple[int, str] | None:
+    """Returns the process that last had a run's lock, and its machine; it may have ended. None if it is unknown."""
     try:
         process, host = re.findall(r"process (\d+) on (\S+)", (workdir / "lock").read_text())[0]
-        if host != os.uname().nodename:
-            return None
+    except (OSError, IndexError, UnicodeDecodeError):
+        return None
+    return int(process), host
+
+
+def holder(workdir: Path) -> int | None:
+    """Returns the process of this machine that has a run's lock; trying the lock would get in the way of a start."""
+    process, host = last_holder(workdir) or (0, "")
+    if host != os.uname().nodename:
+        return None
+    try:
         lock = (workdir / "lock").stat()
         open_files = [*Path(f"/proc/{process}/fd").iterdir()]
-    except (OSError, IndexError, UnicodeDecodeError):  # no lock, or the process has ended
+    except OSError:  # the process has ended
         return None
     for file in open_files:
         with contextlib.suppress(OSError):  # closed by now
             if os.path.samestat(lock, file.stat()):
-                return int(process)
+                return process
     return None

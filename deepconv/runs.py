@@ -8,6 +8,11 @@ A run is finished, running, stopped (it continues when its command is repeated) 
 runs that are waiting, or queued in a cluster.
 """
 
+if __name__ == "__main__":
+    from deepconv.run import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import dataclasses
 import datetime
 import json

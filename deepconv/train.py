@@ -199,7 +199,7 @@ def train(
                     log.add(step, metrics, last.error)
                     if step % config.checkpoint_every_steps == 0 or step == total:
                         _save(manager, state, log.window)
-                if step > first_step:
+                if step > first_step or last.seconds:  # a start that only did the last test counts
                     board.filters(step, state_lib.averaged(state).params)
             except (preemption.Preempted, DataError, BrokenPipeError) as error:
                 if isinstance(error, preemption.Preempted) or not processes.several():  # saving needs all of them

@@ -1,7 +1,6 @@
 """Training and testing in a run's directory; the work of the commands main and evaluate."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,15 +11,13 @@ from absl import flags
 from deepconv import cli, processes
 from deepconv.config import recipes
 from deepconv.run import preemption
-from deepconv.run.directory import failure_noted, lock
+from deepconv.run.directory import code_of, failure_noted, job_patience, lock
 from deepconv.run.evaluations import read_eval
 from deepconv.run.files import write_json
 from deepconv.run.starts import versions
 from deepconv.settings import Settings
 
-# After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this
-# long for them; then it exits with code 75, and Slurm queues it again.
-PATIENCE_SECONDS = 60
+DECIDING = ("dry_run", "init_from", "init_layers", "proposals_from", "run", "train", "weights", "workdir")
 
 
 def define_flags(module: str) -> None:
@@ -52,6 +49,8 @@ def run(
     try:
         if address := processes.address(given.coordinator, given.processes, given.process):
             processes.join(address, cli.HEARTBEAT_SECONDS.value)
+            # first, since these flags decide what the processes agree upon during the check
+            processes.check_same({name: given[name].value for name in DECIDING if name in given})
         settings = check()
         from deepconv import distributed, dry_run, report  # imported here, as JAX is in check
 
@@ -64,10 +63,8 @@ def run(
         return cli.refuse(str(error), code=2)
 
     code = 2
-    in_slurm = "SLURM_JOB_ID" in os.environ
     try:
-        patience = PATIENCE_SECONDS if in_slurm else 0
-        with lock(workdir, patience=patience) if processes.primary() and not dry else contextlib.nullcontext():
+        with lock(workdir, patience=job_patience()) if processes.primary() and not dry else contextlib.nullcontext():
             processes.agree(lambda: _claim(workdir, settings.record, task.train_source.classes, write=not dry))
             if processes.primary():
                 if warning := report.unused_gpu():
@@ -86,8 +83,7 @@ def run(
     except preemption.Preempted as signal:
         preemption.stop(str(signal), collective=True)
     except (OSError, FloatingPointError) as error:
-        in_use = in_slurm and isinstance(error, BlockingIOError)
-        return cli.refuse(str(error), preemption.EXIT_CODE if in_use else code)
+        return cli.refuse(str(error), code_of(error, code))
     return 0
 
 

@@ -19,6 +19,11 @@ complete, apply stage 2, and so on.
 Applying a stage again changes nothing. To repeat a failed run: kubectl delete jobset NAME, then apply.
 """
 
+if __name__ == "__main__":
+    from deepconv.run import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import hashlib
 import json
 import re

@@ -11,6 +11,7 @@ from launch.selection import RUNS
 from launch.state import ENDED
 
 GPU_PLATFORM = "cuda"  # without it, or with "cuda,cpu", JAX works on the CPU where it finds no GPU
+LONGEST_ARRAY = 1000  # tasks; Slurm's own default limit is 1001
 LEAD_SECONDS = 180  # at most, from the signal to the time limit
 RESERVED = (
     "array chdir cpus-per-task dependency error gpus-per-node job-name kill-on-invalid-dep no-requeue nodes".split()
@@ -98,11 +99,14 @@ class Array:
 
 def arrays(todo: Mapping[str, Job], ids: Mapping[str, str]) -> list[Array]:
     """Groups jobs by the jobs they need, in an order in which they can be submitted. ids: of jobs in Slurm's queue."""
-    found: dict[Sequence[str], Array] = {}
+    found: dict[Sequence[str], list[Array]] = {}
     for name, job in todo.items():
         needs = tuple(need for need in job.needs if need in todo or need in ids)
-        found.setdefault(needs, Array(needs)).todo[name] = job
-    return [*found.values()]
+        group = found.setdefault(needs, [Array(needs)])
+        if len(group[-1].todo) == LONGEST_ARRAY:
+            group.append(Array(needs))
+        group[-1].todo[name] = job
+    return [array for group in found.values() for array in group]
 
 
 def seconds(time: str) -> int:

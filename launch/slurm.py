@@ -9,6 +9,11 @@ command that reads runs waits for these. Runs that are finished, queued or runni
 stopped is queued again and continues.
 """
 
+if __name__ == "__main__":
+    from deepconv.run import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import contextlib
 import re
 import shutil

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,6 +85,9 @@ def of_job(
     end = next((line for line in reversed(lines) if line), "")
     # a run that is finished may have been followed by another command, such as predict
     later_failed = state == "finished" and end.startswith(ENDED) and not ORDERLY.match(end)
+    _, host = progress.last_holder(workdir) or (0, "")
+    if log and log.parent.name == LOCAL and host not in ("", os.uname().nodename) and not end.startswith(ENDED):
+        log, details = None, details or f"or running on {host}"  # which only that machine knows
     if log and (state in ("stopped", "waiting") or later_failed) and (last := _failure(lines)):
         state, details = "failed", last
     if state in ("running", "finished"):

@@ -7,6 +7,11 @@ A run is waiting (not begun), queued, running, stopped (it continues when its co
 States come from the runs' directories, their logs and, where it is installed, Slurm.
 """
 
+if __name__ == "__main__":
+    from deepconv.run import preemption
+
+    preemption.install()  # before the imports, which take seconds
+
 import dataclasses
 import json
 import sys
@@ -56,7 +61,7 @@ def read(arguments: list[str]) -> dict[str, State]:
     if len(arguments) == 2 and folder.is_dir():
         runs, measured = folder, {}
         found = sorted(file.parent for file in runs.glob("*/config.json") if not _is_imported(file.parent))
-        files = {path.name: [file.name for file in path.glob("eval.*.json")] or ["eval.center.json"] for path in found}
+        files = {path.name: _tests(path) or ["eval.center.json"] for path in found}
     else:
         selected, runs = selection.select(arguments, starts=False), Path(selection.RUNS)
         files, measured = selected.files, selected.measured
@@ -67,6 +72,12 @@ def read(arguments: list[str]) -> dict[str, State]:
         if name in measured and states[name].state == "waiting":
             states[name] = State(name, "finished", "in the committed results", test_error=measured[name])
     return states
+
+
+def _tests(workdir: Path) -> list[str]:
+    """Returns the files of a run's tests; that of `center`, whose error is shown, comes first."""
+    names = [file.name for file in workdir.glob("eval.*.json")]
+    return sorted(names, key=lambda name: (name != "eval.center.json", name))
 
 
 def _is_imported(workdir: Path) -> bool:

@@ -268,6 +268,11 @@ def test_runs_whose_other_tests_are_in_the_results_are_finished(monkeypatch):
     assert selected.files[needed[0].name] == done and f"eval.{test}.json" not in done
 
 
+def test_arrays_have_at_most_as_many_tasks_as_slurm_takes():
+    todo = {str(number): jobs.Job([["x"]], ()) for number in range(1003)}
+    assert [len(array.todo) for array in script.arrays(todo, {})] == [1000, 3]
+
+
 def test_jobs_that_need_the_same_jobs_are_an_array():
     needs = {"a": "", "b": "a", "c": "", "d": "c", "e": "a", "f": "b", "g": "done", "h": "queued"}
     needs |= {"i": "b d", "j": "done queued", "k": "b d"}
@@ -302,6 +307,25 @@ def test_a_run_that_has_ended_is_stopped_or_failed(tmp_path, text):
     found = state.of_job(folder, ["eval.center.json"], log)
     assert (found.state, found.details) == LOGS[text]
     assert (found.step, found.total_steps, found.test_error, found.seconds_left) == (7, 64_000, 20.0, None)
+
+
+def test_a_run_of_launch_local_on_another_machine_may_be_running(tmp_path):
+    folder = make_run(tmp_path, Run("resnet_cifar"), None, metrics=[{"step": 7, "test_top1_error": 20.0}])
+    (folder / "lock").write_text("process 7 on gpu1")
+    (tmp_path / "local").mkdir()
+    log = tmp_path / "local" / "resnet_cifar.log"
+    log.write_text("train 7/9")
+    found = state.of_job(folder, ["eval.center.json"], log)
+    assert (found.state, found.details) == ("stopped", "or running on gpu1")
+    log.write_text("no memory\nlaunch: exit code 1\n")
+    assert state.of_job(folder, ["eval.center.json"], log).state == "failed"
+
+
+def test_the_error_shown_of_a_folder_s_runs_is_that_of_center(tmp_path):
+    folder = make_run(tmp_path, Run("resnet_cifar"), 9.0)
+    for test in ("aaa", "ten_crop"):
+        (folder / f"eval.{test}.json").write_text((folder / "eval.center.json").read_text().replace("9.0", "5.0"))
+    assert [found.test_error for found in status.read(["status", str(tmp_path)]).values()] == [9.0]
 
 
 def test_a_run_whose_later_command_failed_is_not_finished(tmp_path):

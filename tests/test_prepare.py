@@ -522,7 +522,7 @@ def test_statistics_of_files_and_of_packed_images_agree(photos):
 
 def test_statistics_go_on_after_a_kill(photos, monkeypatch):
     monkeypatch.setattr(pack, "BATCH", 8)
-    add, clock = statistics.Sums.add, iter(range(0, 100_000, 40))  # every look at the clock is 40 s later
+    add, clock = statistics.Sums.add, iter(range(0, 10**6, 400))  # every look at the clock is 400 s later
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
 
     class Killed(BaseException):

@@ -110,6 +110,10 @@ def test_a_file_of_proposals_that_does_not_fit_is_refused_in_a_line(tmp_path):
     np.save(tmp_path / "p.npy", np.zeros((299, 2, 4), np.float32))
     with pytest.raises(OSError, match=r"p.npy holds float32 \[299, 2, 4\], not proposals of 300 images; remove it"):
         read_proposed(rectangles(300), tmp_path / "p.npy")
+    for content in (b"", (tmp_path / "p.npy").read_bytes()[:-8]):
+        (tmp_path / "p.npy").write_bytes(content)
+        with pytest.raises(OSError, match=r"p.npy is damaged: .*; restore it, or remove it and start again"):
+            read_proposed(rectangles(300), tmp_path / "p.npy")
 
 
 def test_training_does_not_parse_the_file_of_proposals_in_threads(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from deepconv.config import durations, recipes
 from deepconv.data import sources
 from deepconv.localization import dense, training_proposals
 from deepconv.localization.window_table import append, open_windows
+from deepconv.run import checkpoint_files
 
 
 def write_files(folder):
@@ -123,7 +124,6 @@ def test_a_trained_run_needs_no_proposals(runs, tmp_path):
 
 def test_stopped_proposals_continue_with_the_same_checkpoint_only(runs, tmp_path, monkeypatch):
     config, source = training_set(runs, images=4)
-    load = training_proposals.load_run
     written, stops = [], False
 
     def append_or_stop(table, images, windows, seconds):
@@ -133,12 +133,10 @@ def test_stopped_proposals_continue_with_the_same_checkpoint_only(runs, tmp_path
         append(table, images, windows, seconds)
 
     def compute(folder, step):
-        """Makes the proposals of a net whose newest checkpoint has this step."""
+        """Makes the proposals of a net whose newest checkpoint has this step and digest."""
         folder.mkdir(exist_ok=True)
         written.clear()
-        net = load(runs / "rpn")
-        net = dataclasses.replace(net, state=net.state.replace(step=np.array(step)))
-        monkeypatch.setattr(training_proposals, "load_run", lambda run: net)
+        monkeypatch.setattr(checkpoint_files, "newest", lambda directory: (step, str(step) * 64))
         training_proposals.with_proposals(config, source, str(runs / "rpn"), folder).open()
         assert [file.name for file in folder.iterdir()] == ["proposals.npy"]
         return np.load(folder / "proposals.npy")

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from deepconv import cli
-from deepconv.run.directory import lock
+from deepconv.run.directory import code_of, job_patience, lock
 from deepconv.run.files import expanded
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
         settings = settings_lib.parse(FLAGS.run, FLAGS.scales, FLAGS.classes_from, FLAGS.scores_from, FLAGS.refined_by)
         _check_flags()
-        with lock(expanded(FLAGS.workdir)):
+        with lock(expanded(FLAGS.workdir), patience=job_patience()):
             return _test(settings, expanded(FLAGS.workdir))
     except (ValueError, OSError) as error:
-        return cli.refuse(str(error), code=2)
+        return cli.refuse(str(error), code_of(error, 2))
 
 
 def _check_flags() -> None:

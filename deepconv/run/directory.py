@@ -15,6 +15,9 @@ from deepconv.run import preemption
 from deepconv.run.files import printable
 
 FAILURE = "failure.txt"
+# After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this
+# long for them; then it exits with code 75, and Slurm queues it again.
+PATIENCE_SECONDS = 60
 
 
 @contextlib.contextmanager
@@ -61,6 +64,20 @@ def lock(workdir: Path, stays: bool = True, patience: float = 0) -> Iterator[Non
                 )
             if stays and not _is(path, os.fstat(file.fileno())):
                 print(f"WARNING: {path} was removed; another start could have used the directory", file=sys.stderr)
+
+
+def job_patience() -> float:
+    """Returns how long a command waits for a directory that is in use, in seconds: not at all outside Slurm."""
+    return PATIENCE_SECONDS if _in_slurm() else 0
+
+
+def code_of(error: Exception, code: int) -> int:
+    """Returns the exit code for an error: 75 in a Slurm job whose directory is in use, else the given one."""
+    return preemption.EXIT_CODE if _in_slurm() and isinstance(error, BlockingIOError) else code
+
+
+def _in_slurm() -> bool:
+    return "SLURM_JOB_ID" in os.environ
 
 
 @contextlib.contextmanager

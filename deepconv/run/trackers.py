@@ -97,11 +97,14 @@ def _open_wandb(workdir: Path, fields: Mapping[str, Any]) -> Tracker:
         mode="offline" if without_key else None,
         settings=wandb.Settings(silent=True, console="off"),
     )
+    # W&B counts calls by itself, and drops a record of a step that it has seen in an earlier start
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
     place = f"on disk; to send it: wandb sync {workdir}/wandb/offline-run-*" if run.offline else run.url
     print(f"W&B: run {run.id}, {place}", flush=True)
     return Tracker(
-        lambda step, values: run.log(dict(values), step=step),
-        lambda step, name, image: run.log({name: wandb.Image(image)}, step=step),
+        lambda step, values: run.log({**values, "step": step}),
+        lambda step, name, image: run.log({name: wandb.Image(image), "step": step}),
         lambda end: run.finish(exit_code=0 if end == "finished" else 1),
     )
 

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from deepconv import cli
 from deepconv.config import recipes
-from deepconv.run.directory import lock
+from deepconv.run.directory import code_of, job_patience, lock
 from deepconv.run.files import expanded, printable, read_json, write_json
 from deepconv.run.starts import environment
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         benchmark, nets, workdir = _set_up(arguments)
         from deepconv.transfer import measure  # imported here, as JAX is in _set_up
 
-        with lock(workdir):
+        with lock(workdir, patience=job_patience()):
             measure.claim(workdir, settings := measure.settings(benchmark, nets))
             code = 1  # from here on, failures are failures during work
             file = workdir / "transfer.json"
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
                 drawing.draw(result, kind, NAMES[kind]).savefig(expanded(FLAGS.plot))
                 print(f"drawn to {FLAGS.plot}")
     except (ValueError, OSError, FloatingPointError) as error:
-        return cli.refuse(str(error), code)
+        return cli.refuse(str(error), code_of(error, code))
     return 0
 
 

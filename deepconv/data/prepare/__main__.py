@@ -42,6 +42,9 @@ def define_flags() -> None:
     )
 
 
+REFUSALS = (ValueError, FileNotFoundError, FileExistsError, BlockingIOError)  # errors before the work
+
+
 def main(arguments: list[str]) -> int:
     """Runs one of the four commands."""
     given, command, names = flags.FLAGS, " ".join(arguments[1:2]), arguments[2:]
@@ -77,7 +80,7 @@ def main(arguments: list[str]) -> int:
         else:
             raise ValueError(f"{' '.join(arguments[1:])!r} is not a command; {suggestion(command, COMMANDS)}")
     except (ValueError, OSError) as error:
-        return cli.refuse(str(error), code=2 if isinstance(error, ValueError | FileNotFoundError) else 1)
+        return cli.refuse(str(error), code=2 if isinstance(error, REFUSALS) else 1)
     print("\n".join(f"{result} is complete" for result in results))
     return 0
 

@@ -9,6 +9,8 @@ from deepconv.data.prepare.pack import check_size, squares
 from deepconv.data.sources import checksums
 from deepconv.run import log as runlog
 
+SAVE_EVERY_SECONDS = 300  # the sums of ImageNet's files take 5 seconds to write
+
 
 def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace: bool = False) -> Path:
     """Writes the mean image, mean colour and principal components of the central squares to a file beside the data.
@@ -26,7 +28,7 @@ def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace
         if not summed or summed.sums.any(1).all():
             return file
 
-    unfinished, due = file.with_name(file.name + ".unfinished"), time.monotonic() + 30
+    unfinished, saved = file.with_name(file.name + ".unfinished"), time.monotonic()
     sums, data = statistics.NO_IMAGES, summed or source.open()
     if unfinished.exists():
         sums = statistics.load(unfinished, source.fingerprint, statistics.Sums)
@@ -36,12 +38,11 @@ def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace
         for batch in squares(source, data, size, report, int(sums.examples)):
             sums = sums.add(batch["image"])
             show(sums.examples)
-            if (start := time.monotonic()) > due:
+            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 if summed:
                     checksums.write_sums(summed)  # first, since every image that is counted must have its sum
                 statistics.save(unfinished, sums, source.fingerprint)
-                end = time.monotonic()
-                due = end + max(30, 20 * (end - start))  # long lists of sums take seconds to write
+                saved = time.monotonic()
     if summed:
         checksums.write_sums(summed)
     statistics.save(file, sums.statistics(), source.fingerprint)
