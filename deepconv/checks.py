@@ -36,19 +36,22 @@ def check_boxes(config: ConfigDict, needed: bool) -> None:
 
 
 def wrong_layers(config: ConfigDict, model: nn.Module, layers: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each wrong name in config.optimizer.layers: an unknown layer, or one in a stack of blocks."""
+    """Returns a line for each mistake in config.optimizer.layers.
+
+    That is an unknown layer, one in a stack of blocks, or a rate or decay of BatchNorm.
+    """
     if not (named := set(config.optimizer.get("layers", {}))):
         return []
     if unknown := sorted(named - set(layers)):
         return [f"config.optimizer.layers names {unknown[0]}; the layers are {', '.join(layers)}"]
     held = state_lib.held_shapes(model, config.data.image_size)["params"]
-    without = [layer for layer in sorted(named & set(held)) if "scale" in held[layer]]  # BatchNorm
-    if without and (fields := sorted({*config.optimizer.layers[without[0]]} - FREEZE.keys())):
-        return [
-            f"config.optimizer.layers.{without[0]}.{fields[0]} is for layers with a kernel; BatchNorm has none. "
-            "Freezing it is possible"
-        ]
-    return [
+    batch_norms = [layer for layer in sorted(named & set(held)) if "scale" in held[layer]]
+    wrong = [
+        f"config.optimizer.layers.{layer}.{field} is for layers with a kernel; BatchNorm can only be frozen"
+        for layer in batch_norms
+        for field in sorted({*config.optimizer.layers[layer]} - FREEZE.keys())
+    ]
+    return wrong + [
         f"config.optimizer.layers names {layer}, one of several blocks that are computed as one scan; "
         "--forms=blocks:plain computes each separately"
         for layer in sorted(named - set(held))

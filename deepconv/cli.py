@@ -260,7 +260,7 @@ def check_files(*names: str) -> None:
             raise ValueError(f"--{name}={value}: its folder does not exist")
         if file.is_dir():
             raise ValueError(f"--{name}={value} is a folder; give a file in it")
-        if name == "plot" and file.suffix not in PICTURES:
+        if name == "plot" and file.suffix.lower() not in PICTURES:
             raise ValueError(f"--plot={value} must end in {', '.join(PICTURES)}")
 
 

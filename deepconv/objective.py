@@ -143,7 +143,7 @@ class ClassRegionProposal:
         """Returns the boxes [B, K, N, 4] of all anchors for these classes, int [B, K], and their logits [B, K, N]."""
         logits, found = self.read(outputs, classes)
         places = jnp.broadcast_to(self.anchors_of_map(*outputs.shape[1:3])[None, None], found.shape)
-        return codes.decode(found, places), logits  # their sigmoids would tie from 17 on
+        return codes.decode(found, places), logits  # sigmoids tie from 17 on, as those of several scales do
 
     def boxes_of(self, outputs: jax.Array, classes: jax.Array) -> jax.Array:
         """Returns the boxes with the highest score for these classes, int [B], in pixels of the crops: [B, 4]."""

@@ -61,9 +61,10 @@ def main(arguments: list[str]) -> int:
             unread = _unreadable(photos)
             if unread:
                 raise ValueError(f"no features were written: {unread} files cannot be read")
-            code = 1  # from here on, failures are failures during work
+            source = _source(trained)
             options = FLAGS.features, FLAGS.rectify, expanded(FLAGS.out), _origin()
-            photographs.write_features(trained, photos, _source(trained), *options)
+            code = 1  # from here on, failures are failures during work
+            photographs.write_features(trained, photos, source, *options)
         else:
             code = 1
             unread = _predict(trained, classifier, photos, boxes)

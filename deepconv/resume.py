@@ -95,9 +95,12 @@ def record(task: Task, workdir: Path, step: int) -> None:
 
 
 def remove_leftovers(workdir: Path) -> None:
-    """Removes what tests of a net began, before it is trained further, as after the loss of its last checkpoint."""
+    """Removes what tests of a net began, before it is trained further, as after the loss of its last checkpoint.
+
+    Removes files that killed processes left half-written, too.
+    """
     if processes.primary():
-        for file in (workdir / "precise_batch_stats.npz", *workdir.glob("*.partial.npy")):
+        for file in (workdir / "precise_batch_stats.npz", *workdir.glob("*.partial.npy"), *workdir.glob("*.tmp")):
             file.unlink(missing_ok=True)
 
 

@@ -53,7 +53,7 @@ class Run:
     total_steps: int | None = None
     test: str = ""  # the protocol of the last test after training
     error: float | None = None  # of that test or of the last test during training, percent
-    seconds_left: float | None = None  # of training, by the speed so far
+    seconds_left: int | None = None  # of training; of a stopped run, once it continues
 
 
 def main(arguments: list[str]) -> int:

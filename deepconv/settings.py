@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from deepconv import cli
+from deepconv import cli, processes
 from deepconv.config import durations, fields, recipes
 from deepconv.config.mistakes import collecting, raise_all
 from deepconv.run import checkpoint_files, trackers
@@ -54,6 +54,7 @@ def of_recipe(
     mistakes: list[str] = []
     fields_of_source = functools.partial(start.fields, workdir=workdir)
     config, name = cli.load_config(arguments, start.init_from, fields_of_source, start.init_layers, proposals_from)
+    processes.check_same(recipes.flatten(config.to_dict()))  # the number of later agreements depends on the objective
     from deepconv.data import sources
 
     sources.check_exists(config.data.name, cli.DATA_DIR.value)

@@ -139,14 +139,16 @@ def replacements(task: Task, workdir: Path) -> pipeline.Report | None:
     """
     report = runlog.corrupt_list(workdir / "corrupt.txt")
     report([*task.train_source.replaced])
-    return report if task.config.data.get("on_corrupt", "fail") == "replace" else None
+    return report if _may_replace(task) else None
 
 
 def printed_replacements(task: Task) -> pipeline.Report | None:
     """Returns a function that prints which images are replaced, for work without a run; None if none may be."""
-    if task.config.data.get("on_corrupt", "fail") != "replace":
-        return None
-    return lambda messages: print(*messages, sep="\n", flush=True)
+    return (lambda messages: print(*messages, sep="\n", flush=True)) if _may_replace(task) else None
+
+
+def _may_replace(task: Task) -> bool:
+    return task.config.data.get("on_corrupt", "fail") == "replace"
 
 
 def train(

@@ -49,7 +49,7 @@ def run(
     try:
         if address := processes.address(given.coordinator, given.processes, given.process):
             processes.join(address, cli.HEARTBEAT_SECONDS.value)
-            # first, since these flags decide what the processes agree upon during the check
+            # first: the number of agreements during the check depends on these flags
             processes.check_same({name: given[name].value for name in DECIDING if name in given})
         settings = check()
         from deepconv import distributed, dry_run, report  # imported here, as JAX is in check

@@ -21,14 +21,15 @@ def directories(root: Path) -> dict[Path, Trained]:
 
     Imported weights are not runs. A warning names each run that cannot be read.
     """
-    found = {}
+    found, digests = {}, {}
     for file in sorted(root.glob("*/config.json")):
         if file.with_name("environment.json").exists():
             try:
+                digests[file.parent] = newest(file.parent / "checkpoints")[1]
                 found[file.parent] = provenance(file.parent)
             except OSError as error:
                 warn(file.parent, error)
-    by_name = {workdir.name: (run, newest(workdir / "checkpoints")[1]) for workdir, run in found.items()}
+    by_name = {workdir.name: (run, digests[workdir]) for workdir, run in found.items()}
     return {workdir: _with_sources(run, by_name) for workdir, run in found.items()}
 
 

@@ -66,7 +66,7 @@ def _source_departures(field: str, wanted: Run | None, source: Trained | None, e
         return [f"{field}={source['directory'] if source else None}"] if source or wanted else []
     name = source["directory"]
     if "config" not in source:
-        return [f"{field}={name}, whose directory is missing"]
+        return [f"{field}={name}, whose directory is missing or has other weights"]
     lines = departures(wanted, source, expected)
     if lines is None:
         return [f"{field}={name}"]

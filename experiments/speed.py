@@ -1,8 +1,8 @@
 """The tables and the picture of docs/speed.md and README.md.
 
 They come from tests/compiled.json and from the records of measurements in docs/speed/, which the flag --json of `python
--m deepconv.benchmark` writes. `python -m experiments render` renders them. If two records have the same net, or the
-same point of growth, the newer one counts.
+-m deepconv.benchmark` writes. `python -m experiments render` renders them. If two records
+measure the same net in the same mode and dtype, or the same point of growth, the newer one counts.
 """
 
 import hashlib
@@ -71,7 +71,10 @@ def pages(records: Sequence[Record]) -> dict[Path, str]:
 
 
 def speeds(records: Iterable[Record], platform: str) -> dict[tuple[str, str, str, str], Record]:
-    """Returns a platform's figures of each (net, mode, dtype, library); those of a net are all of its newest record."""
+    """Returns a platform's figures of each (net, mode, dtype, library);
+
+    All libraries of a (net, mode, dtype) come from the newest record that has it.
+    """
     found: dict[tuple[str, str, str], dict[str, Record]] = {}
     for record in records:
         if record["measurement"] != "peers":

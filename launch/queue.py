@@ -26,7 +26,7 @@ class Task:
     id: str  # such as "17_3"
     state: str  # Slurm's word, such as PENDING
     reason: str  # Slurm's reason for waiting
-    commands: Sequence[Sequence[str]] = ()  # empty if unknown
+    commands: Sequence[Sequence[str]]
 
 
 def call(*command: str) -> str:
@@ -76,7 +76,7 @@ def tasks(runs: Path) -> dict[str, Task]:
             submission = submitted[name]
             if int(index) < len(submission.runs):
                 run = submission.runs[int(index)]
-                found[run] = Task(id, state, reason, submission.commands.get(run, ()))
+                found[run] = Task(id, state, reason, submission.commands[run])
     return found
 
 

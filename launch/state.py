@@ -83,11 +83,14 @@ def of_job(
         log = None  # the log of an earlier start
     lines = tail(log) if log else []
     end = next((line for line in reversed(lines) if line), "")
-    # a run that is finished may have been followed by another command, such as predict
-    later_failed = state == "finished" and end.startswith(ENDED) and not ORDERLY.match(end)
+    # after a run, another command may have failed, such as predict; the log says nothing of results written after it
+    later_failed = False
+    if log and state == "finished" and end.startswith(ENDED) and not ORDERLY.match(end):
+        later_failed = all((workdir / file).stat().st_mtime <= log.stat().st_mtime for file in files)
     _, host = progress.last_holder(workdir) or (0, "")
-    if log and log.parent.name == LOCAL and host not in ("", os.uname().nodename) and not end.startswith(ENDED):
-        log, details = None, details or f"or running on {host}"  # which only that machine knows
+    elsewhere = log and log.parent.name == LOCAL and host not in ("", os.uname().nodename)
+    if state == "stopped" and elsewhere and not end.startswith(ENDED):
+        log, details = None, f"or running on {host}"  # which only that machine knows
     if log and (state in ("stopped", "waiting") or later_failed) and (last := _failure(lines)):
         state, details = "failed", last
     if state in ("running", "finished"):

@@ -188,7 +188,7 @@ def test_the_source_of_a_member_stays_known_when_it_is_gone(tmp_path):
     (tmp_path / D.name).rename(tmp_path.with_name(f"{tmp_path.name}-elsewhere"))
     assert known["rows"]["child"][0]["departs"] == [] and collect(table, tmp_path, known) == known
     (record,) = collect(table, tmp_path)["rows"]["child"]  # if it never was known
-    assert record["departs"] == [f"init_from={D.name}, whose directory is missing in {child.name}"]
+    assert record["departs"] == [f"init_from={D.name}, whose directory is missing or has other weights in {child.name}"]
 
 
 def test_results_that_cannot_be_used_are_named_in_a_line(tmp_path, capsys):

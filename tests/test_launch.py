@@ -339,6 +339,9 @@ def test_a_run_whose_later_command_failed_is_not_finished(tmp_path):
         assert state.of_job(folder, ["eval.center.json"], log).state == expected
     log.write_text("no space left\nlaunch: exit code 1\n")
     assert state.of_job(folder, ["eval.center.json"], log).details == "no space left"
+    os.utime(log, (1e9, 1e9))  # the results are of a later start, by hand
+    (folder / "environment.json").unlink()
+    assert state.of_job(folder, ["eval.center.json"], log).state == "finished"
 
 
 def test_a_run_is_running_while_a_process_holds_its_lock_then_stopped_or_failed(tmp_path):

@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "train": {"config", "data", "distributed", "objective", "ops", "optim", "processes", "resume", "run", "state"}
     | {"step_log", "task", "tester", "weights"},
     "cli": {"config", "malloc", "ops", "processes", "run"},
-    "settings": {"cli", "config", "data", "distributed", "evaluation", "localization", "run", "start", "task"},
+    "settings": {"cli", "config", "data", "distributed", "evaluation", "localization", "processes", "run", "start"}
+    | {"task"},
     "train_and_test": {"cli", "config", "curves", "distributed", "dry_run", "evaluation", "report"}
     | {"processes", "resume", "run", "settings", "state", "task", "train"},
 }

@@ -236,7 +236,7 @@ def test_a_chain_of_runs_is_looked_at_to_its_beginning(tmp_path):
     make_run(tmp_path / "other", third, 9.0)
     assert departs("other") == [f"init_from={first.name} in {second.name}"]
     make_run(tmp_path / "alone", third, 9.0)
-    assert departs("alone") == [f"init_from={second.name}, whose directory is missing"]
+    assert departs("alone") == [f"init_from={second.name}, whose directory is missing or has other weights"]
     make_run(tmp_path / "none", Run("resnet_cifar", {"seed": 2}), 9.0)
     assert departs("none") == ["init_from=None"]
 
@@ -250,7 +250,10 @@ def test_a_run_of_the_right_name_with_other_weights_is_no_source(tmp_path):
     (source / "checkpoints" / "5" / "SHA256SUMS.json").write_text("{}")
     config = json.loads((child / "config.json").read_text())
     digest = hashlib.sha256(b"{}").hexdigest()
-    for recorded, expected in ((digest, []), ("d" * 64, [f"init_from={first.name}, whose directory is missing"])):
+    for recorded, expected in (
+        (digest, []),
+        ("d" * 64, [f"init_from={first.name}, whose directory is missing or has other weights"]),
+    ):
         (child / "config.json").write_text(json.dumps(config | {"init_sha256": recorded}))
         records = collect(table, tmp_path)["rows"]["net"]
         assert [record["departs"] for record in records if record["directory"] == second.name] == [expected]
@@ -285,7 +288,7 @@ def test_the_run_that_made_the_proposals_is_looked_at_too(tmp_path):
     short = [f"total_steps=40000 in {proposer.name}"]
     assert departs("short") == [short]
     (tmp_path / "right" / proposer.name).rename(tmp_path / "gone")
-    assert departs("right") == [[f"proposals_from={proposer.name}, whose directory is missing"]]
+    assert departs("right") == [[f"proposals_from={proposer.name}, whose directory is missing or has other weights"]]
     assert departs("right", known) == [[]]  # it stays known
     make_run(tmp_path / "none", classifier, 9.0)
     make_run(tmp_path / "none", Run("resnet_cifar", {"seed": 2}, init_from=classifier), 9.0)

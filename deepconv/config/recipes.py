@@ -25,7 +25,7 @@ ADDED = (
 )
 # Fields that say how a run is watched: its name and identity do not have them
 WATCHING = ("log_every_steps", "checkpoint_every_steps")
-# what a run starts from, by the field of config.json that has its path: the field with its digest
+# {field of config.json with the path of what a run starts from: field with its digest}
 DIGESTS = {"init_from": "init_sha256", "proposals_from": "proposals_sha256"}
 LONGEST_NAME = 230  # bytes of a run's name; file systems take 255, and a digest and ",train=False" may follow
 

@@ -97,7 +97,7 @@ def assemble(
     """
     goal = objective.create(config, len(classes))
     data, mesh = config.data, distributed.make_mesh()
-    # recipes for images of one size, that of a mean image, lack these fields; photographs are reduced to that size
+    # recipes for images of one size lack these fields; that size is the mean image's, where there is one
     side = data.image_size if averages.pixel_mean is None else len(averages.pixel_mean)
     data = ConfigDict({"test_scale": side, "central_square": True} | data.to_dict())
     net_input = statistics.input_of(data, averages)

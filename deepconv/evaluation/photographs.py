@@ -212,8 +212,10 @@ def check_layer(trained: Trained, layer: str, rectify: bool) -> None:
     if rectify and (activation := getattr(trained.net.model, "activation", "relu")) != "relu":
         raise ValueError(f"{layer} of this net is followed by {activation}, not by a rectifier; leave out --rectify")
     table = getattr(trained.net.model, "convolutions", dict)()  # of nets that list what follows each convolution
-    then = [step for step in table[layer].then if step != "pool"] if layer in table else ["act"]
-    if rectify and then[:1] != ["act"]:  # maximum pooling before the rectifier gives the same as after it
+    # maximum pooling before the rectifier gives the same as after it
+    harmless = {"pool"} if getattr(trained.net.model, "lrn", True) else {"pool", "lrn", "spatial"}
+    then = [step for step in table[layer].then if step not in harmless] if layer in table else ["act"]
+    if rectify and then[:1] != ["act"]:
         raise ValueError(
             f"{layer} of this net is followed by {then[0]}, and only then by the rectifier; leave out --rectify"
         )

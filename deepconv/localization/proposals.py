@@ -21,7 +21,8 @@ def class_proposals(
 
     These are x1, y1, x2, y2 and a probability, float32 [B, count, 1, K, 5], best first, in pixels of the images, uint8
     [B, H, W, 3], which fill their extents [B, 2]; classes are int [B, K]. A better box that overlaps another removes
-    it; where fewer are left, zeros follow. The second array, int [B, 2], is (count, 1) for each image.
+    it; where fewer are left, zeros follow. If a box or a score of a class is NaN, all of its boxes are. The second
+    array, int [B, 2], is (count, 1) for each image.
     """
     goal = net.objective
     if not isinstance(goal, ClassRegionProposal):

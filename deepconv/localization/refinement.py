@@ -72,7 +72,8 @@ def refine(
             outputs = _outputs(image, areas, labels, nets[0].net, forwards, threads)
             return _Crops(row, image.shape[:2], areas, labels, outputs)
 
-        # the device gets the proposals of the next image before the crops of this one; after them, they would wait
+        # The device computes the proposals of the next image before the crops of this one. After the crops, they would
+        # be late.
         found = pipeline.ahead(_proposals(tables, images, guesses, ~refined["done"]), 1)
         for crops in pipeline.ahead(itertools.starmap(start, found), 1):  # the host cuts one image ahead of the device
             refined["output"][crops.row] = _best(crops, nets[0].net.size, images, guesses.classes[crops.row])

@@ -41,10 +41,11 @@ class Test:
 
 def describe_inputs(settings: Settings) -> dict[str, Any]:
     """Returns what decides a test's boxes: nets with their steps, scales, probabilities, images and threshold."""
-    choice: dict[str, Any] = {"threshold": THRESHOLD}
     if settings.proposes:
         refiners = [_run(run) | {"test": ""} for run in settings.refiners]
-        choice = {"objective": fields.PROPOSES, "refined_by": refiners}
+        choice: dict[str, Any] = {"objective": fields.PROPOSES, "refined_by": refiners}
+    else:
+        choice = {"threshold": THRESHOLD}
     return {
         "data": settings.data.name,
         "split": settings.data.eval_split,

@@ -101,5 +101,5 @@ def _save(table: WindowTable, file: Path) -> None:
         np.lib.format.write_array_header_1_0(out, header)
         for rows in np.array_split(np.arange(count), max(1, count // 1000)):
             out.write(np.stack(read_windows(table, rows))[:, :, 0, :4].tobytes())
-    for partial in file.parent.glob("proposals.*.partial.*"):
-        partial.unlink()
+    for left in (*file.parent.glob("proposals.*.partial.*"), *file.parent.glob(f"{file.name}.*.tmp")):
+        left.unlink()

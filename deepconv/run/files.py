@@ -10,6 +10,10 @@ from typing import Any, TypeVar
 Content = TypeVar("Content", dict, list)
 
 
+class WriteError(OSError):
+    """The result of a command cannot be written, as on a full disk."""
+
+
 def expanded(path: str | Path) -> Path:
     """Expands ~ and ~user in a path. Raises ValueError if that home directory is unknown."""
     try:
@@ -38,9 +42,10 @@ def write_text(path: Path, text: str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary file to write, which replaces the file at `path` once it is on the disk.
 
-    If the block fails, the file at `path` stays as it was. Two processes that write the same file do not mix.
+    If the block fails, the file at `path` stays as it was. Two processes that write the same file do not mix. A process
+    that is killed leaves its temporary file.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:

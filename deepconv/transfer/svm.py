@@ -7,6 +7,7 @@ depend on the threads that share the classes.
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ def train(x: np.ndarray, labels: np.ndarray, c: float) -> Machines:
     """Trains a machine for each class on descriptors float64 [N, d] and labels [N, classes] of 1 and -1.
 
     Examples of label 0 are left out. Classes are shared among threads, since liblinear releases Python's lock: as many
-    as there are cores, and as copies of the descriptors fit into the free memory.
+    as there are cores, and as copies of the descriptors fit into the available memory.
     """
     from sklearn.svm import LinearSVC  # takes seconds to import
 
@@ -47,8 +48,9 @@ def train(x: np.ndarray, labels: np.ndarray, c: float) -> Machines:
         machine = LinearSVC(C=c, dual=False).fit(rows, labels[known, number])
         weights[:, number], biases[number] = machine.coef_[0], machine.intercept_[0]
 
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    workers = min(len(os.sched_getaffinity(0)), free // (LIBLINEAR_BYTES * max(1, x.size)))
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    workers = min(len(os.sched_getaffinity(0)), available // (LIBLINEAR_BYTES * max(1, x.size)))
     with ThreadPoolExecutor(max(1, workers)) as pool:
         list(pool.map(train_class, np.flatnonzero(trained)))
     return Machines(weights, biases, trained)

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from deepconv import cli
 from deepconv.config import recipes
 from deepconv.config.mistakes import suggestion
-from deepconv.run.files import expanded
+from deepconv.run.files import WriteError, expanded
 from deepconv.weights import inputs
 
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         )
         return _import(config, expanded(given.get_flag_value("from", "")), expanded(given.out), library, images)
     except (ValueError, OSError) as error:
-        return cli.refuse(str(error), code=2)
+        return cli.refuse(str(error), code=1 if isinstance(error, WriteError) else 2)
 
 
 def _import(config: ConfigDict, source: Path, out: Path, library: str, images: str) -> int:
@@ -81,17 +81,15 @@ def _import(config: ConfigDict, source: Path, out: Path, library: str, images: s
 def _export(run: Path, target: Path, library: str, images: str) -> int:
     recipes.read_run(run)  # raises for a wrong directory, before JAX is imported
     from deepconv import distributed
-    from deepconv.weights.files import describe_mean, describe_std, export_run
+    from deepconv.weights.files import describe_mean, export_run, joined
 
     distributed.check_devices()
     step, net_input = export_run(run, target, library, images)
     print(f"{target} holds the weights of {run} at step {step}")
     if net_input:
         order = "BGR" if inputs.in_bgr(library, images) else "RGB"
-        std = describe_std(net_input.std)
-        print(
-            f"its net takes {order} from 0 to 255 minus {describe_mean(net_input.mean)}, divided by {std} (in R, G, B)"
-        )
+        mean, std = describe_mean(net_input.mean), joined(net_input.std)
+        print(f"its net takes {order} from 0 to 255 minus {mean}, divided by {std} (in R, G, B)")
     return 0
 
 

@@ -21,7 +21,7 @@ from deepconv.data.sources import folders
 from deepconv.models.layers import LAST_LAYERS
 from deepconv.models.vgg import VGG
 from deepconv.run import checkpoint
-from deepconv.run.files import replacing, write_json
+from deepconv.run.files import WriteError, replacing, write_json
 from deepconv.state import TrainState, not_finite, shapes_of
 from deepconv.weights import inputs
 from deepconv.weights.convert import (
@@ -144,8 +144,10 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
         with checkpoint.opened(out / "checkpoints", 0) as manager:
             state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(tx.init)(params))
             checkpoint.save(manager, state)
-    except BaseException:
-        shutil.rmtree(out)  # else the repeated command would find it
+    except BaseException as error:
+        shutil.rmtree(out, ignore_errors=True)  # else the repeated command would refuse it; a killed process leaves it
+        if isinstance(error, OSError) and not isinstance(error, checkpoint.CheckpointError):
+            raise WriteError(f"{out} cannot be written: {error}") from None
         raise
 
 
@@ -179,12 +181,14 @@ def export_run(run: Path, target: Path, library: str = "", given: str = "") -> t
     if (run / "classes.json").exists():
         described["classes"] = (run / "classes.json").read_text()
     if net_input:
-        described |= {"mean": describe_mean(net_input.mean), "std": describe_std(net_input.std)}
+        described |= {"std": joined(net_input.std), "channels": "BGR" if wanted and wanted.bgr else "RGB"}
+    if net_input and net_input.mean.shape[1] == 1:  # a mean image is too large
+        described["mean"] = joined(net_input.mean)
     try:
         with replacing(target) as temporary:
             safetensors.numpy.save_file(tensors, temporary, metadata=described)
-    except safetensors.SafetensorError as error:
-        raise OSError(f"{target} cannot be written: {error}") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WriteError(f"{target} cannot be written: {error}") from None
     return int(state["step"]), net_input
 
 
@@ -210,11 +214,11 @@ def _fold(
     return swap_rgb_bgr(folded) if wanted.bgr else folded, target
 
 
-def describe_std(std: np.ndarray | jax.Array) -> str:
-    """Describes a standard deviation for messages."""
-    return ",".join(f"{value:g}" for value in std.ravel())
+def joined(colour: np.ndarray | jax.Array) -> str:
+    """Returns three numbers as in "123.68,116.779,103.939"."""
+    return ",".join(f"{value:g}" for value in colour.ravel())
 
 
 def describe_mean(mean: np.ndarray | jax.Array) -> str:
     """Describes a mean for messages."""
-    return "a mean image" if mean.shape[1] > 1 else "the colour " + ",".join(f"{value:g}" for value in mean.ravel())
+    return "a mean image" if mean.shape[1] > 1 else f"the colour {joined(mean)}"

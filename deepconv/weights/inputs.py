@@ -77,7 +77,7 @@ UNSEEN = {
     "resnet": ("residual", "shortcut", "stride_on", "pool1"),
     "resnet_cifar": ("residual", "shortcut"),
 }
-SAME_SHAPES = {"A", "A-LRN"}  # VGG's configurations whose weights have the same names and shapes
+SAME_SHAPES = {"A", "A-LRN"}  # VGG's configurations that differ in no weight of a run; files number layers differently
 
 
 def parse_input(text: str) -> InputFormat | None:
@@ -157,9 +157,7 @@ def run_fields(config: ConfigDict, source: Mapping[str, Any], same_net: bool) ->
 
 def warning(config: ConfigDict, file: Path) -> str:
     """Returns a warning with the assumed net and images of a file of weights."""
-    fields = [*UNSEEN.get(config.model.name, ())]
-    if config.model.get("configuration") in SAME_SHAPES:
-        fields.append("configuration")
+    fields = UNSEEN.get(config.model.name, ())
     fields = [f"config.model.{field}={config.model[field]}" for field in fields if field in config.model]
     fields += [f"config.data.{field}={config.data[field]}" for field in ("mean", "std")]
     return (

@@ -18,7 +18,7 @@ LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "ru
 
 
 def layer_name(model: nn.Module, layer: str) -> str:
-    """Returns torchvision's name for a layer, or the layer's own name if torchvision has no such net."""
+    """Returns torchvision's name for a layer, or the layer's own name if torchvision has no such net or layer."""
     if isinstance(model, ResNet | CifarResNet) and "_" in layer:
         part, block = layer.removeprefix("conv").split("_")
         return f"layer{int(part) - 1}.{int(block) - 1}"

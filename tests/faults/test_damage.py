@@ -108,10 +108,10 @@ def test_command(shell, stopped, wanted, tally, tmp_path):
         run = copy(stopped, tmp_path / "run")
         half = shutil.copytree(run / "checkpoints" / "25", run / "checkpoints" / "30.orbax-checkpoint-tmp")
         (half / largest.relative_to("checkpoints/25")).unlink()
-        (run / "config.json.tmp").write_text("{")
+        (run / "config.json.host.1.tmp").write_text("{")
         shell.run(arguments, tmp_path).ends(0)
         assert_same(run, wanted)
-        assert not half.exists()
+        assert not half.exists() and not [*run.glob("*.tmp")]
     with tally.attempt("no whole checkpoint"):
         run = copy(stopped, tmp_path / "run")
         for step in ("20", "25"):

@@ -185,6 +185,7 @@ def _compare(jobs: Sequence[Job], rounds: int, starts: int) -> tuple[list[dict[s
             counts = ", ".join(f"{first['parameters']} in {title(w.job)}" for w, first in ready.items())
             raise OSError(f"the nets called {jobs[0].net} differ: their parameters are {counts}")
         own = next(worker for worker in ready if worker.job == baseline)
+        # the first run of each worker does not count: it may compile
         warm = {worker: cost for worker in ready if (cost := answer(worker, functools.partial(worker.run, 1)))}
         steps = max(1, round(ROUND_SECONDS[baseline.platform] / warm[own]["seconds"]))
         costs: dict[Worker, list[dict[str, Any]]] = {worker: [] for worker in warm}
@@ -195,8 +196,9 @@ def _compare(jobs: Sequence[Job], rounds: int, starts: int) -> tuple[list[dict[s
                 else:
                     del costs[worker]
     seconds = statistics.median(cost["seconds"] for cost in costs[own])
-    versions = {worker: ready[worker]["versions"] for worker in costs}
-    return [_line(worker.job, found, steps, seconds, versions[worker]) for worker, found in costs.items()], failures
+    return [
+        _line(worker.job, found, steps, seconds, ready[worker]["versions"]) for worker, found in costs.items()
+    ], failures
 
 
 def _line(

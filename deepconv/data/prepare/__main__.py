@@ -26,6 +26,7 @@ from deepconv.config.mistakes import suggestion
 from deepconv.run.files import expanded
 
 COMMANDS = ("imagenet2012", "cifar10", "pack", "statistics")
+REFUSALS = (ValueError, FileNotFoundError, FileExistsError, BlockingIOError)  # errors before the work
 
 
 def define_flags() -> None:
@@ -40,9 +41,6 @@ def define_flags() -> None:
         ["fail", "replace"],
         "pack, statistics: stop at a damaged image, or replace it with the next.",
     )
-
-
-REFUSALS = (ValueError, FileNotFoundError, FileExistsError, BlockingIOError)  # errors before the work
 
 
 def main(arguments: list[str]) -> int:

@@ -50,15 +50,16 @@ def write_tfds(folder: Path, target: Path, features: dict[str, Any], splits: Map
         examples = split.examples_from(done)
         with progress(f"{target.parent.name} {name}", split.examples, done) as show:
             for file, length in zip(files[complete:], lengths[complete:], strict=True):
-                try:
+                with _naming(file):
                     writer = ArrayRecordWriter(f"{file}.part", "group_size:1")
-                    for _ in range(length):
-                        writer.write(_serialized(next(examples)))
-                        done += 1
-                        show(done)
+                for _ in range(length):
+                    content = _serialized(next(examples))
+                    with _naming(file):
+                        writer.write(content)
+                    done += 1
+                    show(done)
+                with _naming(file):
                     writer.close()
-                except RuntimeError as error:  # from array_record
-                    raise OSError(f"{file}.part cannot be written: {error}") from None
                 Path(f"{file}.part").replace(file)
         size = sum(file.stat().st_size for file in files)
         infos.append(tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template))
@@ -69,6 +70,15 @@ def write_tfds(folder: Path, target: Path, features: dict[str, Any], splits: Map
     info.set_file_format("array_record")
     info.set_splits(tfds.core.splits.SplitDict(infos))
     info.write_to_directory(folder)
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Turns array_record's errors into OSErrors."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(f"{file}.part cannot be written: {error}") from None
 
 
 def _serialized(example: Example) -> bytes:
