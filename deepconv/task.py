@@ -93,7 +93,7 @@ def prepare(
         geometry = pipeline.geometry(data, train_source.size)
     with collect():
         averages = given or _statistics(data, train_source, data_dir, augments, needs_boxes)
-        if given:
+        if given and tests_only:
             statistics.input_of(data, given)  # raises if they have no mean image of this size
     with collect():
         aim = objective.create(config, len(train_source.classes))

@@ -689,10 +689,10 @@ def test_photographs_are_not_silently_seen_at_one_scale(augment, scale, named):
 def test_a_mean_image_must_be_as_large_as_the_images():
     given = dataclasses.replace(STATISTICS, pixel_mean=np.zeros((16, 16, 3), np.float32))
     config = tiny_task(data__mean="pixel").config
-    assert task_lib.prepare(config, given=given).statistics is given
+    assert task_lib.prepare(config, given=given, tests_only=True).statistics is given
     config.data.image_size = 20
     with pytest.raises(ValueError, match="the mean image has 16 x 16 pixels, fewer than config.data.image_size=20"):
-        task_lib.prepare(config, given=given)
+        task_lib.prepare(config, given=given, tests_only=True)
 
 
 def test_items_are_made_ahead():
