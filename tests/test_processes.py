@@ -1,5 +1,7 @@
 """Several processes, as threads over a store that does what JAX's coordinator does; tests/faults starts real ones."""
 
+import os
+import queue
 import random
 import threading
 import time
@@ -109,6 +111,20 @@ def test_process_0_receives_what_others_send():
     while len(received) < 3 and time.monotonic() < end:
         time.sleep(0.01)
     assert sorted(received[:2]) == ["a", "b"] and received[2] == "c"
+
+
+def test_what_process_0_cannot_write_ends_the_run(monkeypatch, capsys):
+    ended = queue.Queue()
+    monkeypatch.setattr(os, "_exit", ended.put)
+    members = groups(2)
+
+    def full(text):
+        raise OSError("corrupt.txt: no space left")
+
+    members[0].receive("replaced", full)
+    members[1].send("replaced", "a")
+    assert [ended.get(timeout=20), ended.get(timeout=20)] == [1, 1]
+    assert "deepconv: corrupt.txt: no space left" in capsys.readouterr().err
 
 
 def test_the_first_that_fails_gives_the_reason():

@@ -46,11 +46,15 @@ class Group:
         self._listen(self._agree_to_stop)
 
     def _listen(self, wait: Callable[[], None]) -> None:
-        """Runs `wait` in a thread. If process 0 is lost, ends this process."""
+        """Runs `wait` in a thread. Ends this process if process 0 is lost, or if `wait` cannot write."""
 
         def listen() -> None:
             try:
                 wait()
+            except OSError as error:  # process 0 cannot write what another process has sent
+                if self.ends_first(1, str(error)):
+                    print(f"deepconv: {error}", file=sys.stderr, flush=True)
+                os._exit(self.leave(1, collective=False))
             except RuntimeError:
                 if not self._leaving:
                     print(f"deepconv: another process {LOST_MESSAGE}", file=sys.stderr, flush=True)
