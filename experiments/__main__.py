@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs' directories [runs]")
     parser.add_argument("--to", type=Path, default=Path("site"), help="the folder of the site [site]")
     parser.add_argument("--open", action="store_true", help="open the site in a browser")
-    flags = parser.parse_args(arguments)
+    flags = parser.parse_intermixed_args(arguments)
     cli.escape_unknown_letters()
     try:
         if flags.command not in COMMANDS:
