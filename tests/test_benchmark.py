@@ -75,7 +75,8 @@ def test_training_is_recorded(tmp_path):
     assert figures["batch_size"] == 16 and 0 <= figures["waiting_share"] < 1
     assert 0 < figures["compile_seconds"] < figures["start_to_first_step_seconds"]
     assert min(figures[f"{name}_images_per_second"] for name in ("input", "step", "training")) > 0
-    assert "images/s" in table and json.loads(printed)["figures"]["images_per_second"]
+    (pipeline,) = json.loads(printed)["figures"]["pipelines"]
+    assert "images/s" in table and pipeline["images_per_second"] > 0
 
 
 def test_a_product_counts_two_operations_for_each_multiply_add(monkeypatch):
