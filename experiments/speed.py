@@ -1,8 +1,8 @@
 """The tables and the picture of docs/speed.md and README.md.
 
 They come from tests/compiled.json and from the records of measurements in docs/speed/, which the flag --json of `python
--m deepconv.benchmark` writes. `python -m experiments render` renders them. If two records
-measure the same net in the same mode and dtype, or the same point of growth, the newer one counts.
+-m deepconv.benchmark` writes. `python -m experiments render` renders them. If two records measure the same net in the
+same mode and dtype, or the same point of growth, the newer one counts.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ def pages(records: Sequence[Record]) -> dict[Path, str]:
 
 
 def speeds(records: Iterable[Record], platform: str) -> dict[tuple[str, str, str, str], Record]:
-    """Returns a platform's figures of each (net, mode, dtype, library);
+    """Returns a platform's figures of each (net, mode, dtype, library), with the ratios of their own run.
 
     All libraries of a (net, mode, dtype) come from the newest record that has it.
     """

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+LIBLINEAR_BYTES = 16  # for each value of the descriptors
 # The paper gives neither the range of C, nor the loss, nor whether classes share C. Our reading: the loss is the
 # squared hinge, and all classes share the C of the best mean on the validation rows, the smallest of equally good ones.
-LIBLINEAR_BYTES = 16  # for each value of the descriptors
 GRID = tuple(2.0**exponent for exponent in range(-4, 9, 2))
 
 
