@@ -7,6 +7,7 @@ DIR/imagenet_fall2009/{train,val}/<class>/ must hold the images: nearly all of t
 section 6 of the paper, where half of them are for tests. According to comments in the authors' code, they
 started from the convolutions of a net trained on ILSVRC-2012, at a tenth of the rate of the new layers.
 DIFFERS: the authors took that net after about 58 of its 91 epochs; here it is the finished net.
+DIFFERS: conv6's biases have the rate of all others; in the authors' file, it is a tenth of it.
 """
 
 from alexnet_code import get_config as code

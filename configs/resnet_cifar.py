@@ -51,6 +51,6 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 1e-4
     config.optimizer.ema_decay = 0.0  # 0: none; with 0.999, tests use moving averages of the weights
     config.optimizer.warm_up_at_depth = 110  # "In this case, we find that the initial learning rate of 0.1 is slightly
-    config.optimizer.warm_up_learning_rate = 0.01  # too large": only the 110-layer net
+    config.optimizer.warm_up_learning_rate = 0.01  # too large": only the residual net of 110 layers
     config.optimizer.warm_up_until_error = 80.0  # training error in percent
     return config

@@ -41,8 +41,9 @@ def create(config: ConfigDict, in_steps: InSteps, warm_up: bool) -> optax.Gradie
 
 
 def warms_up(config: ConfigDict) -> bool:
-    """Returns whether training begins with a warm-up, which a recipe has for one depth."""
-    return config.model.get("depth") == config.optimizer.get("warm_up_at_depth", -1)
+    """Returns whether training begins with a warm-up, which a recipe has for residual nets of one depth."""
+    depth = config.optimizer.get("warm_up_at_depth", -1)
+    return config.model.get("residual", True) and config.model.get("depth") == depth
 
 
 def freeze(layer: str, step: int) -> optax.GradientTransformation:
@@ -104,7 +105,8 @@ def scale_by_learning_rate(
     def update(updates: Any, state: Any, params: Any = None, **measured: Any) -> tuple[Any, LearningRateState]:
         default = jnp.asarray(schedule(config)(state.count), jnp.float32)
         if warm_up:
-            default = jnp.where(state.warming_up, config.warm_up_learning_rate, default)
+            small = jnp.minimum(default, config.warm_up_learning_rate)  # a drop may come before the warm-up ends
+            default = jnp.where(state.warming_up, small, default)
         train_error = 0.98 * state.train_error + 0.02 * measured["error"]
         warming_up = state.warming_up & (train_error >= config.get("warm_up_until_error", 100.0))
         updates = jax.tree.map_with_path(lambda path, u: -rate(path, state.count, default) * u, updates)

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from deepconv import optim
-from deepconv.config import durations
+from deepconv.config import durations, recipes
 
 CONFIG = ConfigDict(
     dict(learning_rate=0.1, drop_factor=0.1, momentum=0.9, weight_decay=0.01)
@@ -85,3 +85,17 @@ def test_warm_up_ends_below_80_percent_and_does_not_come_back():
     assert ends == next(steps for steps, mean in enumerate(means) if mean < 80) and 200 < ends < 300
     assert rates[:ends] == pytest.approx([0.01] * ends)
     assert rates[ends:500] == pytest.approx([0.1] * (500 - ends)) and rates[500:] == pytest.approx([0.01] * 100)
+
+
+def test_a_warm_up_that_does_not_end_follows_the_drops():
+    params = {"kernel": jnp.zeros(1)}
+    _, rates = run(create(warm_up=True, drop_at_steps=(10, 20)), params, [params] * 30, [90.0] * 30)
+    assert rates == pytest.approx([0.01] * 20 + [0.001] * 10)
+
+
+@pytest.mark.parametrize(("model", "expected"), [({}, False), ({"depth": 110}, True)])
+def test_only_the_residual_net_of_110_layers_warms_up(model, expected):
+    config = recipes.load("configs/resnet_cifar.py", {f"model.{field}": value for field, value in model.items()})
+    assert optim.warms_up(config) == expected
+    config.model.residual = False
+    assert not optim.warms_up(config)
