@@ -71,7 +71,7 @@ EXIT_CODES = """Exit codes of all commands:
   0   done
   1   failed during work
   2   refused before work: flags, the config, data, or a directory that is in use or holds a run of another config
-  75  stopped by SIGTERM, SIGUSR1 or Ctrl-C; repeat the command to continue
+  75  stopped by SIGTERM, SIGUSR1 or Ctrl-C, or (in a Slurm job) the directory is in use; repeat the command
   134 another process of the same run was lost, for example killed; repeat the command to continue
 """
 
@@ -250,18 +250,22 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
     yield from textwrap.wrap(" ".join(text.split()), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
-def check_files(*names: str) -> None:
-    """Raises ValueError for the first of these flags whose file cannot be written; `plot` names a picture."""
-    for name in names:
-        if not (value := flags.FLAGS[name].value):
-            continue
-        file = expanded(value).absolute()
-        if not file.parent.is_dir():
-            raise ValueError(f"--{name}={value}: its folder does not exist")
-        if file.is_dir():
-            raise ValueError(f"--{name}={value} is a folder; give a file in it")
-        if name == "plot" and file.suffix.lower() not in PICTURES:
-            raise ValueError(f"--plot={value} must end in {', '.join(PICTURES)}")
+def check_file(name: str, picture: bool = False) -> None:
+    """Raises ValueError if this flag names a file that cannot be written, or a picture of no known format."""
+    value = flags.FLAGS[name].value
+    if not value or value == "-":  # the output
+        return
+    file = expanded(value).absolute()
+    if not file.parent.is_dir():
+        raise ValueError(f"--{name}={value}: its folder does not exist; create it, or give another file")
+    if file.is_dir():
+        raise ValueError(f"--{name}={value} is a folder; give a file in it")
+    if file.exists() and not file.is_file():
+        raise ValueError(f"--{name}={value} is a device or a pipe; give a file")
+    if not os.access(file.parent, os.W_OK):
+        raise ValueError(f"--{name}={value}: its folder cannot be written; give another file")
+    if picture and file.suffix.lower() not in PICTURES:
+        raise ValueError(f"--{name}={value} must end in {', '.join(PICTURES)}")
 
 
 def refuse(message: str, code: int = 1) -> int:

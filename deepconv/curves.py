@@ -115,15 +115,12 @@ def main(arguments: list[str]) -> int:
         metrics = {workdir: runlog.read_metrics(workdir) for workdir in workdirs}
         if empty := [workdir for workdir in workdirs if not metrics[workdir]]:
             raise ValueError(f"{empty[0] / 'metrics.jsonl'} holds no records")
+        cli.check_file("to", picture=True)
         target = None
         if flags.FLAGS.to:
             target = expanded(flags.FLAGS.to)
         elif len(workdirs) > 1:
             target = Path(os.path.abspath(workdirs[0])).parent / "curves.png"
-        if target and (target.suffix not in cli.PICTURES or not target.absolute().parent.is_dir()):
-            raise ValueError(
-                f"--to={target} must be a file in a folder that exists, ending in {', '.join(cli.PICTURES)}"
-            )
         if target and len({_classifies(records) for records in metrics.values()}) > 1:
             raise ValueError("some of these runs predict classes and some boxes; draw them into two files")
     except (ValueError, OSError) as error:

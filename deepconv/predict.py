@@ -102,7 +102,8 @@ def _check_flags(photos: Sequence[str]) -> None:
     own = [f"--{name}" for name in ("protocol", "plot", "top", "json", "csv") if FLAGS[name].present]
     if FLAGS.features and own:
         raise ValueError(f"--features are those of the central crop, written to --out; leave out {', '.join(own)}")
-    cli.check_files("plot", "out")
+    cli.check_file("plot", picture=True)
+    cli.check_file("out")
 
 
 def _find_net(program: str) -> "tuple[Callable[[], Trained], bool]":

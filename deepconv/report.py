@@ -91,5 +91,6 @@ def summary(task: Task, workdir: Path, evals: Sequence[Evaluation]) -> None:
     Console().print(table)
     corrupt = workdir / "corrupt.txt"
     if corrupt.exists():
-        print(f"{len(corrupt.read_text().splitlines())} images could not be decoded and were replaced: see {corrupt}")
+        count = len(corrupt.read_text("utf-8", "replace").splitlines())
+        print(f"{count} images could not be decoded and were replaced: see {corrupt}")
     print(f"run directory: {workdir}")

@@ -83,7 +83,7 @@ def provenance(workdir: Path) -> Trained:
         "finished": any(workdir.glob("eval.*.json")) or steps >= durations.total_steps(config) > 0,
         "hours": round(seconds / 3600, 3),  # of training, without tests and pauses
         "trained": _trained(workdir),
-        "replaced": len(corrupt.read_text().splitlines()) if corrupt.exists() else 0,  # images
+        "replaced": len(corrupt.read_text("utf-8", "replace").splitlines()) if corrupt.exists() else 0,  # images
         "config": config,
     }
 

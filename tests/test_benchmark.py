@@ -63,7 +63,7 @@ def test_training_is_recorded(tmp_path):
     given = [
         ([QUICK, "--smoke", "--steps=10", "--json=figures.json"], "start to first step"),
         (["input", QUICK, "--smoke", "--steps=10", "--json=-"], '"measurement": "input"'),
-        ([QUICK, "--smoke", "--json=nowhere/x.json"], "there is no folder nowhere"),
+        ([QUICK, "--smoke", "--json=nowhere/x.json"], "--json=nowhere/x.json: its folder does not exist; create it"),
     ]
     (code, out, _, named), (input_code, printed, table, _), (wrong, _, err, line) = answers(
         tmp_path, "deepconv.benchmark", given

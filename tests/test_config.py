@@ -439,3 +439,9 @@ def test_colour_shifts_end_as_early_in_a_shrunk_recipe():
     config.data.lighting_until_steps = config.total_steps // 3
     shrink(config, {})
     assert (config.total_steps, config.data.lighting_until_steps) == (6, 2)
+    config = recipes.load(ROOT / "configs" / "alexnet_code.py").unlock()
+    del config.data.lighting_until_epochs
+    config.data.lighting_until_steps = 300_000  # not in the unit of total_epochs
+    shrink(config, {})
+    fields.check_together(config, 160, 1)
+    assert (config.total_epochs, config.data.lighting_until_steps) == (1, 1)

@@ -124,9 +124,11 @@ def test_devices_are_shared_out_and_a_failed_run_is_tried_once_more(tmp_path, mo
     """The runs a and b wait for each other."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
     (tmp_path / "work.py").write_text("""
 import os, pathlib, sys, time
 name, device = sys.argv[1], os.environ["CUDA_VISIBLE_DEVICES"]
+assert "SLURM_JOB_ID" not in os.environ  # nothing would queue a run again
 tries = pathlib.Path(name + ".tries")
 tries.write_text((tries.read_text() if tries.exists() else "") + device)
 print("works on", device)

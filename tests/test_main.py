@@ -223,7 +223,7 @@ OTHER_MISTAKES = {
     "deepconv.benchmark": [([QUICK, "--steps=3"], "--steps=3: 3 is not integer >= 10")],
     "deepconv.curves": [
         ([], "no run directory is given"),
-        (["good", "--to=x.gif"], "--to=x.gif must be a file in a folder that exists, ending in .png, .pdf, .svg"),
+        (["good", "--to=x.gif"], "--to=x.gif must end in .png, .pdf, .svg"),
     ],
     "deepconv.runs": [(["a", "b"], "unknown argument 'b'; give one directory, in which the runs lie")],
     "experiments": [(["shwo"], "'shwo' is not a command; did you mean show?")],

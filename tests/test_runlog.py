@@ -63,6 +63,13 @@ def test_a_newline_in_a_name_does_not_add_to_the_list_of_replaced_images(tmp_pat
     assert capsys.readouterr().out.count("\n") == 2
 
 
+def test_a_line_that_a_crash_left_incomplete_leaves_the_list_of_replaced_images(tmp_path):
+    file = tmp_path / "corrupt.txt"
+    file.write_bytes("a.jpg: bad\né".encode()[:-1])  # cut inside a letter
+    runlog.corrupt_list(file)(["a.jpg: bad", "é.jpg: bad"])
+    assert file.read_text("utf-8") == "a.jpg: bad\né.jpg: bad\n"
+
+
 def test_damaged_json_is_named_with_what_to_do(tmp_path):
     for text in ("", "{", "3", "{}", "\0", "[" * 100_000):
         (tmp_path / "a.json").write_text(text)

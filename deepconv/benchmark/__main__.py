@@ -214,7 +214,7 @@ def main(arguments: list[str]) -> int:
 
     program, word, *rest = arguments if len(arguments) > 1 else [*arguments, "training"]
     try:
-        record.check(_JSON.value)
+        cli.check_file("json")
         work = _find(word)([program, *rest])
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)

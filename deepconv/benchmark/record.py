@@ -44,12 +44,3 @@ def write(path: str, content: Mapping[str, Any]) -> None:
         print(json.dumps(content, indent=2))
     else:
         write_json(expanded(path), content)
-
-
-def check(path: str) -> None:
-    """Raises ValueError if a record cannot be written to this path: it is a folder, or its folder does not exist."""
-    file = expanded(path)
-    if path and not file.parent.is_dir():
-        raise ValueError(f"--json={path}: there is no folder {file.parent}; create it, or choose another")
-    if path and file.is_dir():
-        raise ValueError(f"--json={path} is a folder; give a file in it")

@@ -38,10 +38,10 @@ def shrink(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     if "train_scale" in data:
         data.train_scale = tuple(side * size // data.image_size for side in data.train_scale)
         data.test_scale = data.get("test_scale", data.image_size) * size // data.image_size
-    if "lighting_until_epochs" in data:
-        data.lighting_until_epochs *= few / config[total]
-    if "lighting_until_steps" in data:
-        data.lighting_until_steps = max(1, round(data.lighting_until_steps * few / config[total]))
+    for field, step in (("lighting_until_epochs", batch_size / examples), ("lighting_until_steps", 1)):
+        if field in data:  # in the unit of the total, it is scaled; in the other one, it becomes the first step
+            scaled = data[field] * few / config[total] if field.endswith(total.removeprefix("total")) else step
+            data[field] = max(step, round(scaled) if step == 1 else scaled)
     data.image_size = size
     config[total], config[every] = few, 3 if every == "eval_every_steps" else 1
     config.update(log_every_steps=2, checkpoint_every_steps=3)

@@ -1,6 +1,7 @@
 """Classes and features of the user's photographs, by a trained net."""
 
 import functools
+import glob
 import hashlib
 import io
 import itertools
@@ -27,6 +28,7 @@ from deepconv.evaluation.table import new_table
 from deepconv.models.layers import LAST_LAYERS
 from deepconv.objective import BoxRegression, ClassBoxRefinement, Classification
 from deepconv.ops import repeat
+from deepconv.run.files import replacing
 
 Unread = dict[int, str]  # why photographs cannot be used, by their numbers
 Show = Callable[[int, np.ndarray], None]  # takes a photograph's number and its results
@@ -245,11 +247,14 @@ def write_features(
     content += [origin, int(trained.state.step), layer, rectify, trained.net.model, trained.data.to_json()]
     partial = out.with_name(f"{out.name}.{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}.partial")
     table, shape = _fill_features(trained, images, examples, size, layer, rectify, layer, partial)
-    with out.open("wb") as file:
-        np.save(file, table["output"].reshape(examples, *shape))
+    arrays = {out: table["output"].reshape(examples, *shape)}
     if source:
-        np.save(out.with_name(f"{out.stem}.labels.npy"), table["label"])
-    partial.unlink()
+        arrays[out.with_name(f"{out.stem}.labels.npy")] = table["label"]
+    for path, array in arrays.items():
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+    for left in out.parent.glob(f"{glob.escape(out.name)}.*.partial"):  # other nets' and earlier ones', too
+        left.unlink()
     print(f"{out} holds float32 {[examples, *shape]}")
 
 

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     preemption.install()  # before the imports, which take seconds
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from deepconv.data.sources.annotated import AnnotatedImages
+    from deepconv.localization import run
     from deepconv.localization.settings import Settings
 
 FLAGS = flags.FLAGS
@@ -42,24 +43,29 @@ def main(arguments: list[str]) -> int:
     """Tests localisation nets and prints the errors."""
     from deepconv.localization import settings as settings_lib  # imports NumPy, which --help need not wait for
 
+    code = 2
     try:
         if len(arguments) > 1:
             raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
         settings = settings_lib.parse(FLAGS.run, FLAGS.scales, FLAGS.classes_from, FLAGS.scores_from, FLAGS.refined_by)
         _check_flags()
-        with lock(expanded(FLAGS.workdir), patience=job_patience()):
-            return _test(settings, expanded(FLAGS.workdir))
-    except (ValueError, OSError) as error:
-        return cli.refuse(str(error), code_of(error, 2))
+        with lock(workdir := expanded(FLAGS.workdir), patience=job_patience()):
+            inputs, images, test = _set_up(settings, workdir)
+            code = 1  # from here on, failures are failures during work
+            _measure(workdir, inputs, images, test)
+    except (ValueError, OSError, FloatingPointError) as error:
+        return cli.refuse(str(error), code_of(error, code))
+    return 0
 
 
 def _check_flags() -> None:
     if not FLAGS.workdir:
         raise ValueError("--workdir=DIR is missing: the directory for the results")
-    cli.check_files("plot")
+    cli.check_file("plot", picture=True)
 
 
-def _test(settings: "Settings", workdir: Path) -> int:
+def _set_up(settings: "Settings", workdir: Path) -> tuple[dict[str, Any], "AnnotatedImages", "run.Test | None"]:
+    """Returns what the results depend on, the images, and the test, unless its results are there."""
     # Imported here, since `--help` and mistakes need not wait for JAX.
     from deepconv.localization import results, run, truth
 
@@ -68,21 +74,25 @@ def _test(settings: "Settings", workdir: Path) -> int:
         run.check_same(record, inputs, workdir)
     scales = [scale for member in settings.members for scale in member.scales]
     images = truth.open_images(settings.data, cli.DATA_DIR.value, scales)
-    if record:
-        rows = results.read_boxes(workdir / results.BOXES, len(images.ids))
+    return inputs, images, None if record else run.prepare(settings, images, inputs)
+
+
+def _measure(workdir: Path, inputs: dict[str, Any], images: "AnnotatedImages", test: "run.Test | None") -> None:
+    """Tests the nets or reads the results, and prints them."""
+    from deepconv.localization import results, run, truth
+
+    if test:
+        rows, seconds = run.run(test, workdir)
+        record = run.write_record(workdir, inputs, rows, images, seconds)
     else:
-        test = run.prepare(settings, images, inputs)
-        try:
-            rows, seconds = run.run(test, workdir)
-            record = run.write_record(workdir, inputs, rows, images, seconds)
-        except (FloatingPointError, OSError) as error:
-            return cli.refuse(str(error))
+        record = results.read_record(workdir / results.RECORD)
+        assert record  # `_set_up` read it, and the directory is locked
+        rows = results.read_boxes(workdir / results.BOXES, len(images.ids))
     print("\n".join(results.describe(record)))
     if truth.lacks_blacklist(images):
         print("note: ILSVRC's list of images that do not count is missing beside the boxes; see docs/localization.md")
     if FLAGS.plot:
         _plot(images, rows, FLAGS.plot)
-    return 0
 
 
 def _plot(images: "AnnotatedImages", rows: "np.ndarray", file: str) -> None:

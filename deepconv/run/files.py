@@ -43,8 +43,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary file to write, which replaces the file at `path` once it is on the disk.
 
     If the block fails, the file at `path` stays as it was. Two processes that write the same file do not mix. A process
-    that is killed leaves its temporary file.
+    that is killed leaves its temporary file. A link at `path` stays, and the file that it names is replaced.
     """
+    path = path.resolve()
     temporary = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
         yield temporary

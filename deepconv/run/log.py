@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,9 +33,14 @@ def append_metrics(workdir: Path, record: Record) -> None:
 def corrupt_list(file: Path) -> Callable[[list[str]], None]:
     """Returns report(messages), which prints each replaced image once and appends it to the file.
 
-    With several processes, process 0 does this for all.
+    With several processes, process 0 does this for all. A line that a crash left incomplete is removed: its image is
+    met again.
     """
-    reported = set(file.read_text("utf-8").splitlines()) if file.exists() else set()
+    data = file.read_bytes() if file.exists() else b""
+    whole = data[: data.rfind(b"\n") + 1]
+    if processes.primary() and whole != data:
+        os.truncate(file, len(whole))
+    reported = set(whole.decode(errors="replace").splitlines())
 
     def write(message: str) -> None:
         print(f"replaced by the next image: {message}", flush=True)

@@ -73,7 +73,7 @@ def _set_up(arguments: list[str]) -> "tuple[Benchmark, list[Describer], Path]":
         raise ValueError("--run=RUN_DIR and --data=NAME are needed: the directory of a run, and a data set")
     if wrong := [scale for scale in FLAGS.scales if not scale.isdecimal()]:
         raise ValueError(f"--scales={wrong[0]} is not a number of pixels; write them as in --scales=256,384")
-    cli.check_files("plot")
+    cli.check_file("plot", picture=True)
     runs = [expanded(run) for run in FLAGS.run]
     for run in runs:
         recipes.read_run(run)  # raises for a wrong directory

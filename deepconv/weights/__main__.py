@@ -79,6 +79,7 @@ def _import(config: ConfigDict, source: Path, out: Path, library: str, images: s
 
 
 def _export(run: Path, target: Path, library: str, images: str) -> int:
+    cli.check_file("to")
     recipes.read_run(run)  # raises for a wrong directory, before JAX is imported
     from deepconv import distributed
     from deepconv.weights.files import describe_mean, export_run, joined

@@ -160,8 +160,6 @@ def export_run(run: Path, target: Path, library: str = "", given: str = "") -> t
     """
     if target.exists():
         raise OSError(f"--to={target} exists; give another file")
-    if not target.absolute().parent.is_dir():
-        raise OSError(f"--to={target}: its folder does not exist; create it, or give another file")
     state = checkpoint.read(run / "checkpoints")
     config = ConfigDict(recipes.read_run(run))
     (last,) = set(LAST_LAYERS) & set(state["params"])

@@ -41,7 +41,7 @@ def data_root(data_dir: str | None) -> Path:
 def replaced_in(folder: Path, split: str) -> tuple[str, ...]:
     """Returns the lines of corrupt*.txt beside packed data: damaged training images that were replaced."""
     files = sorted(folder.glob("corrupt*.txt")) if split.startswith("train") else []
-    return tuple(line for file in files for line in file.read_text("utf-8").splitlines())
+    return tuple(line for file in files for line in file.read_text("utf-8", "replace").splitlines())
 
 
 def parse_split(split: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
