@@ -229,7 +229,10 @@ def _find_recipe(argv: list[str]) -> tuple[list[str], str]:
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "config" and argument.startswith("-") and (equals or place + 1 < len(argv)):
             recipe = str(recipes.find(value if equals else argv[place + 1]))
-            return [*argv[:place], f"--config={recipe}", *argv[place + (1 if equals else 2) :]], recipe
+            rest = argv[place + (1 if equals else 2) :]
+            if again := [other for other in rest if other.lstrip("-").partition("=")[0] == "config"]:
+                raise ValueError(f"{again[0]} comes after {argument}; give one recipe")
+            return [*argv[:place], f"--config={recipe}", *rest], recipe
     return argv, ""
 
 

@@ -22,7 +22,7 @@ from absl import flags
 from deepconv import cli
 from deepconv.config import recipes
 from deepconv.run import log as runlog
-from deepconv.run.files import expanded, printable, read_json
+from deepconv.run.files import expanded, printable, read_json, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,8 @@ def draw(workdir: Path) -> Path:
     if axes.lines:
         axes.legend()
     path = workdir / "curves.png"
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     return path
 
 

@@ -143,10 +143,17 @@ def of_run(workdir: Path, tests: Sequence[str]) -> Settings:
 
     tests_only = record.get("train") is False
     given = saved_statistics(workdir, record["init_from"]) if tests_only else None
-    task = task_lib.prepare(config, cli.DATA_DIR.value, cli.WORKERS.value, tests, tests_only, given)
+    flag_values = cli.DATA_DIR.value, cli.WORKERS.value, tests, tests_only, given
+    task = task_lib.prepare(config, *flag_values, trained=True)
     wanted, found = (recipes.identity(record | data) for data in ({}, _data(task)))
     if changes := recipes.differences(wanted, found):
         raise ValueError(f"this is not the data of {workdir}; give its --data_dir. {'; '.join(changes)}")
+    newest = workdir / "checkpoints" / str(saved[-1])
+    if reason := checkpoint_files.damage(newest):
+        raise ValueError(
+            f"{newest} is damaged ({reason}); repeat the command that trains it from an earlier checkpoint, which is "
+            "in its environment.json"
+        )
     return Settings(task, workdir, record, tests, {}, tests_only)
 
 

@@ -62,7 +62,7 @@ class Start:
         source = expanded(self.init_from)
         if not (source.exists() or self.library or self.images):  # a resumed run does not need its source
             claimed = [workdir] if workdir else [f"runs/{name}", f"runs/{name},train=False"]
-            source = next((expanded(path) for path in claimed if Path(path, "config.json").exists()), source)
+            source = next((path for path in map(expanded, claimed) if (path / "config.json").exists()), source)
         if not (source / "config.json").exists():
             return inputs.file_fields(config, self.library, self.images)
         if self.library or self.images:

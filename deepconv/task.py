@@ -60,13 +60,15 @@ def prepare(
     model_parallel: int = 1,
     accumulate: int = 1,
     find: Callable[..., Source] | None = None,
+    trained: bool = False,
 ) -> Task:
     """Resolves and checks a config without reading images. Raises ValueError with a line for each mistake.
 
     evals are the names of test protocols. Nets that are only tested need a training set only for its mean and classes,
     and none if the mean is known: numbers in the config, or ImageNet's published mean. Given statistics replace the
     training set's. model_parallel devices share a net, and a step computes its batch in `accumulate` parts. find(name,
-    split, data_dir=, image_size=, scale=) returns a data set, by default one of deepconv.data.sources.
+    split, data_dir=, image_size=, scale=) returns a data set, by default one of deepconv.data.sources. With `trained`,
+    no step is going to be taken, and the devices need not divide the batch.
     """
     data_dir = None if data_dir is None else str(data_dir)
     mistakes: list[str] = []
@@ -82,11 +84,12 @@ def prepare(
         needs_boxes = objective.needs_boxes(config.get("objective", "classification"))
         checks.check_boxes(config, needs_boxes)
         find = find or (sources.find_annotated if needs_boxes else sources.find)
-        augments = not tests_only or any(name.endswith("_precise_batch_stats") for name in evals)
+        precise = any(name.endswith("_precise_batch_stats") for name in evals)
+        augments = precise or not tests_only
         train_source, eval_source = _find_sources(data, functools.partial(find, data_dir=data_dir), augments)
     raise_all(mistakes)
 
-    if train_source is not eval_source:
+    if precise or not (tests_only or trained):  # batches are going to be divided
         with collect():
             fields.check_together(config, train_source.examples, mesh.shape["data"])
     with collect():

@@ -119,8 +119,8 @@ def _work(settings: Settings) -> list[Path]:
             for name in missing:
                 if name not in tests:
                     probabilities.average(workdir, name, [part.name for part in task.protocols[name]])
-            if task.total_steps:
-                curves.draw(workdir)
+    if task.total_steps and processes.primary() and (missing or not (workdir / "curves.png").exists()):
+        curves.draw(workdir)
     return [*files.values()]
 
 
@@ -131,14 +131,15 @@ def _claim(workdir: Path, new: dict[str, Any], classes: Sequence[str], write: bo
     """
     path = workdir / "config.json"
     old = recipes.read_run(workdir) if path.exists() else new
-    for digest in recipes.DIGESTS.values() if path.exists() else ():
-        if digest not in old:  # earlier versions did not identify these weights
-            new = {key: value for key, value in new.items() if key != digest}
-        elif digest not in new:  # their file is gone, and no longer needed
-            new = new | {digest: old[digest]}
+    # a digest is missing if an earlier version wrote the file, or if the weights are gone and no longer needed
+    unknown = {digest for digest in recipes.DIGESTS.values() if (digest in old) != (digest in new)}
+    before, now = (
+        recipes.identity({field: value for field, value in config.items() if field not in unknown})
+        for config in (old, new)
+    )
     if not path.exists() and write:
         write_json(path, new)
-    elif changes := recipes.differences(recipes.identity(old), recipes.identity(new)):
+    elif changes := recipes.differences(before, now):
         raise FileExistsError(
             f"{workdir} holds a run of another config or other data; give another --workdir. {'; '.join(changes)}"
         )

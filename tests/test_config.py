@@ -58,6 +58,8 @@ def test_shorten_scales_all_durations_and_keeps_the_rest():
     assert (code.total_epochs, code.optimizer.drop_at_epochs) == (0.91, (0.25, 0.51, 0.79))
     assert (conv1.drop_at_epochs, conv1.freeze_at_epochs) == ((0.25, 0.51, 0.67), 0.72)
     assert (code.data.lighting_until_epochs, code.eval_every_epochs) == (0.67, 0.091)  # ten tests
+    short = recipes.load(CIFAR, factor=0.00022)
+    assert (short.total_steps, short.eval_every_steps) == (14, 2)  # seven tests, not fourteen
     frozen = recipes.load(ROOT / "configs" / "vgg16_fc.py", factor=0.01).optimizer.layers.conv5_3
     assert frozen.freeze_at_steps == 0
     assert recipes.run_name(CIFAR, {"seed": 3}, factor=0.01) == "resnet_cifar,shorten=0.01,seed=3"

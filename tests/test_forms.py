@@ -52,6 +52,17 @@ def test_max_pooling_by_index_passes_nan_on():
         assert np.isnan(jax.vjp(lambda x: pooling.max_pool(x, 2, 2), x)[0]).all()
 
 
+def test_a_mean_of_rectified_nan_is_nan():
+    """XLA:CPU makes the mean of max(x, 0) over NaN a zero, and a net with NaN inside would give probabilities."""
+
+    def mean(x):
+        return rectifier.relu(x).mean((1, 2))
+
+    x = jnp.full((2, 8, 8, 16), jnp.nan)
+    assert jnp.isnan(jax.jit(mean, compiler_options=distributed.compiler_options())(x)).all()
+    np.testing.assert_array_equal(jax.vmap(jax.grad(rectifier.relu))(jnp.array([-1.0, -0.0, 0.0, 1.0])), [0, 0, 0, 1])
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_rectifier_with_the_mask_of_its_output(dtype):
     x = jnp.round(2 * jax.random.normal(jax.random.key(0), (2, 3, 3, 16))).astype(dtype)

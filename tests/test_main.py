@@ -172,6 +172,7 @@ MISTAKES = [
     ([QUICK, "--shorten=0.5", "--smoke"], "give either --smoke or --shorten"),
     ([CIFAR, "--shorten=0.00001"], "--shorten=1e-05 makes config.optimizer.drop_at_steps=(1, 1): two drops coincide"),
     (["--config=empty.py"], "--config=empty.py is not a recipe"),
+    ([QUICK, "--config", CIFAR.partition("=")[2]], f"--config comes after {QUICK}; give one recipe"),
 ]
 
 
@@ -305,13 +306,28 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     moved = tmp_path / "run" / "probs.ten_crop.npy"
     by_main = np.load(moved.rename(tmp_path / "by_main.npy"))
     (tmp_path / "run" / "eval.ten_crop.json").unlink()
-    answer = shell().run(["--run=run", "--tests=center,ten_crop"], tmp_path, module="deepconv.evaluate").ends(0)
-    assert "ten_crop: 50 images" in answer.out and "center:" not in answer.out and "center " in answer.out, answer.out
-    assert (np.load(moved) == by_main).all()
+    three = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}  # they do not divide a batch of training
+    wanted = ["--run=run", "--tests=center,ten_crop"]
+    answer = shell().run(wanted, tmp_path, module="deepconv.evaluate", **three).ends(0)
+    assert (
+        "devices: 3 x cpu" in answer.out
+        and "ten_crop: 50 images" in answer.out
+        and "center:" not in answer.out
+        and "center " in answer.out
+    ), answer.out
+    np.testing.assert_allclose(np.load(moved), by_main, atol=1e-6)
     starts = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert [start["from_step"] == 0 for start in starts] == [True, False]  # those of training, and none of a test
     assert set(json.loads((tmp_path / "run" / "eval.ten_crop.json").read_text())) >= {"time", "commit", "versions"}
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    (tmp_path / "run" / "curves.png").unlink()  # a stop may come between the last test and the curves
+    code, out, err = command(tmp_path, arguments)
+    assert code == 0 and (tmp_path / "run" / "curves.png").exists(), err
+    damaged = tmp_path / "run" / "checkpoints" / "200" / "SHA256SUMS.json"
+    damaged.write_text("{}")
+    answer = shell().run(["--run=run", "--tests=center"], tmp_path, module="deepconv.evaluate").ends(2)
+    answer.says("checkpoints/200 is damaged (SHA256SUMS.json is missing or unreadable); repeat the command that")
+    assert damaged.exists()
 
 
 SLOW_TO_IMPORT = ("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets", "matplotlib", "torch")

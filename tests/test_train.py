@@ -831,6 +831,10 @@ def test_weights_that_are_tested_are_those_of_the_first_test_and_of_the_data_s_c
     train_and_test._claim(tmp_path, dict(record), ["a"], write=True)  # they are gone, and no longer needed
     with pytest.raises(FileExistsError, match="init_sha256: a in the run, b now"):
         train_and_test._claim(tmp_path, record | {"init_sha256": "b"}, ["a"], write=True)
+    elsewhere = record | {"init_from": "./x"}
+    train_and_test._claim(tmp_path, elsewhere | {"init_sha256": "a"}, ["a"], write=True)
+    with pytest.raises(FileExistsError, match="init_from: x in the run, ./x now"):  # which weights, nobody knows
+        train_and_test._claim(tmp_path, elsewhere, ["a"], write=True)
     (tmp_path / "earlier").mkdir()
     train_and_test._claim(tmp_path / "earlier", dict(record), ["a"], write=True)
     train_and_test._claim(tmp_path / "earlier", record | {"init_sha256": "b"}, ["a"], write=True)

@@ -96,7 +96,8 @@ def measure(point: Point, steps: int) -> dict[str, Any]:
         command += [f"--steps={steps}", "--json=-", f"--data_dir={folder}"]
         changes = point.changes | (_make(Path(folder), point.data) if point.data else {})
         command += [f"--config.{field}={value}" for field, value in changes.items()]
-        flags = f"--xla_force_host_platform_device_count={point.devices} {os.environ.get('XLA_FLAGS', '')}"
+        # last, since the last one counts
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={point.devices}"
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.strip()}
         preemption.unsaved(True)  # a signal ends the measurement and removes its data before this process ends
         with preemption.waiting():

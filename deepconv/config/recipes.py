@@ -200,9 +200,12 @@ def _digest(name: str) -> str:
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of a config.json that a later start of the run must share.
 
-    A run without training has no training data; only some of its tests look for it.
+    A run without training has no training data; only some of its tests look for it. Weights with a digest may be
+    elsewhere.
     """
-    apart = (*WATCHING, "train_data") if config.get("train") is False else WATCHING
+    apart = {*WATCHING, *(path for path, digest in DIGESTS.items() if digest in config)}
+    if config.get("train") is False:
+        apart.add("train_data")
     return {field: value for field, value in config.items() if field not in apart}
 
 

@@ -1,5 +1,6 @@
 """The --shorten flag, which trains for a fraction of a recipe's time."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,8 @@ def shorten(config: ConfigDict, factor: float) -> None:
                 node[field] = _scaled(field, node[field], factor)
         config[every] = _scaled(every, config[every], factor)
         if total.rpartition("_")[2] == every.rpartition("_")[2]:
-            config[every] = max(config[every], _scaled(every, config[total], 1 / TESTS))
+            apart = config[total] / TESTS
+            config[every] = max(config[every], math.ceil(apart) if total == "total_steps" else round(apart, 6))
 
 
 def check_drops(config: ConfigDict, factor: float, overrides: Mapping[str, Any]) -> None:

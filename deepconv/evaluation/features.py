@@ -14,7 +14,7 @@ from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net, variables
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
-from deepconv.ops import repeat
+from deepconv.ops import rectifier, repeat
 from deepconv.run import log as runlog
 from deepconv.state import TrainState
 
@@ -61,4 +61,4 @@ def layer_output(state: TrainState, images: jax.Array, *, net: Net, layer: str, 
     _, found = net.model.apply(variables(state), images, train=False, **captured, mutable=["intermediates"])
     (features,) = repeat.by_block(found["intermediates"])[layer]["__call__"]
     features = features.astype(jnp.float32)
-    return jax.nn.relu(features) if rectify else features
+    return rectifier.relu(features) if rectify else features

@@ -36,7 +36,9 @@ def with_proposals(config: ConfigDict, source: Source, proposals_from: str, work
     exists = processes.agree(file.exists)
     saved = processes.agree(lambda: checkpoint_files.steps(workdir / "checkpoints"))
     if not exists and saved:
-        if saved[-1] >= durations.steps(config, "total", source.examples, config.batch_size):
+        total = durations.steps(config, "total", source.examples, config.batch_size)
+        newest = workdir / "checkpoints" / str(saved[-1])
+        if saved[-1] >= total and not processes.agree(lambda: checkpoint_files.damage(newest)):
             return source
         raise FileNotFoundError(
             f"{file} is missing, and {workdir} was trained on it to step {saved[-1]}; restore it, or start a new run "

@@ -10,7 +10,12 @@ from deepconv.ops import forms
 
 def relu(x: jax.Array) -> jax.Array:
     """Returns max(x, 0); the gradient at zero is zero."""
-    return nn.relu(x) if forms.form("rectifier") == "plain" else _with_mask_of_output(x)
+    return _with_mask_of_output(x) if forms.form("rectifier") == "from_output" else _plain(x)
+
+
+def _plain(x: jax.Array) -> jax.Array:
+    """Lets NaN through, unlike max(x, 0) where XLA:CPU fuses it with a mean over the map: that mean would be 0."""
+    return jnp.where(x <= 0, jnp.zeros_like(x), x)
 
 
 @jax.custom_vjp
