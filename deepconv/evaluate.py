@@ -17,7 +17,7 @@ from absl import flags
 from deepconv import cli, settings, train_and_test
 from deepconv.run.files import expanded
 from deepconv.settings import Settings
-from deepconv.start import Start
+from deepconv.start import from_flags
 from deepconv.weights import inputs
 
 FLAGS = flags.FLAGS
@@ -41,7 +41,7 @@ def _settings(arguments: list[str]) -> Settings:
         if given := [name for name in NOT_FOR_RUNS if FLAGS[name].present]:
             raise ValueError(f"--{given[0]} has no effect with --run; {FLAGS.run} has its own config and images")
         return settings.of_run(expanded(FLAGS.run), FLAGS.tests)
-    start = Start(FLAGS.weights, [], FLAGS.library or "", FLAGS.input)
+    start = from_flags(FLAGS.weights, [], FLAGS.library or "", FLAGS.input)
     return settings.of_recipe(arguments, start, FLAGS.workdir, FLAGS.tests, train=False)
 
 

@@ -12,10 +12,9 @@ import shlex
 
 from absl import flags
 
-from deepconv import cli, settings, train_and_test
+from deepconv import cli, settings, start, train_and_test
 from deepconv.config.fields import predicts_boxes
 from deepconv.settings import Settings
-from deepconv.start import Start
 from deepconv.weights import inputs
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Directory of the run [runs/<recipe>,<changes>].")
@@ -59,7 +58,7 @@ def _settings(arguments: list[str]) -> Settings:
     """Resolves the flags. Raises ValueError and OSError, with a line for each mistake."""
     return settings.of_recipe(
         arguments,
-        Start(_INIT_FROM.value, _INIT_LAYERS.value, _LIBRARY.value or "", _INPUT.value),
+        start.from_flags(_INIT_FROM.value, _INIT_LAYERS.value, _LIBRARY.value or "", _INPUT.value),
         _WORKDIR.value,
         _EVALS.value,
         _TRAIN.value,

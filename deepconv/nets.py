@@ -34,9 +34,10 @@ def load_net(
     """Loads a net from a safetensors file: load_net("resnet50", "resnet50.safetensors", library="torchvision").
 
     The recipe, with overrides such as {"model.shortcut": "A"}, says how the net is built. library ("torchvision" or
-    "timm") or images (as --input of deepconv.weights) says which images it takes, which a file does not record. Raises
-    ValueError, OSError.
+    "timm") or images (as --input of deepconv.weights) says which images it takes, which only files that deepconv
+    exported record. Raises ValueError, OSError.
     """
+    images = inputs.recorded(expanded(weights), library, images)
     changes = inputs.file_fields(load_recipe(recipe, overrides), library, images) | dict(overrides or {})
     return from_file(load_recipe(recipe, changes), expanded(weights), library, images)
 

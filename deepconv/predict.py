@@ -112,12 +112,13 @@ def _find_net(program: str) -> "tuple[Callable[[], Trained], bool]":
     if FLAGS.classes_from and (FLAGS.weights or FLAGS.features):
         raise ValueError("--classes_from is for boxes of a --run; leave it out")
     if FLAGS.weights:
-        config, _ = cli.load_config([program], change=lambda config, name: inputs.file_fields(config, library, images))
         file = expanded(FLAGS.weights)
         if file.is_dir():
             raise ValueError(f"--weights={file} is a directory; --run takes the directory of a run")
         if not file.exists():
             raise FileNotFoundError(f"--weights={file} does not exist")
+        images = inputs.recorded(file, library, images)
+        config, _ = cli.load_config([program], change=lambda config, name: inputs.file_fields(config, library, images))
 
         def load() -> "Trained":
             from deepconv import nets

@@ -108,6 +108,11 @@ class Start:
         return weights
 
 
+def from_flags(init_from: str, init_layers: Sequence[str], library: str, images: str) -> Start:
+    """Returns what these flags describe; a file may record its images. Raises ValueError if --input contradicts it."""
+    return Start(init_from, init_layers, library, inputs.recorded(expanded(init_from), library, images))
+
+
 def saved_statistics(workdir: Path, init_from: str) -> "Statistics | None":
     """Returns the image statistics saved by a run without training, or by its source; None if neither has them."""
     from deepconv.data import statistics

@@ -11,7 +11,7 @@ from conftest import ROOT, STATISTICS, narrow, shell
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from deepconv import distributed, models, resume
+from deepconv import distributed, models, nets, resume
 from deepconv import state as state_lib
 from deepconv.config import recipes
 from deepconv.data import statistics
@@ -204,6 +204,7 @@ def test_import_start_and_export(tmp_path):
     assert "in.safetensors does not record how its net is built" in err and "config.model.shortcut=A" in err
     files.export_run(tmp_path / "imported", tmp_path / "out.safetensors")
     back = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    assert not inputs.recorded(tmp_path / "out.safetensors", "", "")  # nobody knows its mean image
     assert back.keys() == tensors.keys() and all((back[name] == tensors[name]).all() for name in tensors)
 
     run = [recipe, "--smoke", "--config.model.depth=8", "--config.total_steps=1", "--init_from=imported"]
@@ -223,6 +224,22 @@ def test_import_start_and_export(tmp_path):
     (made / "checkpoints" / "1").rename(made / "checkpoints" / "1.orbax-checkpoint-tmp")  # killed in its first save
     code, _, err = command(*run, module="main", **where)
     assert code == 2 and "imported" in err
+
+
+def test_a_file_that_deepconv_exported_says_its_images_and_classes(tmp_path):
+    tensors = random_tensors(create("resnet_cifar", depth=8), 32)
+    config = recipes.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 8, "data.mean": "120,110,100"})
+    safetensors.numpy.save_file(tensors, tmp_path / "in.safetensors")
+    files.import_file(config, tmp_path / "in.safetensors", tmp_path / "run")
+    (tmp_path / "run" / "classes.json").write_text(json.dumps([f"animal {number}" for number in range(10)]))
+    files.export_run(tmp_path / "run", exported := tmp_path / "out.safetensors")
+    net = nets.load_net("resnet_cifar", exported, overrides={"model.depth": 8})
+    assert net.net.input.mean.ravel().tolist() == [120, 110, 100] and net.classes[9] == "animal 9"
+    assert inputs.recorded(exported, "", "120,110,100") == "120,110,100"
+    assert inputs.recorded(exported, "", "paper") == "paper"
+    with pytest.raises(ValueError, match="says --input=120,110,100/1,1,1, unlike --library=timm; give --input=120"):
+        nets.load_net("resnet_cifar", exported, "timm")
+    assert nets.load_net("resnet_cifar", tmp_path / "in.safetensors", "", "1,2,3", {"model.depth": 8}).classes[9] == "9"
 
 
 def test_nothing_is_written_over_and_nothing_from_nowhere(tmp_path):

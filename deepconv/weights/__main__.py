@@ -3,8 +3,8 @@
     python -m deepconv.weights import --config=configs/vgg16.py --library=torchvision --from=vgg16.safetensors --out=DIR
     python -m deepconv.weights export --run=DIR --library=torchvision --to=vgg16.safetensors
 
-A file does not record how its net is built and which images it takes. --library sets both for the nets of torchvision
-and timm, --input sets the images only; the run keeps them. Only arrays are read and written, never code.
+A file does not record how its net is built, and only files that deepconv exported record which images it takes.
+--library sets both for the nets of torchvision and timm, --input sets the images only; the run keeps them. Only arrays are read and written, never code.
 """
 
 if __name__ == "__main__":
@@ -48,10 +48,12 @@ def main(arguments: list[str]) -> int:
         library, images = given.library or "", given.input or ""
         if command == "export":
             return _export(expanded(given.run), expanded(given.to), library, images)
+        source = expanded(given.get_flag_value("from", ""))
+        images = inputs.recorded(source, library, images)
         config, _ = cli.load_config(
             arguments[:1], change=lambda config, name: inputs.file_fields(config, library, images)
         )
-        return _import(config, expanded(given.get_flag_value("from", "")), expanded(given.out), library, images)
+        return _import(config, source, expanded(given.out), library, images)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=1 if isinstance(error, WriteError) else 2)
 

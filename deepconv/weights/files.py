@@ -1,5 +1,6 @@
 """Import of safetensors files to runs, and export of runs."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -102,8 +103,8 @@ def load_file(path: Path) -> dict[str, np.ndarray]:
 def read_net(config: ConfigDict, source: Path, bgr: bool = False) -> tuple[Variables, list[str]]:
     """Reads a full net from a safetensors file; returns its variables and the names of its classes.
 
-    A net of 1000 classes is assumed to be ImageNet's; other classes are named by their numbers. bgr: the file's net
-    takes BGR images. Raises ValueError, OSError.
+    A file that deepconv exported has these names. Otherwise, a net of 1000 classes is assumed to be ImageNet's; other
+    classes are named by their numbers. bgr: the file's net takes BGR images. Raises ValueError, OSError.
     """
     statistics.check(config.data)
     tensors, size = load_file(source), config.data.image_size
@@ -116,13 +117,21 @@ def read_net(config: ConfigDict, source: Path, bgr: bool = False) -> tuple[Varia
     if not known[last]:
         raise WeightsError(f"{last} has no values: a net of 0 classes")
     variables = from_torch(tensors, models.create(config.model, known[last]), size)
-    names = folders.imagenet_synsets() if known[last] == 1000 else [str(number) for number in range(known[last])]
-    return swap_rgb_bgr(variables) if bgr else variables, names
+    return swap_rgb_bgr(variables) if bgr else variables, _class_names(source, known[last])
+
+
+def _class_names(source: Path, count: int) -> list[str]:
+    with contextlib.suppress(ValueError):  # metadata of another program, with another meaning
+        names = json.loads(inputs.metadata(source).get("classes", "null"))
+        if isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names):
+            return names
+    return folders.imagenet_synsets() if count == 1000 else [str(number) for number in range(count)]
 
 
 def published(config: ConfigDict, classes: Sequence[str]) -> statistics.Statistics | None:
-    """Returns ImageNet's statistics if a file's net needs its mean colour and is assumed to be ImageNet's."""
-    return statistics.PUBLISHED if len(classes) == 1000 and config.data.mean == "channel" else None
+    """Returns ImageNet's statistics if a file's net needs its mean colour and is, or is assumed to be, ImageNet's."""
+    is_imagenet = [*classes] == folders.imagenet_synsets()
+    return statistics.PUBLISHED if is_imagenet and config.data.mean == "channel" else None
 
 
 def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The construction of a net and the images it takes, which a file of weights does not record."""
+"""The construction of a net and the images it takes, which most files of weights do not record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,6 +95,45 @@ def parse_input(text: str) -> InputFormat | None:
     if (divisor <= 0).any():
         raise ValueError(f"--input={text}: a standard deviation must be above 0")
     return InputFormat(mean, std or "none")
+
+
+def metadata(file: Path) -> dict[str, str]:
+    """Returns the metadata of a safetensors file; empty if it has none, or is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as found:
+            return found.metadata() or {}
+    except (OSError, SafetensorError):  # whoever reads the weights reports it
+        return {}
+
+
+def recorded(file: Path, library: str, given: str) -> str:
+    """Returns --input or, without it and --library, the images in the metadata of a file that deepconv exported.
+
+    Raises ValueError if the flags contradict the metadata.
+    """
+    known = metadata(file) if file.is_file() else {}
+    if not {"mean", "std", "channels"} <= known.keys():
+        return given
+    images = "caffe" if known["channels"] == "BGR" else f"{known['mean']}/{known['std']}"
+    wanted, found = images_of(library, given), images_of("", images)
+    if not (library or given):
+        return images
+    if wanted and found and not _same(wanted, found):
+        flags = f"--input={given}" if given else f"--library={library}"
+        raise ValueError(f"the metadata of {file} says --input={images}, unlike {flags}; give --input={images}")
+    return given
+
+
+def _same(one: InputFormat, other: InputFormat) -> bool:
+    import numpy as np
+
+    from deepconv.data import statistics
+
+    pairs = ((one.mean, other.mean), *[[std.replace("none", "1,1,1") for std in (one.std, other.std)]])
+    numbers = [[statistics.numbers(text) for text in pair] for pair in pairs]
+    return one.bgr == other.bgr and all(np.allclose(a, b, atol=1e-3) for a, b in numbers)
 
 
 def library_fields(library: str, config: ConfigDict) -> Fields:
