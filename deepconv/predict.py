@@ -19,6 +19,7 @@ if __name__ == "__main__":
     preemption.install()  # before the imports, which take seconds
 
 import glob
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -178,11 +179,14 @@ def _find_photos(arguments: Sequence[str]) -> list[str]:
     photos = []
     for argument in arguments:
         if Path(argument).is_dir():
-            below = (path for path in Path(argument).rglob("*") if path.suffix.lower() in SUFFIXES)
+            walk = os.walk(argument, followlinks=True)
+            below = (Path(folder, name) for folder, _, names in walk for name in names)
             found = sorted(
                 str(path)
                 for path in below
-                if path.is_file() and not any(part.startswith(".") for part in path.relative_to(argument).parts)
+                if path.suffix.lower() in SUFFIXES
+                and path.is_file()
+                and not any(part.startswith(".") for part in path.relative_to(argument).parts)
             )
             if not found:
                 raise ValueError(f"{argument} holds no images ({', '.join(SUFFIXES)})")

@@ -181,6 +181,7 @@ def _statistics(
         return statistics.PUBLISHED
     if boxes:
         source = sources.find(source.name, source.split, data_dir, data.image_size, pipeline.check_scale(data))
+        folder = source.folder or folder
     if not source.size:
         pipeline.check_rescales(data)
     size = source.size[0] if source.size else data.train_scale[0]

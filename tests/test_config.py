@@ -97,7 +97,8 @@ def test_drops_that_shorten_makes_coincide_are_refused_unless_they_are_overridde
         ("sede", 1, "config.sede"),
         ("model.depth.x", 1, "config.model.depth.x"),
         ("batch_size", "many", "config.batch_size"),
-        ("model", 3, "config.model=3 has the wrong type; set one of its fields, bn_group, depth"),
+        ("model", 3, "config.model=3 has the wrong type; set its fields, as in model.bn_group"),
+        ("model", {"depth": 8}, "set its fields, as in model.bn_group"),
     ],
 )
 def test_a_wrong_override_is_named(field, value, named):

@@ -96,6 +96,15 @@ BAD = {
 }
 
 
+def test_what_means_nothing_in_the_header_of_a_scan_is_not_damage():
+    place = WHOLE.rindex(b"\xff\xda") + 12  # after the marker, the length, and two bytes for each of three channels
+    assert WHOLE[place - 1 : place + 2] == b"\0\x3f\0"
+    odd = WHOLE[: place - 1] + b"\0\0\0" + WHOLE[place + 2 :]
+    assert (decode.decode(odd) == decode.decode(WHOLE)).all()
+    with pytest.raises(decode.CorruptImage, match="remature end"):
+        decode.decode(odd[:-20])
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_what_is_damaged_is_refused(case):
     data, reason = BAD[case]

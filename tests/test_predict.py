@@ -367,6 +367,11 @@ def test_photographs_are_seen_at_the_scale_of_the_mean_image():
     averages = dataclasses.replace(STATISTICS, pixel_mean=np.zeros((32, 32, 3), np.float32))
     trained = assemble(config, variables, averages, [str(number) for number in range(10)])
     assert (trained.data.image_size, trained.data.test_scale) == (24, 32)
+    config.data.mean = "125,123,114"  # without a mean image, it is the data set that has 32 pixels
+    trained = assemble(
+        config, variables, dataclasses.replace(STATISTICS, pixel_mean=None), [str(number) for number in range(10)]
+    )
+    assert (trained.data.image_size, trained.data.test_scale) == (24, 32)
 
 
 @pytest.mark.parametrize(
@@ -421,12 +426,19 @@ def test_a_run_s_directory_stands_for_its_only_probabilities(saved):
     (saved / "damaged" / "probs.center.npy").write_bytes(b"\x93NUMPY")
     shutil.copytree(saved / "b", saved / "short")
     np.save(saved / "short" / "probs.center.npy", np.zeros((3, 3), np.float32))
+    shutil.copytree(saved / "b", saved / "nan")
+    np.save(saved / "nan" / "probs.center.npy", np.full((4, 3), np.nan, np.float32))
+    for name in ("cats", "dogs"):
+        shutil.copytree(saved / "b", saved / name)
+        (saved / name / "classes.json").write_text(json.dumps([name, "bird", "fish"]))
     wanted = [
         (["a", "b/probs.center.npy"], ""),
         (["c"], "c is a directory and has probs.center.npy, probs.dense.npy; choose one, such as c/probs.center.npy"),
         (["empty"], "empty is a directory and has no probs.<protocol>.npy"),
         (["damaged"], "damaged/probs.center.npy is damaged"),
         (["short"], "short/probs.center.npy holds an array of shape (3, 3); 4 rows of 3 probabilities are needed"),
+        (["a", "nan"], "nan/probs.center.npy holds numbers that are not finite; test that net again"),
+        (["cats", "dogs"], "dogs/classes.json and cats/classes.json differ: these nets have other classes"),
     ]
     whole, *wrong = answers(saved, "deepconv.evaluation.ensemble", wanted)
     assert whole[0] == 0 and "a/probs.center.npy" in whole[1], whole

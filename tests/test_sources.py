@@ -190,8 +190,13 @@ def test_a_flat_folder_with_a_list_of_classes(pets):
         folders._list_folders.cache_clear()
         images, labels = decoded(find("pets", "val", pets.parent))
         assert dict(zip((images[:, 5, 5, 1] + 5) // 20, labels, strict=True)) == {0: 1, 1: 0, 2: 0}
+    (pets / "val" / "dog_2.png").rename(pets / "val" / "my dog.png")
+    (pets / "val.txt").write_text("my dog.png\tdog\ncat_0.png cat\ncat_1.png cat\n")
+    folders._list_folders.cache_clear()
+    assert sorted(decoded(find("pets", "val", pets.parent))[1]) == [0, 0, 1]
     mistakes = {"cat\n": "3 images are in .*val, but val.txt has 1", "cow\ncat\ncat\n": "'cow', which has no folder"}
     mistakes["cat_0.png cat\n" * 3] = "does not name cat_1.png"
+    mistakes["big cat\ncat\ncat\n"] = "names the class 'big cat', which has no folder"
     for text, reason in mistakes.items():
         (pets / "val.txt").write_text(text)
         folders._list_folders.cache_clear()

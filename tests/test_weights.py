@@ -31,7 +31,8 @@ def random_tensors(model, image_size, seed=0):
     shapes = state_lib.shapes_of(model, image_size)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
     like = convert.to_torch(zeros, model)
-    return {name: rng.normal(size=tensor.shape).astype(np.float32) for name, tensor in like.items()}
+    tensors = {name: rng.normal(size=tensor.shape).astype(np.float32) for name, tensor in like.items()}
+    return {name: abs(tensor) if name.endswith("running_var") else tensor for name, tensor in tensors.items()}
 
 
 NETS = {
@@ -159,6 +160,10 @@ def test_timms_names_of_vgg_and_counts_of_batches(monkeypatch):
     ("change", "named"),
     [
         (lambda tensors: tensors.pop("layer1.0.bn2.running_var"), "missing.*layer1.0.bn2.running_var"),
+        (
+            lambda tensors: tensors.update({"bn1.running_var": -tensors["bn1.running_var"]}),
+            "bn1.running_var has negative variances; were means and variances exchanged",
+        ),
         (lambda tensors: tensors.update({"layer9.conv.weight": np.zeros(3, np.float32)}), "layer9.conv.weight"),
         (
             lambda tensors: tensors.update({"fc.weight": np.zeros((10, 63), np.float32)}),
@@ -318,7 +323,7 @@ def test_all_but_the_head_start_a_net_of_other_classes(tmp_path):
         (create("alexnet"), create("alexnet", variant="owt"), "use configs/alexnet_owt.py"),
         (create("resnet", depth=18, shortcut="A"), create("resnet", depth=18), "--config.model.shortcut=B"),
         (create("resnet", depth=18), create("resnet", depth=18, shortcut="A"), "--config.model.shortcut=A"),
-        (create("resnet_cifar", depth=14), create("resnet_cifar", depth=8), "To take only some layers"),
+        (create("resnet_cifar", depth=14), create("resnet_cifar", depth=8), "Choose the recipe, and --config.model..."),
     ],
 )
 def test_the_remedy_is_named_and_only_what_is_missing(model, other, remedy, tmp_path):

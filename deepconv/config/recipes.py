@@ -237,12 +237,12 @@ def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         parent = node = config
         for key in [*path, name]:
             parent, node = node, node[key]
+        if isinstance(parent[name], ConfigDict):
+            raise ValueError(f"config.{field}={value!r} has the wrong type; set its fields, as in {field}.{min(node)}")
         try:
             parent[name] = value
         except TypeError:
             hint = f"it is now {parent[name]!r}, {type(parent[name]).__name__}"
-            if isinstance(parent[name], ConfigDict):
-                hint = f"set one of its fields, {', '.join(sorted(parent[name]))}"
             raise ValueError(f"config.{field}={value!r} has the wrong type; {hint}") from None
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 MAX_PIXELS = 50_000_000  # checked in the header, before memory is allocated; ImageNet's largest image has 38 million
 cv2.setNumThreads(1)  # several images are decoded at the same time already
 MAX_ASPECT_RATIO = 8  # DIFFERS: VGG 3.2 and ResNet 3.4 test full images of any shape, with no bound on memory
+UNUSUAL_SCAN = "Invalid SOS parameters for sequential JPEG"  # a warning of libjpeg's, an error for strict=True
 FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")  # read as well as JPEG; some other formats of Pillow run programs
 
 
@@ -77,8 +78,17 @@ def decode(data: bytes) -> np.ndarray:
         # strict: notices most damage of many bytes in the middle of a file, unlike other decoders
         image = simplejpeg.decode_jpeg(data, colorspace="RGB" if plain else "CMYK", strict=True)
     except ValueError as error:
+        if str(error).startswith(UNUSUAL_SCAN) and (usual := _with_usual_scan(data)) != data:
+            return decode(usual)
         raise CorruptImage(str(error)) from None
     return image if plain else _by_pillow(data, ("JPEG",))  # Pillow shows CMYK as other programs do
+
+
+def _with_usual_scan(data: bytes) -> bytes:
+    """Sets the three bytes of a scan's header that mean nothing in a sequential JPEG; some cameras write others."""
+    start = data.rfind(b"\xff\xda") + 2
+    end = start + int.from_bytes(data[start : start + 2])
+    return data[: end - 3] + b"\0\x3f\0" + data[end:]
 
 
 def view(image: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:

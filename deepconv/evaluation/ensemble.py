@@ -23,7 +23,7 @@ from rich.table import Column, Table
 
 from deepconv import cli
 from deepconv.run.evaluations import Procedure
-from deepconv.run.files import expanded, printable
+from deepconv.run.files import expanded, printable, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Averages saved probabilities and prints the errors."""
-    from deepconv.evaluation import probabilities  # imports NumPy, which --help need not wait for
+    import numpy as np  # here, since --help need not wait for it
+
+    from deepconv.evaluation import probabilities
 
     try:
         files = [_probabilities(Path(argument)) for argument in arguments[1:]]
@@ -44,6 +46,8 @@ def main(arguments: list[str]) -> int:
                     f"{file} holds an array of shape {probs.shape}; {len(labels)} rows of {members[0].shape[-1]} "
                     f"probabilities are needed"
                 )
+            if not np.isfinite(probs).all():
+                raise ValueError(f"{file} holds numbers that are not finite; test that net again")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     ensemble = probabilities.mean(files, weights)
@@ -97,6 +101,10 @@ def common_labels(files: Sequence[Path]) -> "np.ndarray":
     for file, file_labels in zip(files, labels, strict=True):
         if not np.array_equal(file_labels, labels[0]):
             raise ValueError(f"{file} and {files[0]} were not computed from the same test images: their labels differ")
+    files_of_classes = [known for file in files if (known := file.with_name("classes.json")).exists()]
+    for known in files_of_classes[1:]:
+        if read_json(known, list) != read_json(files_of_classes[0], list):
+            raise ValueError(f"{known} and {files_of_classes[0]} differ: these nets have other classes")
     return labels[0]
 
 

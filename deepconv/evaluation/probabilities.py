@@ -93,6 +93,8 @@ def read_array(file: Path) -> np.ndarray:
     """Reads a .npy file. Raises OSError with the file's name."""
     try:
         return np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file} is gone; remove the eval.*.json of this test and test again") from None
     except (EOFError, ValueError) as error:
         raise OSError(f"{file} is damaged: {error}; remove the eval.*.json of this test and test again") from None
 

@@ -69,11 +69,12 @@ def _set_up(settings: "Settings", workdir: Path) -> tuple[dict[str, Any], "Annot
     # Imported here, since `--help` and mistakes need not wait for JAX.
     from deepconv.localization import results, run, truth
 
-    inputs, record = run.describe_inputs(settings), results.read_record(workdir / results.RECORD)
-    if record:
-        run.check_same(record, inputs, workdir)
+    record = results.read_record(workdir / results.RECORD)
     scales = [scale for member in settings.members for scale in member.scales]
     images = truth.open_images(settings.data, cli.DATA_DIR.value, scales)
+    inputs = run.describe_inputs(settings, images)
+    if record:
+        run.check_same(record, inputs, workdir)
     return inputs, images, None if record else run.prepare(settings, images, inputs)
 
 

@@ -39,8 +39,11 @@ class Test:
     inputs: dict[str, Any]
 
 
-def describe_inputs(settings: Settings) -> dict[str, Any]:
+def describe_inputs(settings: Settings, images: AnnotatedImages) -> dict[str, Any]:
     """Returns what decides a test's boxes: nets with their steps, scales, probabilities, images and threshold."""
+    boxes = hashlib.sha256(json.dumps([str(name) for name in images.ids]).encode())
+    for array in (images.sizes, images.boxes, images.classes):
+        boxes.update(np.ascontiguousarray(array).tobytes())
     if settings.proposes:
         refiners = [_run(run) | {"test": ""} for run in settings.refiners]
         choice: dict[str, Any] = {"objective": fields.PROPOSES, "refined_by": refiners}
@@ -49,6 +52,7 @@ def describe_inputs(settings: Settings) -> dict[str, Any]:
     return {
         "data": settings.data.name,
         "split": settings.data.eval_split,
+        "boxes_sha256": boxes.hexdigest(),  # of the images' names, sizes and true boxes
         "runs": [_run(member.run) for member in settings.members],
         "scales": [[*member.scales] for member in settings.members],
         "scores_from": [_run(member.scorer) | {"test": ""} for member in settings.members if member.scorer],

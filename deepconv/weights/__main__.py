@@ -4,7 +4,8 @@
     python -m deepconv.weights export --run=DIR --library=torchvision --to=vgg16.safetensors
 
 A file does not record how its net is built, and only files that deepconv exported record which images it takes.
---library sets both for the nets of torchvision and timm, --input sets the images only; the run keeps them. Only arrays are read and written, never code.
+--library sets both for the nets of torchvision and timm, --input sets the images only; the run keeps them. Only arrays
+are read and written, never code.
 """
 
 if __name__ == "__main__":

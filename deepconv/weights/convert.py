@@ -93,6 +93,9 @@ def from_torch(
     found = unflatten_dict(arrays)
     if bad := not_finite(found):
         raise WeightsError(f"{bad}; such a net cannot be used")
+    variances = {name: arrays[entry.path] for name, entry in entries.items() if entry.path[-1] == "var"}
+    if wrong := [name for name, variance in variances.items() if (variance < 0).any()]:
+        raise WeightsError(f"{wrong[0]} has negative variances; were means and variances exchanged?")
     return found
 
 
@@ -128,8 +131,11 @@ def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str]
     if isinstance(model, ResNet) and missing and all(any(part in name for part in projections) for name in missing):
         return "The file's shortcuts have no weights: use --config.model.shortcut=A"
     if not missing and not surplus and {_module(name) for name in other} <= {*LAST_LAYERS, "classifier.6", "head.fc"}:
-        return f"--init_layers={inputs.ALL_BUT_HEAD} takes all layers but the last, for a net with other classes"
-    return "To take only some layers, name them: --init_layers=conv1,conv2"
+        return f"deepconv.main takes all layers but the last with --init_layers={inputs.ALL_BUT_HEAD}"
+    return (
+        "Choose the recipe, and --config.model..., of the net that they are from; deepconv.main takes only some layers "
+        "with --init_layers"
+    )
 
 
 def _module(name: str) -> str:

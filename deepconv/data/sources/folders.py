@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from deepconv.data.synsets import imagenet_words
 from deepconv.run.files import printable
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+NAME_AND_CLASS = rf"(.+?(?:{'|'.join(map(re.escape, SUFFIXES))}))\s+(.+)"  # a line of val.txt
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
     if listing.exists():
         text = listing.read_text("utf-8-sig", errors="surrogateescape")  # names are bytes, of any encoding
         lines = [line.strip() for line in text.split("\n") if line.strip()]
-        lines = [[line] if line in numbers else line.split(maxsplit=1) for line in lines]
+        named = [re.fullmatch(NAME_AND_CLASS, line, re.IGNORECASE) for line in lines]
+        lines = [[*found.groups()] if found else [line] for line, found in zip(lines, named, strict=True)]
         lines = [[part.split("\t")[0] for part in line] for line in lines]  # boxes follow in Tiny ImageNet
     elif images[0] == "ILSVRC2012_val_00000001.JPEG":
         lines = [[synset] for synset in imagenet_validation_labels()]
@@ -157,7 +160,8 @@ def _listed_labels(listing: Path, images: list[str], classes: tuple[str, ...]) -
             raise DataError(f"{listing} does not name {printable(missing[0])}; add a line for it")
         lines = [[named[name]] for name in names]
     if unknown := [line[0] for line in lines if line[0] not in numbers]:
-        raise DataError(f"{listing} names the class {unknown[0]!r}, which has no folder in train/")
+        where = f"{listing} names" if listing.exists() else f"{listing.with_suffix('')} has images of"
+        raise DataError(f"{where} the class {unknown[0]!r}, which has no folder in train/")
     return [numbers[line[0]] for line in lines]
 
 
