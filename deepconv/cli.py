@@ -93,7 +93,8 @@ def run(main: Callable[[list[str]], int], in_several: bool = False) -> NoReturn:
         code = 1
     except Exception as error:
         if processes.lost_another(error):
-            code = refuse(f"another process {group.LOST_MESSAGE}", group.LOST)
+            reason = printable(" ".join(str(error).split())[:300])
+            code = refuse(f"another process {group.LOST_MESSAGE} (JAX says: {reason})", group.LOST)
         else:  # a bug, or a failure of JAX
             traceback.print_exc()
             code = refuse(f"{type(error).__name__}: {error}") if processes.several() else 1

@@ -89,10 +89,12 @@ def _advice(chosen: Settings) -> list[str]:
     lines, run = [], shlex.quote(str(chosen.workdir))
     if chosen.task.total_steps:
         lines.append(f"curves:        {chosen.workdir / 'curves.png'}")
-    next_steps = ["the same command with a change, such as --config.seed=1 or --config.optimizer.momentum=0.8;"]
+    another = f"--config.seed={chosen.task.config.seed + 1}{' --workdir=DIR' if _WORKDIR.value else ''}"
+    next_steps = [f"the same command with a change, such as {another} or --config.optimizer.momentum=0.8;"]
     if not predicts_boxes(chosen.task.config):
         next_steps.insert(0, f"python -m deepconv.predict --run={run} PHOTO.jpg;")
-    next_steps.append("tensorboard --logdir=runs (after pip install tensorboard); python -m deepconv lists the recipes")
+    next_steps.append(f"tensorboard --logdir={run if _WORKDIR.value else 'runs'} (after pip install tensorboard);")
+    next_steps.append("python -m deepconv lists the recipes")
     return [*lines, "next:          " + "\n               ".join(next_steps)]
 
 

@@ -65,7 +65,10 @@ def state(workdir: Path, tested: bool) -> tuple[str, str]:
         return "running", f"process {process}"
     if error := failure(workdir):
         return "failed", error
-    return ("finished" if tested and not [*workdir.glob("*.partial.npy")] else "stopped"), ""
+    # a kill may leave the table of a test that is done
+    tables = {path.name.removeprefix("probs.").removesuffix(".partial.npy") for path in workdir.glob("*.partial.npy")}
+    begun = [name for name in tables if not (workdir / f"eval.{name}.json").exists()]
+    return ("finished" if tested and not begun else "stopped"), ""
 
 
 def last_holder(workdir: Path) -> tuple[int, str] | None:
@@ -82,9 +85,12 @@ def holder(workdir: Path) -> int | None:
     process, host = last_holder(workdir) or (0, "")
     if host != os.uname().nodename:
         return None
+    lock = (workdir / "lock").stat()
     try:
-        lock = (workdir / "lock").stat()
         open_files = [*Path(f"/proc/{process}/fd").iterdir()]
+    except PermissionError:  # the process of another user
+        locks = Path("/proc/locks").read_text().splitlines()
+        return process if any(f" {process} " in line and f":{lock.st_ino} " in line for line in locks) else None
     except OSError:  # the process has ended
         return None
     for file in open_files:

@@ -90,7 +90,8 @@ def directories(folder: Path, listed: Path | None = None) -> Iterator[Path]:
         return
     if any(entry.name == "config.json" for entry in entries):
         yield folder
-        return
+        if folder.resolve() != listed:  # the folder of all runs may have become a run itself
+            return
     for entry in entries:
         elsewhere = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(listed)
         linked_run = elsewhere and os.path.exists(os.path.join(entry.path, "config.json"))  # other links may be circles

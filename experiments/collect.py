@@ -27,7 +27,7 @@ def directories(root: Path) -> dict[Path, Trained]:
             try:
                 digests[file.parent] = newest(file.parent / "checkpoints")[1]
                 found[file.parent] = provenance(file.parent)
-            except OSError as error:
+            except (OSError, TypeError, ValueError) as error:  # a damaged file may hold values of any type
                 warn(file.parent, error)
     by_name = {workdir.name: (run, digests[workdir]) for workdir, run in found.items()}
     return {workdir: _with_sources(run, by_name) for workdir, run in found.items()}

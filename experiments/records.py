@@ -131,7 +131,10 @@ def read(file: Path) -> Results:
         *(record for row_records in results["rows"].values() for record in row_records),
         *results.get("unassigned", ()),
     ]:
-        _complete(record)
+        try:
+            _complete(record)
+        except ValueError as error:
+            raise OSError(f"{file} cannot be used: {error}") from None
     return Results(**results)
 
 

@@ -94,10 +94,11 @@ def main(arguments: list[str]) -> int:
 
 def check_batches(runs: Sequence[Run], options: Options) -> None:
     """Raises ValueError for a batch that cannot be divided among the GPUs of its run."""
+    devices = options.nodes * max(1, options.gpus_per_node) // cli.MODEL_PARALLEL.value
     for run in runs:
         config = run.load()
         try:
-            fields.check_together(config, DATA[config.data.name].train, options.nodes * max(1, options.gpus_per_node))
+            fields.check_together(config, DATA[config.data.name].train, devices)
         except ValueError as error:
             raise ValueError(f"{run.name}: {error}") from None
 

@@ -4,7 +4,6 @@ For each submission, runs/slurm/NAME.json has the job's id, and lists the runs i
 is the job's name, by which lines of squeue are assigned to runs.
 """
 
-import getpass
 import shutil
 import subprocess
 import sys
@@ -63,9 +62,10 @@ def submissions(runs: Path) -> dict[str, Submission]:
 def tasks(runs: Path) -> dict[str, Task]:
     """Returns {run: its task} for the runs of a folder that are queued or running. Raises OSError."""
     found, submitted = {}, submissions(runs)
-    # %Z, the directory in which the job was submitted, is last, since it may contain the separator.
+    # Others may have submitted runs of this folder, too. %Z, the directory in which a job was submitted, is last, since
+    # it may contain the separator.
     lines = (
-        call("squeue", "-h", "-r", f"--user={getpass.getuser()}", "-o", "%j|%i|%T|%r|%Z").splitlines()
+        call("squeue", "-h", "-r", f"--name={','.join(submitted)}", "-o", "%j|%i|%T|%r|%Z").splitlines()
         if submitted
         else []
     )

@@ -1,10 +1,12 @@
 """The runs that a command line names: those of tables, or those of a grid, a Python file with a function sweep()."""
 
+import contextlib
 import importlib.util
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -117,7 +119,7 @@ def _grid(names: list[str]) -> Selection:
         elif not recipe:
             raise ValueError(f"{names[0]} changes fields of a recipe; name it, as in --config=resnet_cifar")
         else:
-            runs.append(Run(recipe.stem, common | dict(point), smoke=bool(flags.FLAGS["smoke"].value)))
+            runs.append(Run(recipe.stem, common | _typed(recipe, point), smoke=bool(flags.FLAGS["smoke"].value)))
     if recipe and all(isinstance(point, Run) for point in points):
         raise ValueError(f"--config has no effect on Run objects, and {names[0]} yields no others; leave it out")
     run_names = [run.name for run in runs]
@@ -125,13 +127,21 @@ def _grid(names: list[str]) -> Selection:
         raise ValueError(f"{names[0]}: sweep() yields the same run twice, {twice[0]}; remove one")
     for run in runs:
         try:
-            run.load()
+            fields.check_fields(run.load())
         except ValueError as error:
             raise ValueError(f"{names[0]}: {run.name}: {error}") from None
     pairs = [(run, "center") for run in runs]
     todo = jobs.for_runs(pairs, RUNS, passed_on())
     selected = entry.jobs(pairs)
     return Selection({name: run for name, (run, _) in selected.items()}, _eval_files(selected), todo, {})
+
+
+def _typed(recipe: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns changes with the types of the recipe's fields, so that a rate of 1 names a run as 1.0 does."""
+    with contextlib.suppress(ValueError):  # a wrong field or type is reported with the name of its run
+        known = recipes.flatten(recipes.load(recipe, changes).to_dict())
+        return {name: known.get(name, value) for name, value in changes.items()}
+    return dict(changes)
 
 
 def _sweep(file: Path) -> list[object]:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, shell
@@ -38,7 +39,8 @@ LAUNCHES = {
     "wrong.py --config=resnet_cifar": "wrong.py: resnet_cifar,sede=1: config.sede is not a field",
     "broken.py --config=resnet_cifar": "broken.py is not a grid: ZeroDivisionError",
     "empty.py --config=resnet_cifar": "sweep() yields nothing",
-    "twice.py --config=resnet_cifar": "yields the same run twice, resnet_cifar",
+    "twice.py --config=resnet_cifar": "yields the same run twice, resnet_cifar,optimizer.learning_rate=1.0; remove",
+    "steep.py --config=resnet_cifar": "config.optimizer.momentum=1.5",
     "run.py --smoke": "--smoke does not shrink Run objects, which run.py yields; write Run(..., smoke=True)",
     "run.py --config=resnet_cifar": "--config has no effect on Run objects, and run.py yields no others",
     "": "no entry is given",
@@ -65,7 +67,9 @@ def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, modul
     (tmp_path / "wrong.py").write_text(GRID.replace("'seed'", "'sede'"))
     (tmp_path / "broken.py").write_text("1 / 0")
     (tmp_path / "empty.py").write_text("def sweep():\n    return []")
-    (tmp_path / "twice.py").write_text("def sweep():\n    return [{}, {}]")
+    rates = [{"optimizer.learning_rate": rate} for rate in (1, 1.0)]
+    (tmp_path / "twice.py").write_text(f"def sweep():\n    return {rates}")
+    (tmp_path / "steep.py").write_text("def sweep():\n    return [{'optimizer.momentum': 1.5}]")
     (tmp_path / "run.py").write_text(
         "from experiments.entry import Run\ndef sweep():\n    return [Run('resnet_cifar')]"
     )
@@ -346,11 +350,18 @@ def test_a_run_whose_later_command_failed_is_not_finished(tmp_path):
     assert state.of_job(folder, ["eval.center.json"], log).state == "finished"
 
 
-def test_a_run_is_running_while_a_process_holds_its_lock_then_stopped_or_failed(tmp_path):
+def forbidden(path):
+    raise PermissionError(path)
+
+
+def test_a_run_is_running_while_a_process_holds_its_lock_then_stopped_or_failed(tmp_path, monkeypatch):
     folder = make_run(tmp_path, Run("resnet_cifar"), None, metrics=[{"step": 32_000, "images_per_second": 128.0}])
     with directory.lock(folder):
         found = state.of_job(folder, ["eval.center.json"])
         assert (found.state, found.details) == ("running", f"process {os.getpid()}")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "iterdir", forbidden)
+            assert state.of_job(folder, ["eval.center.json"]) == found  # of another user
         assert found.seconds_left == 32_000  # steps of 128 images
     assert state.of_job(folder, ["eval.center.json"]).state == "stopped"
     (tmp_path / "log").write_text("an earlier start failed")
@@ -365,7 +376,13 @@ def test_a_run_is_running_while_a_process_holds_its_lock_then_stopped_or_failed(
 
 
 @pytest.mark.parametrize(
-    ("file", "expected"), [(None, "finished"), ("failure.txt", "failed"), ("probs.ten_crop.partial.npy", "stopped")]
+    ("file", "expected"),
+    [
+        (None, "finished"),
+        ("failure.txt", "failed"),
+        ("probs.ten_crop.partial.npy", "stopped"),
+        ("probs.center.partial.npy", "finished"),
+    ],
 )
 def test_the_list_of_runs_and_the_status_of_jobs_agree(tmp_path, file, expected):
     """Of a run that has its results, and of one whose further test has failed or was stopped."""

@@ -69,6 +69,11 @@ def test_a_link_to_a_run_is_followed(runs, tmp_path):
     (tmp_path / "run/config.json").write_text("{}")
     (tmp_path / "best").symlink_to(tmp_path / "run")
     assert {*runs_command.directories(tmp_path)} == {tmp_path / name for name in ("linked", "twice", "run")}
+    (tmp_path / "config.json").write_text("{}")  # the folder of all runs is a run, too
+    assert {*runs_command.directories(tmp_path)} == {
+        tmp_path,
+        *(tmp_path / name for name in ("linked", "twice", "run")),
+    }
 
 
 def test_the_list_is_sorted_and_read_at_a_glance(runs):

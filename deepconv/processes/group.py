@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 LOST = 134  # exit code after the loss of another process; SIGABRT's, as JAX aborts processes that lose process 0
-LOST_MESSAGE = "of this run was lost; run the same command again to continue"
+LOST_MESSAGE = "of this run was lost, or cannot be reached; run the same command again to continue"
 LONG_MS = 3_600_000  # for calls that are repeated until they succeed
 FAREWELL_MS = 3_000  # for other processes to end after a failure
 FINISH_MS = 60_000  # for other processes to end after their work

@@ -131,9 +131,11 @@ def _same(one: InputFormat, other: InputFormat) -> bool:
 
     from deepconv.data import statistics
 
-    pairs = ((one.mean, other.mean), *[[std.replace("none", "1,1,1") for std in (one.std, other.std)]])
-    numbers = [[statistics.numbers(text) for text in pair] for pair in pairs]
-    return one.bgr == other.bgr and all(np.allclose(a, b, atol=1e-3) for a, b in numbers)
+    def numbers(images: InputFormat) -> np.ndarray:
+        parts = statistics.numbers(images.mean), statistics.numbers(images.std.replace("none", "1,1,1"))
+        return np.concatenate([part for part in parts if part is not None])
+
+    return one.bgr == other.bgr and np.allclose(numbers(one), numbers(other), atol=1e-3)
 
 
 def library_fields(library: str, config: ConfigDict) -> Fields:
