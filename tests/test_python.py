@@ -133,6 +133,10 @@ def test_the_notebook_runs(folder):
 def test_a_wrong_net_or_layer_is_refused(folder, monkeypatch):
     monkeypatch.chdir(folder)
     net = deepconv.load_run(str(folder / "runs" / "quickstart"))
+    with pytest.raises(ValueError, match="'a.png' is one path; give a list of photographs"):
+        deepconv.classify(net, "a.png")
+    with pytest.raises(OSError, match=r"^none.png cannot be read: No such file or directory$"):
+        deepconv.classify(net, ["none.png"])
     for wrong, call in {
         "the nearest recipe is": lambda: deepconv.load_recipe("resnet5"),
         "conv9 is not a layer of this net; it has bn1, conv1": lambda: deepconv.extract_features(net, [], "conv9"),

@@ -47,8 +47,18 @@ class Files(Encoded):
     unread: Unread | None = None
     classes: Sequence[int] | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.paths, str | Path):
+            raise ValueError(f"{self.paths!r} is one path; give a list of photographs")
+
     def read(self, indices: Iterable[int]) -> list[Record]:
-        return [Record(upright(self.paths[i]), self._label(i), str(self.paths[i])) for i in indices]
+        return [Record(self._content(self.paths[i]), self._label(i), str(self.paths[i])) for i in indices]
+
+    def _content(self, path: str | Path) -> bytes:
+        try:
+            return upright(path)
+        except OSError as error:
+            raise OSError(reason(path, error)) from None
 
     def test_batch(self, indices: np.ndarray, view: Callable[[np.ndarray], Any]) -> EvalBatch:
         if self.unread is None:

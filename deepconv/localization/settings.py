@@ -144,7 +144,7 @@ def _files(entries: Sequence[str]) -> tuple[Path, ...]:
         for name in (f"probs.{test}.npy", f"eval.{test}.json", "labels.npy"):
             if not (needed := expanded(run) / name).is_file():
                 raise FileNotFoundError(
-                    f"{needed} is missing; test the net first: python -m deepconv.main --evals={test} writes it"
+                    f"{needed} is missing; test the net first: python -m deepconv.evaluate --run={run} --tests={test}"
                 )
         files.append(expanded(run) / f"probs.{test}.npy")
     return tuple(files)

@@ -45,7 +45,10 @@ def find_folders(folder: Path, name: str, split: str) -> Source:
     base = split.split("[")[0]
     chosen = split_name(base, splits)
     if chosen not in splits:
-        raise ValueError(f"no split {split!r} in {folder}; choose one of {splits}, or a part of one")
+        raise ValueError(
+            f"no split {split!r} in {folder}; choose one of {', '.join(splits)}, or a part of one, as in "
+            "--config.data.train_split='train[:90%]' --config.data.eval_split='train[90%:]'"
+        )
     classes = subfolders(folder / "train")
     if not classes:
         raise DataError(f"{folder / 'train'} has no folders; it must have one folder of images per class")
