@@ -135,7 +135,7 @@ def test_a_wrong_net_or_layer_is_refused(folder, monkeypatch):
     net = deepconv.load_run(str(folder / "runs" / "quickstart"))
     with pytest.raises(ValueError, match="'a.png' is one path; give a list of photographs"):
         deepconv.classify(net, "a.png")
-    with pytest.raises(OSError, match=r"^none.png cannot be read: No such file or directory$"):
+    with pytest.raises(OSError, match="none.png cannot be read: No such file or directory"):
         deepconv.classify(net, ["none.png"])
     for wrong, call in {
         "the nearest recipe is": lambda: deepconv.load_recipe("resnet5"),
