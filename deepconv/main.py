@@ -77,7 +77,7 @@ def _announcement(chosen: Settings) -> list[str]:
     task, workdir = chosen.task, chosen.workdir
     changes = cli.changes(task.config, shrunk=True)
     lines = [report.recipe(cli.recipe(), changes), report.net(task), report.data(task, cli.DATA_DIR.value)]
-    if chosen.tests_only:
+    if not task.total_steps:
         lines.append(f"the net of {_INIT_FROM.value} is tested without training; --train trains it first")
     else:
         lines.append(report.schedule(task, workdir, chosen.tests))

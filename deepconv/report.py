@@ -65,7 +65,7 @@ def schedule(task: Task, workdir: Path, tests: Sequence[str]) -> str:
 
 
 def unused_gpu() -> str | None:
-    """Returns a warning if this machine has an NVIDIA GPU and JAX does not use it without being told so."""
+    """Returns a warning if this machine has an NVIDIA GPU that JAX leaves unused although no variable says so."""
     chosen = os.environ.get("JAX_PLATFORMS") or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if forms.platform() == "gpu" or chosen or not any(map(glob.glob, GPUS)):
         return None

@@ -95,7 +95,7 @@ def record(task: Task, workdir: Path, step: int) -> None:
 
 
 def remove_leftovers(workdir: Path) -> None:
-    """Removes what tests of a net began, before it is trained further, as after the loss of its last checkpoint.
+    """Removes unfinished tests of a net that is trained further, as after the loss of its last checkpoint.
 
     Removes files that killed processes left half-written, too.
     """

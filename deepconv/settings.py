@@ -31,7 +31,6 @@ class Settings:
     record: dict[str, Any]  # the content of config.json
     tests: Sequence[str]  # names of protocols
     weights: dict[str, Any]  # to start from, by layer; empty for a resumed run and for random weights
-    tests_only: bool  # test the weights without training
     trackers: Sequence[str] = ()  # besides TensorBoard; names of deepconv.run.trackers
 
 
@@ -92,7 +91,7 @@ def of_recipe(
         if digest := checkpoint_files.newest(expanded(proposals_from) / "checkpoints")[1]:
             record[recipes.DIGESTS["proposals_from"]] = digest
     weights = start.weights(task, folder) if origin else {}
-    return Settings(task, folder, record, tests, weights, tests_only, use_trackers)
+    return Settings(task, folder, record, tests, weights, use_trackers)
 
 
 def _check_flags(start: Start, tests: Sequence[str], use_trackers: Sequence[str], mistakes: list[str]) -> None:
@@ -154,7 +153,7 @@ def of_run(workdir: Path, tests: Sequence[str]) -> Settings:
             f"{newest} is damaged ({reason}); repeat the command that trains it from an earlier checkpoint, which is "
             "in its environment.json"
         )
-    return Settings(task, workdir, record, tests, {}, tests_only)
+    return Settings(task, workdir, record, tests, {})
 
 
 def _data(task: "Task") -> dict[str, str]:

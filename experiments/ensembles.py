@@ -18,12 +18,12 @@ def ensemble(row: Row, records: Sequence[Measurement], probs: Mapping[tuple[Any,
     exact = cells.by_run([record for record in records if not record["departs"] and key(record) in probs])
     if not all((run.name, test) in exact for run, test in row.pairs()):
         return []
-    from deepconv.evaluation import ensemble, probabilities  # with JAX
+    from deepconv.evaluation import probabilities  # with JAX
 
     members = [exact[run.name, test] for run, test in row.pairs()]
     files = [probs[key(member)] for member in members]
     try:
-        labels, mean = ensemble.common_labels(files), probabilities.mean(files)
+        labels, mean = probabilities.common_labels(files), probabilities.mean(files)
     except (OSError, ValueError) as error:
         warn(Path(row.label), error)
         return []

@@ -262,18 +262,6 @@ def test_the_fusion_of_table_9_is_one_command_after_four_runs(tmp_path):
     assert collect(TABLE_9, tmp_path)["rows"] == {}
 
 
-def test_a_job_waits_for_all_it_needs_and_fails_with_one_of_them(tmp_path):
-    def start(name, command):
-        code = f"open('log', 'a').write({name!r} + ' '); exit({command[0]})"
-        return subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path).poll
-
-    todo = {"both": jobs.Job([["0"]], ["a", "b"]), "a": jobs.Job([["0"]]), "b": jobs.Job([["0"]], ["a"])}
-    todo |= {"bad": jobs.Job([["3"]]), "orphan": jobs.Job([["0"]], ["a", "elsewhere", "bad"])}
-    assert jobs.run_all(todo, 2, start) == {"bad": 3, "orphan": 3}
-    order = (tmp_path / "log").read_text().split()
-    assert sorted(order) == ["a", "b", "bad", "both"] and order.index("a") < order.index("b") < order.index("both")
-
-
 def test_a_job_array_of_slurm_depends_on_all_its_jobs():
     todo = jobs.missing({"t": TABLE_9}, {"t": {}}, "runs")
     ids = {E.name: "9_4"}  # queued before

@@ -18,7 +18,6 @@ from experiments.entry import Run
 from launch import local, queue, script, selection, state, status
 
 GRID = "def sweep():\n    for seed in (1, 2):\n        yield {'seed': seed}\n"
-FINE = {"partition": "main", "time": "60"}
 
 
 def call(module, folder, *arguments, **variables):
@@ -185,12 +184,6 @@ def test_a_grid_is_run_by_two_at_a_time_and_its_state_shown(tmp_path):
         assert expected.items() <= found.items()
     table = call("launch.status", tmp_path, *arguments)
     assert table.stdout.splitlines()[-1] == "2 finished" and table.stdout.count(" 2/2 ") == 2
-
-
-@pytest.mark.parametrize("module", ["local", "slurm", "status"])
-def test_launchers_start_without_jax(tmp_path, module):
-    code = f"import sys, launch.{module}; sys.exit('jax' in sys.modules)"
-    assert not subprocess.call([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ MAY_IMPORT = {
     | {"processes", "resume", "run", "settings", "state", "task", "train"},
 }
 COMMAND_MAY_IMPORT = {"deepconv.config.__main__": {"cli", "data", "description", "task"}}  # and what its package may
-COMMANDS = {"deepconv.main", "deepconv.evaluate", "deepconv.predict", "deepconv.runs"}  # and every __main__
-ALSO_COMMANDS = {"deepconv.evaluation.ensemble", "deepconv.curves"}  # libraries that can be started, too
+COMMANDS = {"deepconv.main", "deepconv.evaluate", "deepconv.predict", "deepconv.runs", "deepconv.evaluation.ensemble"}
+ALSO_COMMANDS = {"deepconv.curves"}  # libraries that can be started, too
 PACKAGES = ("deepconv", "experiments", "launch")
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from deepconv.boxes import geometry
 
-MINIMUM_IOU = 0.7  # of an anchor that is an object; the best anchor of a box is one, too (Ren et al. 2015, 3.1.2)
+MINIMUM_IOU = 0.7  # of an anchor that is an object; so is the best anchor of each box (Ren et al. 2015, 3.1.2)
 MAXIMUM_IOU = 0.3  # of background, with all boxes
 
 

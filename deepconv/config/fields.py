@@ -132,7 +132,7 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
             "or other devices (CUDA_VISIBLE_DEVICES)"
         )
     group = config.model.get("bn_group", 0)
-    if group < 0 or (group and batch_size % group):
+    if group and batch_size % group:
         raise ValueError(
             f"config.model.bn_group={group} does not divide config.batch_size={batch_size}; 0 is the full batch"
         )

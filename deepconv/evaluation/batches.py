@@ -31,7 +31,7 @@ def batches(net: Net, tests: Sequence[Protocol], missing: Sequence[np.ndarray], 
     """Yields batches of tests; a mask for each test, bool [N], marks the images that it needs.
 
     An image is read and decoded once for all tests, and rescaled once for all tests at a scale. The batches of a test
-    do not depend on the other tests. Of each test, at most one batch of a shape is incomplete at a time.
+    do not depend on the other tests. A test has at most one incomplete batch of each shape at a time.
     """
     scales = {test.scale for test in tests}
     rescale, chunk_size = functools.partial(at_scales, scales=scales, square=net.square), max(1, CHUNK // len(scales))

@@ -23,10 +23,10 @@ from rich.table import Column, Table
 
 from deepconv import cli
 from deepconv.run.evaluations import Procedure
-from deepconv.run.files import expanded, printable, read_json
+from deepconv.run.files import expanded, printable
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         files = [_probabilities(Path(argument)) for argument in arguments[1:]]
-        labels = common_labels(files)
+        labels = probabilities.common_labels(files)
         weights = _numbers(flags.FLAGS.weights, len(files))
         members = [probabilities.mean([file]) for file in files]
         for file, probs in zip(files, members, strict=True):
@@ -82,30 +82,6 @@ def _probabilities(path: Path) -> Path:
         problem = f"has {', '.join(found)}; choose one" if found else "has no probs.<protocol>.npy; test its net first"
         raise ValueError(f"{path} is a directory and {problem}, such as {path / (found or ['probs.center.npy'])[0]}")
     return path / found[0]
-
-
-def common_labels(files: Sequence[Path]) -> "np.ndarray":
-    """Returns the labels saved beside all files. Raises ValueError if they differ, OSError if they are missing."""
-    import numpy as np
-
-    from deepconv.evaluation import probabilities
-
-    if not files:
-        raise ValueError("no files are given; name the probs.<protocol>.npy of some runs")
-    for file in files:
-        if missing := [path for path in (file, file.with_name("labels.npy")) if not path.is_file()]:
-            raise FileNotFoundError(
-                f"{missing[0]} is missing; a test writes probs.<protocol>.npy and labels.npy to a run's directory"
-            )
-    labels = [probabilities.read_array(file.with_name("labels.npy")) for file in files]
-    for file, file_labels in zip(files, labels, strict=True):
-        if not np.array_equal(file_labels, labels[0]):
-            raise ValueError(f"{file} and {files[0]} were not computed from the same test images: their labels differ")
-    files_of_classes = [known for file in files if (known := file.with_name("classes.json")).exists()]
-    for known in files_of_classes[1:]:
-        if read_json(known, list) != read_json(files_of_classes[0], list):
-            raise ValueError(f"{known} and {files_of_classes[0]} differ: these nets have other classes")
-    return labels[0]
 
 
 def _numbers(texts: Sequence[str], count: int) -> list[float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from deepconv.run.evaluations import Procedure, read_eval
-from deepconv.run.files import write_json
+from deepconv.run.files import read_json, write_json
 from deepconv.run.starts import environment
 
 if TYPE_CHECKING:
@@ -97,6 +97,26 @@ def read_array(file: Path) -> np.ndarray:
         raise FileNotFoundError(f"{file} is gone; remove the eval.*.json of this test and test again") from None
     except (EOFError, ValueError) as error:
         raise OSError(f"{file} is damaged: {error}; remove the eval.*.json of this test and test again") from None
+
+
+def common_labels(files: Sequence[Path]) -> np.ndarray:
+    """Returns the labels saved beside all files. Raises ValueError if they differ, OSError if they are missing."""
+    if not files:
+        raise ValueError("no files are given; name the probs.<protocol>.npy of some runs")
+    for file in files:
+        if missing := [path for path in (file, file.with_name("labels.npy")) if not path.is_file()]:
+            raise FileNotFoundError(
+                f"{missing[0]} is missing; a test writes probs.<protocol>.npy and labels.npy to a run's directory"
+            )
+    labels = [read_array(file.with_name("labels.npy")) for file in files]
+    for file, file_labels in zip(files, labels, strict=True):
+        if not np.array_equal(file_labels, labels[0]):
+            raise ValueError(f"{file} and {files[0]} were not computed from the same test images: their labels differ")
+    files_of_classes = [known for file in files if (known := file.with_name("classes.json")).exists()]
+    for known in files_of_classes[1:]:
+        if read_json(known, list) != read_json(files_of_classes[0], list):
+            raise ValueError(f"{known} and {files_of_classes[0]} differ: these nets have other classes")
+    return labels[0]
 
 
 def mean(files: Sequence[Path], weights: Sequence[float] | None = None) -> np.ndarray:

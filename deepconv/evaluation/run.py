@@ -54,8 +54,7 @@ def measure(protocol: Protocol, net: Net, data: Images, classes: int) -> Measure
     """Returns what a protocol measures."""
     if not protocol.boxes:
         return ClassProbabilities(classes)
-    if not isinstance(data, AnnotatedImages):
-        raise TypeError(f"{protocol.name} needs images with boxes, not {type(data).__name__}")
+    assert isinstance(data, AnnotatedImages)
     return TrueClassBoxes(protocol, net, data)
 
 

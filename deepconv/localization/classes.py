@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from deepconv.boxes.localization_error import GUESSES
-from deepconv.evaluation import ensemble, probabilities
+from deepconv.evaluation import probabilities
 from deepconv.localization.dense import Guesses
 from deepconv.run.files import read_json
 
@@ -17,7 +17,7 @@ def choose(files: Sequence[Path], names: Sequence[str], labels: np.ndarray) -> G
     Likeliest is the mean of saved probabilities; ties go to the lower class. names are the classes of the localisation
     nets and labels int [N] those of its images, which must be those of the files. Raises ValueError, OSError.
     """
-    saved = ensemble.common_labels(files)
+    saved = probabilities.common_labels(files)
     if not np.array_equal(saved, labels):
         problem = f"{len(saved)}, not {len(labels)}" if len(saved) != len(labels) else "others, or in another order"
         raise ValueError(

@@ -25,8 +25,7 @@ def class_proposals(
     array, int [B, 2], is (count, 1) for each image.
     """
     goal = net.objective
-    if not isinstance(goal, ClassRegionProposal):
-        raise TypeError(f"the net predicts boxes by {type(goal).__name__}, not by region proposals")
+    assert isinstance(goal, ClassRegionProposal)
     outputs, extent = outputs_on_map(net, states[0], batch["image"], batch["extent"])
     boxes, logits = goal.proposals(outputs, batch["classes"])  # [B, K, N, 4], [B, K, N]
     rows, columns = (

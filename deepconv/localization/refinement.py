@@ -72,8 +72,8 @@ def refine(
             outputs = _outputs(image, areas, labels, nets[0].net, forwards, threads)
             return _Crops(row, image.shape[:2], areas, labels, outputs)
 
-        # The device computes the proposals of the next image before the crops of this one. After the crops, they would
-        # be late.
+        # The device computes the proposals of the next image before the crops of this one: otherwise, the host would
+        # wait for them.
         found = pipeline.ahead(_proposals(tables, images, guesses, ~refined["done"]), 1)
         for crops in pipeline.ahead(itertools.starmap(start, found), 1):  # the host cuts one image ahead of the device
             refined["output"][crops.row] = _best(crops, nets[0].net.size, images, guesses.classes[crops.row])
@@ -166,8 +166,7 @@ def _best(crops: _Crops, size: int, images: AnnotatedImages, classes: np.ndarray
 
 def refined_boxes(state: TrainState, batch: dict[str, jax.Array], *, net: Net) -> jax.Array:
     """Returns the boxes, in pixels of the crops, uint8 [B, S, S, 3], and the scores of the labels, float32 [B, 5]."""
-    if not isinstance(net.objective, ClassBoxRefinement):
-        raise TypeError("the net does not refine proposals")
+    assert isinstance(net.objective, ClassBoxRefinement)
     outputs = net.model.apply(variables(state), augment.normalize(batch["image"], net.input), train=False)
     boxes, scores = net.objective.refined(jnp.asarray(outputs), batch["label"])
     return jnp.concatenate([boxes, scores[:, None]], -1)

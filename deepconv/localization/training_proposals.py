@@ -73,8 +73,7 @@ def _check_net(source: Source, run: Path) -> None:
 
 def _open(source: Source, run: Path, scale: int, file: Path) -> Images:
     images = source.open()
-    if not isinstance(images, AnnotatedImages):
-        raise TypeError(f"proposals need images with boxes, not {type(images).__name__}")
+    assert isinstance(images, AnnotatedImages)
     if not processes.agree(file.exists):
         _write(images, run, scale, file)
     return read_proposed(images, file)

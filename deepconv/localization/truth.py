@@ -21,8 +21,7 @@ def open_images(data: ConfigDict, data_dir: str | None, scales: Sequence[int]) -
             f"that size, not at {min(wrong)}"
         )
     images = source.open()
-    if not isinstance(images, AnnotatedImages):
-        raise TypeError(f"localisation needs images with boxes, not {type(images).__name__}")
+    assert isinstance(images, AnnotatedImages)
     return images
 
 

@@ -125,7 +125,7 @@ def arrange(
     class_names: tuple[str, ...],
     scaled: bool = False,
 ) -> AnnotatedImages:
-    """Arranges objects by image, each image's in the order in which they were found, and pads them."""
+    """Groups objects by image, in the order in which they were found, and pads them."""
     order = np.argsort(found.rows, kind="stable")
     rows = found.rows[order]
     counts = np.bincount(rows, minlength=len(ids))
