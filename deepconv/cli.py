@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import io
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -231,7 +232,7 @@ def _find_recipe(argv: list[str]) -> tuple[list[str], str]:
         if name == "config" and argument.startswith("-") and (equals or place + 1 < len(argv)):
             recipe = str(recipes.find(value if equals else argv[place + 1]))
             rest = argv[place + (1 if equals else 2) :]
-            if again := [other for other in rest if other.lstrip("-").partition("=")[0] == "config"]:
+            if again := [other for other in rest if re.match("--?config(=|$)", other)]:
                 raise ValueError(f"{again[0]} comes after {argument}; give one recipe")
             return [*argv[:place], f"--config={recipe}", *rest], recipe
     return argv, ""

@@ -226,7 +226,6 @@ def test_features_are_what_a_layer_puts_out(run, layer):
 
 def test_features_of_a_split_come_with_its_labels(run):
     folder, task, *_ = run
-    (folder / "split.npy.0123456789abcdef.partial").write_bytes(b"of an earlier net")
     code, out, err = call(folder, "--run=run", "--features=bn1", "--rectify", "--out=split.npy", "--split=test[10:40]")
     assert code == 0 and "[30, 16, 16, 16]" in out, err
     features, labels = np.load(folder / "split.npy"), np.load(folder / "split.labels.npy")

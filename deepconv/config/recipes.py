@@ -238,7 +238,8 @@ def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         for key in [*path, name]:
             parent, node = node, node[key]
         if isinstance(parent[name], ConfigDict):
-            raise ValueError(f"config.{field}={value!r} has the wrong type; set its fields, as in {field}.{min(node)}")
+            example = f"{field}.{min(node, default='FIELD')}"
+            raise ValueError(f"config.{field}={value!r} has the wrong type; set its fields, as in {example}")
         try:
             parent[name] = value
         except TypeError:

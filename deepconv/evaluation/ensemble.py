@@ -14,7 +14,6 @@ if __name__ == "__main__":
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags
 from rich.console import Console
@@ -24,9 +23,6 @@ from rich.table import Column, Table
 from deepconv import cli
 from deepconv.run.evaluations import Procedure
 from deepconv.run.files import expanded, printable
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(arguments: list[str]) -> int:

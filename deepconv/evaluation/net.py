@@ -98,9 +98,9 @@ def assemble(
     goal = objective.create(config, len(classes))
     data, mesh = config.data, distributed.make_mesh()
     # recipes for images of one size lack these fields; that size is the mean image's or, without one, the data set's
-    sizes = [known.DATA[data.name].size] if data.name in known.DATA else []
-    sizes += [averages.pixel_mean.shape[:2]] if averages.pixel_mean is not None else []
-    side = next((size[0] for size in reversed(sizes) if size), data.image_size)
+    size = known.DATA[data.name].size if data.name in known.DATA else None
+    size = size if averages.pixel_mean is None else averages.pixel_mean.shape
+    side = size[0] if size else data.image_size
     data = ConfigDict({"test_scale": side, "central_square": True} | data.to_dict())
     net_input = statistics.input_of(data, averages)
     model = models.create(config.model, goal.outputs, goal.per_place)

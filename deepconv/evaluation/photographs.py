@@ -1,7 +1,6 @@
 """Classes and features of the user's photographs, by a trained net."""
 
 import functools
-import glob
 import hashlib
 import io
 import itertools
@@ -263,8 +262,7 @@ def write_features(
     for path, array in arrays.items():
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, array)
-    for left in out.parent.glob(f"{glob.escape(out.name)}.*.partial"):  # other nets' and earlier ones', too
-        left.unlink()
+    partial.unlink()
     print(f"{out} holds float32 {[examples, *shape]}")
 
 

@@ -23,16 +23,16 @@ def compute_statistics(name: str, data_dir: Path, split: str, size: int, replace
         raise ValueError(f"the images of {name} fit into memory; their statistics are computed when training begins")
     check_size(source, size)
     file, summed = statistics.path(source.folder, split, size), checksums.summed(source)
-    if not os.access(source.folder, os.W_OK):
-        raise ValueError(
-            f"{source.folder} cannot be written, and statistics are stored beside the data; make a folder with links "
-            "to its files, and give that in --data_dir"
-        )
     report = runlog.corrupt_list(file.with_suffix(".corrupt.txt")) if replace else None
     if file.exists():
         statistics.load(file, source.fingerprint)
         if not summed or summed.sums.any(1).all():
             return file
+    if not os.access(source.folder, os.W_OK):
+        raise ValueError(
+            f"{source.folder} cannot be written, and statistics are stored beside the data; make a folder with links "
+            "to its files, and give that in --data_dir"
+        )
 
     unfinished, saved = file.with_name(file.name + ".unfinished"), time.monotonic()
     sums, data = statistics.NO_IMAGES, summed or source.open()
