@@ -258,7 +258,7 @@ def _flag_help(flag: flags.Flag) -> Iterator[str]:
 def check_file(name: str, picture: bool = False) -> None:
     """Raises ValueError if this flag names a file that cannot be written, or a picture of no known format."""
     value = flags.FLAGS[name].value
-    if not value or value == "-":  # the output
+    if not value or (name == "json" and value == "-"):  # the output
         return
     file = expanded(value).absolute()
     if not file.parent.is_dir():

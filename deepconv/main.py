@@ -89,8 +89,9 @@ def _advice(chosen: Settings) -> list[str]:
     lines, run = [], shlex.quote(str(chosen.workdir))
     if chosen.task.total_steps:
         lines.append(f"curves:        {chosen.workdir / 'curves.png'}")
-    another = f"--config.seed={chosen.task.config.seed + 1}{' --workdir=DIR' if _WORKDIR.value else ''}"
-    next_steps = [f"the same command with a change, such as {another} or --config.optimizer.momentum=0.8;"]
+    changes = f"--config.seed={chosen.task.config.seed + 1} or --config.optimizer.momentum=0.8"
+    apart = "another --workdir and " if _WORKDIR.value else ""
+    next_steps = [f"the same command with {apart}a change, such as {changes};"]
     if not predicts_boxes(chosen.task.config):
         next_steps.insert(0, f"python -m deepconv.predict --run={run} PHOTO.jpg;")
     next_steps.append(f"tensorboard --logdir={run if _WORKDIR.value else 'runs'} (after pip install tensorboard);")

@@ -22,7 +22,7 @@ import glob
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,15 +179,8 @@ def _find_photos(arguments: Sequence[str]) -> list[str]:
     photos = []
     for argument in arguments:
         if Path(argument).is_dir():
-            walk = os.walk(argument, followlinks=True)
-            below = (Path(folder, name) for folder, _, names in walk for name in names)
-            found = sorted(
-                str(path)
-                for path in below
-                if path.suffix.lower() in SUFFIXES
-                and path.is_file()
-                and not any(part.startswith(".") for part in path.relative_to(argument).parts)
-            )
+            below = (path for path in _files_below(argument, frozenset()) if path.suffix.lower() in SUFFIXES)
+            found = sorted(str(path) for path in below if path.is_file())
             if not found:
                 raise ValueError(f"{argument} holds no images ({', '.join(SUFFIXES)})")
         elif glob.has_magic(argument) and not Path(argument).exists():
@@ -198,6 +191,19 @@ def _find_photos(arguments: Sequence[str]) -> list[str]:
             found = [argument]
         photos += found
     return [*dict.fromkeys(photos)]
+
+
+def _files_below(folder: str, above: Set[str]) -> Iterator[Path]:
+    """Yields the files in a folder and its folders, also linked ones, but for hidden ones and circles of links."""
+    above = above | {os.path.realpath(folder)}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield Path(entry.path)
+            elif os.path.realpath(entry.path) not in above:
+                yield from _files_below(entry.path, above)
 
 
 def _source(trained: "Trained") -> "Source | None":

@@ -147,12 +147,12 @@ def of_run(workdir: Path, tests: Sequence[str]) -> Settings:
     wanted, found = (recipes.identity(record | data) for data in ({}, _data(task)))
     if changes := recipes.differences(wanted, found):
         raise ValueError(f"this is not the data of {workdir}; give its --data_dir. {'; '.join(changes)}")
+    missing = [test for test in tests if not (workdir / f"eval.{test}.json").exists()]
     newest = workdir / "checkpoints" / str(saved[-1])
-    if reason := checkpoint_files.damage(newest):
-        raise ValueError(
-            f"{newest} is damaged ({reason}); repeat the command that trains it from an earlier checkpoint, which is "
-            "in its environment.json"
-        )
+    if missing and (reason := checkpoint_files.damage(newest)):
+        command = f"the command that trains it, which is in {workdir / 'environment.json'}"
+        remedy = f"add --evals={','.join(missing)} to {command}"
+        raise ValueError(f"{newest} is damaged ({reason}); {'restore it' if tests_only else remedy}")
     return Settings(task, workdir, record, tests, {})
 
 

@@ -103,7 +103,7 @@ class Start:
             _check_classes(source, task.train_source.classes, task.config.data.name)
         bgr = inputs.in_bgr(self.library, self.images)
         weights = files.load_weights(source, task.model, task.config.data.image_size, self.init_layers, bgr)
-        if source.is_file() and not (self.library or self.images) and processes.primary():
+        if source.is_file() and inputs.is_assumed(source, self.library, self.images) and processes.primary():
             print(inputs.warning(task.config, source), file=sys.stderr)
         return weights
 
@@ -136,14 +136,15 @@ def _check_finished(source: Path) -> None:
 
 
 def _check_classes(source: Path, classes: Sequence[str], data: str) -> None:
-    """Raises ValueError if the net of a run has other classes than the data that it is tested on.
+    """Raises ValueError if the net of a run or an exported file has other classes than the data it is tested on.
 
-    The names of imported weights' classes are not those of a data set.
+    Those of imported weights and of other files may have other names in a data set.
     """
-    if not (source / "config.json").exists() or "train_data" not in recipes.read_run(source):
-        return
-    file = source / "classes.json"
-    if file.exists() and read_json(file, list) != [*classes]:
+    names = inputs.exported_classes(source)
+    if (source / "config.json").exists() and "train_data" in recipes.read_run(source):
+        file = source / "classes.json"
+        names = read_json(file, list) if file.exists() else None
+    if names is not None and names != [*classes]:
         raise ValueError(
             f"the classes of {source} are not those of {data}, or in another order; give the data it was made for"
         )

@@ -94,11 +94,13 @@ def main(arguments: list[str]) -> int:
 
 def check_batches(runs: Sequence[Run], options: Options) -> None:
     """Raises ValueError for a batch that cannot be divided among the GPUs of its run."""
-    devices = options.nodes * max(1, options.gpus_per_node) // cli.MODEL_PARALLEL.value
+    gpus, shared = options.nodes * max(1, options.gpus_per_node), cli.MODEL_PARALLEL.value
+    if gpus % shared:
+        raise ValueError(f"--model_parallel={shared} cannot divide {gpus} GPUs; give a multiple of {shared}")
     for run in runs:
         config = run.load()
         try:
-            fields.check_together(config, DATA[config.data.name].train, devices)
+            fields.check_together(config, DATA[config.data.name].train, gpus // shared)
         except ValueError as error:
             raise ValueError(f"{run.name}: {error}") from None
 

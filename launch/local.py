@@ -32,7 +32,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deepconv import cli
-from deepconv.run import preemption
+from deepconv.run import directory, preemption
 from experiments import jobs
 from launch import selection, state
 from launch.selection import RUNS
@@ -99,9 +99,7 @@ class Machine:
             return lambda: preemption.EXIT_CODE
         used = [run.device for run in self.running.values()]
         device = next(device for device in self.devices if used.count(device) < [*self.devices].count(device))
-        # in a Slurm job, too, a directory in use is a failure of this run alone: nothing queues the run again
-        environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
-        environment |= {"CUDA_VISIBLE_DEVICES": device} if device else {}
+        environment = os.environ | {directory.LAUNCHED: "1"} | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
         with _log(name).open("a") if len(self.devices) > 1 else contextlib.nullcontext() as log:
             place = f" on device {device}" if device else ""
             print(f"== {name}{place}: python -m {' '.join(command)}", flush=True, file=log)

@@ -325,8 +325,10 @@ def test_stopped_refused_resumed_and_finished(tmp_path):
     assert code == 0 and (tmp_path / "run" / "curves.png").exists(), err
     damaged = tmp_path / "run" / "checkpoints" / "200" / "SHA256SUMS.json"
     damaged.write_text("{}")
-    answer = shell().run(["--run=run", "--tests=center"], tmp_path, module="deepconv.evaluate").ends(2)
-    answer.says("checkpoints/200 is damaged (SHA256SUMS.json is missing or unreadable); repeat the command that")
+    answer = (
+        shell().run(["--run=run", "--tests=center_precise_batch_stats"], tmp_path, module="deepconv.evaluate").ends(2)
+    )
+    answer.says("checkpoints/200 is damaged (SHA256SUMS.json is missing or unreadable); add --evals=center_precise_")
     assert damaged.exists()
 
 

@@ -20,7 +20,7 @@ from jax import lax
 from PIL import Image, ImageOps
 from tensorflow_datasets.core import tfds_path
 
-from deepconv import models, train
+from deepconv import models, predict, train
 from deepconv.config import recipes
 from deepconv.data import decode, sources, statistics, synsets
 from deepconv.data.images import DataError
@@ -257,6 +257,17 @@ MISTAKES = [
     (["--run=run", "--protocol=dense", "0.png"], "dense: CifarResNet has no dense test"),
     (["--run=run", "--protocol=five_crop", "0.png"], "five_crop is not a protocol; choose from"),
 ]
+
+
+def test_folders_are_searched_with_their_links_but_not_in_circles(tmp_path):
+    for file in ("a/1.png", "b/c/2.JPG", "b/.hidden/3.png", "b/notes.txt"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "a/linked").symlink_to(tmp_path / "b")
+    (tmp_path / "b/c/up").symlink_to(tmp_path / "b")
+    (tmp_path / "a/up").symlink_to(tmp_path / "a")
+    found = predict._find_photos([str(tmp_path / "a")])
+    assert [file.removeprefix(f"{tmp_path}/") for file in found] == ["a/1.png", "a/linked/c/2.JPG"]
 
 
 def test_mistakes_are_answered_in_one_line(run):

@@ -27,9 +27,7 @@ from deepconv.run.files import expanded, printable
 
 def main(arguments: list[str]) -> int:
     """Averages saved probabilities and prints the errors."""
-    import numpy as np  # here, since --help need not wait for it
-
-    from deepconv.evaluation import probabilities
+    from deepconv.evaluation import probabilities  # imports NumPy, which --help need not wait for
 
     try:
         files = [_probabilities(Path(argument)) for argument in arguments[1:]]
@@ -42,8 +40,6 @@ def main(arguments: list[str]) -> int:
                     f"{file} holds an array of shape {probs.shape}; {len(labels)} rows of {members[0].shape[-1]} "
                     f"probabilities are needed"
                 )
-            if not np.isfinite(probs).all():
-                raise ValueError(f"{file} holds numbers that are not finite; test that net again")
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     ensemble = probabilities.mean(files, weights)

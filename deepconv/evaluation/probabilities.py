@@ -120,11 +120,21 @@ def common_labels(files: Sequence[Path]) -> np.ndarray:
 
 
 def mean(files: Sequence[Path], weights: Sequence[float] | None = None) -> np.ndarray:
-    """Returns the mean of saved probabilities, float32 [N, classes], with equal weights by default."""
+    """Returns the mean of saved probabilities, float32 [N, classes], with equal weights by default.
+
+    Raises ValueError if some are not finite, OSError.
+    """
     weights = weights or [1.0] * len(files)
     total = sum(weights)
-    parts = (read_array(file) * np.float32(weight / total) for file, weight in zip(files, weights, strict=True))
+    parts = (_finite(file) * np.float32(weight / total) for file, weight in zip(files, weights, strict=True))
     return functools.reduce(np.add, parts)
+
+
+def _finite(file: Path) -> np.ndarray:
+    probs = read_array(file)
+    if not np.isfinite(probs).all():
+        raise ValueError(f"{file} holds numbers that are not finite; test that net again")
+    return probs
 
 
 def average(workdir: Path, name: str, parts: Sequence[str]) -> None:

@@ -1,9 +1,9 @@
 """The form of each operation that has more than one, by platform.
 
 "plain" is the obvious form, with which the tests compare the other forms. All forms of an operation give the same
-result up to rounding, except that max pooling by "slices" divides the gradient of equal values among them, and the
-other forms give it to the first. The platform is JAX's default one, except within `for_platform`.
-`--forms=blocks:plain,max_pool:plain` overrides the table.
+result up to rounding, with two exceptions: max pooling by "slices" divides the gradient of equal values among them, and
+the other forms give it to the first; the rectifier "from_output" may hide NaN on a CPU. The platform is JAX's default
+one, except within `for_platform`. `--forms=blocks:plain,max_pool:plain` overrides the table.
 """
 
 import contextlib

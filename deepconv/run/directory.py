@@ -18,6 +18,7 @@ FAILURE = "failure.txt"
 # After the failure of a node, Slurm starts its jobs elsewhere while their old processes may still run. A job waits this
 # long for them; then it exits with code 75, and Slurm queues it again.
 PATIENCE_SECONDS = 60
+LAUNCHED = "DEEPCONV_LAUNCHED"  # set in the environment of runs that launch.local starts
 
 
 @contextlib.contextmanager
@@ -72,8 +73,12 @@ def job_patience() -> float:
 
 
 def code_of(error: Exception, code: int) -> int:
-    """Returns the exit code for an error: 75 in a Slurm job whose directory is in use, else the given one."""
-    return preemption.EXIT_CODE if _in_slurm() and isinstance(error, BlockingIOError) else code
+    """Returns the exit code for an error: 75 in a Slurm job whose directory is in use, else the given one.
+
+    A run that `launch.local` starts in such a job fails alone: Slurm would queue all runs again.
+    """
+    queued_again = _in_slurm() and LAUNCHED not in os.environ
+    return preemption.EXIT_CODE if queued_again and isinstance(error, BlockingIOError) else code
 
 
 def _in_slurm() -> bool:

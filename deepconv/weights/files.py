@@ -1,6 +1,5 @@
 """Import of safetensors files to runs, and export of runs."""
 
-import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -121,10 +120,9 @@ def read_net(config: ConfigDict, source: Path, bgr: bool = False) -> tuple[Varia
 
 
 def _class_names(source: Path, count: int) -> list[str]:
-    with contextlib.suppress(ValueError):  # metadata of another program, with another meaning
-        names = json.loads(inputs.metadata(source).get("classes", "null"))
-        if isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names):
-            return names
+    names = inputs.exported_classes(source)
+    if names and len(names) == count:
+        return names
     return folders.imagenet_synsets() if count == 1000 else [str(number) for number in range(count)]
 
 

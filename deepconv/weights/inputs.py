@@ -1,5 +1,6 @@
 """The construction of a net and the images it takes, which most files of weights do not record."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,18 +109,29 @@ def metadata(file: Path) -> dict[str, str]:
         return {}
 
 
+def exported(file: Path) -> str:
+    """Returns the images, as --input has them, in the metadata of a file that deepconv exported; "" for other files."""
+    known = metadata(file) if file.is_file() else {}
+    if not {"step", "mean", "std", "channels"} <= known.keys():
+        return ""
+    return "caffe" if known["channels"] == "BGR" else f"{known['mean']}/{known['std']}"
+
+
+def exported_classes(file: Path) -> list[str] | None:
+    """Returns the names of the classes in the metadata of a file that deepconv exported; None for other files."""
+    known = metadata(file) if file.is_file() else {}
+    return json.loads(known["classes"]) if {"step", "classes"} <= known.keys() else None
+
+
 def recorded(file: Path, library: str, given: str) -> str:
     """Returns --input or, without it and --library, the images in the metadata of a file that deepconv exported.
 
     Raises ValueError if the flags contradict the metadata.
     """
-    known = metadata(file) if file.is_file() else {}
-    if not {"mean", "std", "channels"} <= known.keys():
-        return given
-    images = "caffe" if known["channels"] == "BGR" else f"{known['mean']}/{known['std']}"
+    images = exported(file)
+    if not (library or given) or not images:
+        return images or given
     wanted, found = images_of(library, given), images_of("", images)
-    if not (library or given):
-        return images
     if wanted and found and not _same(wanted, found):
         flags = f"--input={given}" if given else f"--library={library}"
         raise ValueError(f"the metadata of {file} says --input={images}, unlike {flags}; give --input={images}")
@@ -196,13 +208,20 @@ def run_fields(config: ConfigDict, source: Mapping[str, Any], same_net: bool) ->
     }
 
 
+def is_assumed(file: Path, library: str, images: str) -> bool:
+    """Returns whether no flag says how the net of a file is built; `images` are those of `recorded`."""
+    return not library and images == exported(file)
+
+
 def warning(config: ConfigDict, file: Path) -> str:
-    """Returns a warning with the assumed net and images of a file of weights."""
+    """Returns a warning with what is assumed of a file of weights: its net and, unless it says so, its images."""
+    known = exported(file)
     fields = UNSEEN.get(config.model.name, ())
     fields = [f"config.model.{field}={config.model[field]}" for field in fields if field in config.model]
-    fields += [f"config.data.{field}={config.data[field]}" for field in ("mean", "std")]
+    fields += [] if known else [f"config.data.{field}={config.data[field]}" for field in ("mean", "std")]
+    images = "" if known else " and which images it takes"
     return (
-        f"WARNING: {file} does not record how its net is built and which images it takes. The recipe's are assumed: "
+        f"WARNING: {file} does not record how its net is built{images}. The recipe's are assumed: "
         f"{' '.join(fields)}. If they are wrong, the test errors are too. For a net of torchvision or timm, give "
         "--library=torchvision or --library=timm; for others, give --input and, if necessary, --config.model..."
     )
