@@ -233,7 +233,7 @@ def test_import_start_and_export(tmp_path):
 
 def test_a_file_that_deepconv_exported_says_its_images_and_classes(tmp_path, capsys):
     tensors = random_tensors(create("resnet_cifar", depth=8), 32)
-    config = recipes.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 8, "data.mean": "120,110,100"})
+    config = recipes.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 8, "data.mean": "120.12345,110,100"})
     safetensors.numpy.save_file(tensors, tmp_path / "in.safetensors")
     files.import_file(config, tmp_path / "in.safetensors", tmp_path / "run")
     (tmp_path / "run" / "classes.json").write_text(json.dumps([f"animal {number}" for number in range(10)]))
@@ -241,16 +241,18 @@ def test_a_file_that_deepconv_exported_says_its_images_and_classes(tmp_path, cap
     net = nets.load_net("resnet_cifar", exported, overrides={"model.depth": 8})
     warning = capsys.readouterr().err
     assert "config.model.shortcut=A" in warning and "config.data.mean" not in warning
-    assert net.net.input.mean.ravel().tolist() == [120, 110, 100] and net.classes[9] == "animal 9"
+    assert (net.net.input.mean.ravel() == np.float32([120.12345, 110, 100])).all() and net.classes[9] == "animal 9"
     with pytest.raises(ValueError, match="the classes of .*out.safetensors are not those of cifar10"):
         start._check_classes(exported, [f"animal {number}" for number in reversed(range(10))], "cifar10")
-    assert inputs.recorded(exported, "", "120,110,100") == "120,110,100"
+    assert inputs.recorded(exported, "", "120.12345,110,100") == "120.12345,110,100"
     foreign = {"mean": "[0.485, 0.456, 0.406]", "std": "1,1,1", "channels": "3", "classes": "?"}
     safetensors.numpy.save_file(tensors, tmp_path / "foreign.safetensors", metadata=foreign)
     assert inputs.recorded(tmp_path / "foreign.safetensors", "torchvision", "") == ""
     assert inputs.exported_classes(tmp_path / "foreign.safetensors") is None
     assert inputs.recorded(exported, "", "paper") == "paper"
-    with pytest.raises(ValueError, match="says --input=120,110,100/1,1,1, unlike --library=timm; give --input=120"):
+    with pytest.raises(
+        ValueError, match="says --input=120.12345,110,100/1,1,1, unlike --library=timm; give --input=120"
+    ):
         nets.load_net("resnet_cifar", exported, "timm")
     assert nets.load_net("resnet_cifar", tmp_path / "in.safetensors", "", "1,2,3", {"model.depth": 8}).classes[9] == "9"
 

@@ -220,8 +220,8 @@ def _fold(
 
 
 def joined(colour: np.ndarray | jax.Array) -> str:
-    """Returns three numbers as in "123.68,116.779,103.939"."""
-    return ",".join(f"{value:g}" for value in colour.ravel())
+    """Returns three numbers as in "123.68,116.779,103.939", with as many digits as float32 has."""
+    return ",".join(np.format_float_positional(np.float32(value), trim="-") for value in np.asarray(colour).ravel())
 
 
 def describe_mean(mean: np.ndarray | jax.Array) -> str:
