@@ -2,7 +2,6 @@
 
 import functools
 
-import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +15,7 @@ from deepconv.evaluation import protocols, responses
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.net import Net
 from deepconv.models import alexnet as alexnet_module
-from deepconv.ops import repeat
+from deepconv.ops import rectifier, repeat
 from deepconv.state import TrainState, held_shapes
 from deepconv.weights import convert
 
@@ -160,7 +159,7 @@ def test_scores_loss_and_statistics(name):
 @pytest.fixture
 def smooth(monkeypatch):
     """A nonlinearity whose gradient does not jump where rounding decides."""
-    monkeypatch.setattr(flax.linen, "relu", jax.nn.silu)
+    monkeypatch.setattr(rectifier, "relu", jax.nn.silu)
     monkeypatch.setitem(alexnet_module.ACTIVATIONS, "relu", jax.nn.silu)
     monkeypatch.setattr(torch.nn.functional, "relu", torch.nn.functional.silu)
     monkeypatch.setattr(torch.nn.ReLU, "forward", lambda self, x: torch.nn.functional.silu(x))
