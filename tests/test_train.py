@@ -214,7 +214,7 @@ def test_tests_after_training_are_of_the_averages(tmp_path, monkeypatch):
     config = recipes.load(ROOT / "configs/resnet_cifar.py", changes, smoke=True)
     task, tested = task_lib.prepare(config, None, evals=["ten_crop"]), []
     monkeypatch.setattr(evaluate, "run", lambda net, tests, *args, **options: tested.extend(tests))
-    train_and_test._work(settings.Settings(task, tmp_path, {}, ["ten_crop"], {}, tests_only=False))
+    train_and_test._work(settings.Settings(task, tmp_path, {}, ["ten_crop"], {}))
     read = checkpoint.read(tmp_path / "checkpoints")
     assert len(tested) == 1 and equal(repeat.by_block(tested[0][1].params), read["params"])
 

@@ -118,8 +118,14 @@ def test_sets_without_proposals_are_refused(runs, tmp_path, case):
 def test_a_trained_run_needs_no_proposals(runs, tmp_path):
     config, source = training_set(runs)
     total = durations.steps(config, "total", source.examples, config.batch_size)
-    (tmp_path / "checkpoints" / str(total)).mkdir(parents=True)
+    newest = tmp_path / "checkpoints" / str(total)
+    newest.mkdir(parents=True)
+    (newest / "state").write_text("trained")
+    (newest / checkpoint_files.SUMS).write_text(json.dumps(checkpoint_files.sums(newest)))
     assert training_proposals.with_proposals(config, source, "gone", tmp_path) is source
+    (newest / "state").write_text("damaged")  # it would be trained further, on other crops
+    with pytest.raises(FileNotFoundError, match="proposals.npy is missing"):
+        training_proposals.with_proposals(config, source, "gone", tmp_path)
 
 
 def test_stopped_proposals_continue_with_the_same_checkpoint_only(runs, tmp_path, monkeypatch):
