@@ -85,7 +85,10 @@ def holder(workdir: Path) -> int | None:
     process, host = last_holder(workdir) or (0, "")
     if host != os.uname().nodename:
         return None
-    lock = (workdir / "lock").stat()
+    try:
+        lock = (workdir / "lock").stat()
+    except OSError:  # removed meanwhile
+        return None
     try:
         open_files = [*Path(f"/proc/{process}/fd").iterdir()]
     except PermissionError:  # the process of another user
