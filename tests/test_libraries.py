@@ -20,23 +20,29 @@ tensors = pytest.importorskip("safetensors.torch")  # imports torch
 CLASSES = 12
 SIZE = 224
 NETS = {
-    "timm vgg11": ("vgg11", "timm", lambda: timm.create_model("vgg11", num_classes=CLASSES)),
+    "timm vgg11": ("vgg11", "timm", lambda: narrow_net(timm.models.vgg11)),
     "torchvision resnet18": ("resnet18", "torchvision", lambda: torchvision.models.resnet18(num_classes=CLASSES)),
     "torchvision resnet50": ("resnet50", "torchvision", lambda: torchvision.models.resnet50(num_classes=CLASSES)),
-    "torchvision vgg11": ("vgg11", "torchvision", lambda: slim(torchvision.models.vgg11(num_classes=CLASSES))),
-    "torchvision alexnet": ("alexnet", "torchvision", lambda: slim(torchvision.models.alexnet(num_classes=CLASSES))),
+    "torchvision vgg11": ("vgg11", "torchvision", lambda: narrow_net(torchvision.models.vgg11)),
+    "torchvision alexnet": ("alexnet", "torchvision", lambda: narrow_net(torchvision.models.alexnet)),
     "timm resnet34": ("resnet34", "timm", lambda: timm.create_model("resnet34", num_classes=CLASSES)),
 }
 
 
-# torchvision's nets are narrow: whole ones have files of half a GB; timm's are whole
-def slim(net):
-    """A VGG or AlexNet of torchvision with narrow layers."""
-    places = [place for place, module in enumerate(net.classifier) if isinstance(module, torch.nn.Linear)]
-    sizes = [net.classifier[places[0]].in_features, WIDTH, WIDTH, CLASSES]
-    for place, inputs, outputs in zip(places, sizes[:-1], sizes[1:], strict=True):
-        net.classifier[place] = torch.nn.Linear(inputs, outputs)
-    return net
+def narrow_net(create):
+    """A VGG or AlexNet with narrow fully connected layers, as whole ones have files of half a GB; any weights."""
+    with torch.device("meta"):  # the wide layers are never in memory
+        net = create(num_classes=CLASSES)
+        if hasattr(net, "classifier"):  # torchvision's
+            places = [place for place, module in enumerate(net.classifier) if isinstance(module, torch.nn.Linear)]
+            sizes = [net.classifier[places[0]].in_features, WIDTH, WIDTH, CLASSES]
+            for place, inputs, outputs in zip(places, sizes[:-1], sizes[1:], strict=True):
+                net.classifier[place] = torch.nn.Linear(inputs, outputs)
+        else:
+            net.pre_logits.fc1 = torch.nn.Conv2d(512, WIDTH, 7)
+            net.pre_logits.fc2 = torch.nn.Conv2d(WIDTH, WIDTH, 1)
+            net.head.fc = torch.nn.Linear(WIDTH, CLASSES)
+    return net.to_empty(device="cpu")
 
 
 def randomise(net):
@@ -120,8 +126,7 @@ def told(name, folder, images):
         ("main", [config, *data, f"--init_from={file}", said, "--evals=center", f"--workdir={key}.file"], file),
     ]
     for module, arguments, gone in commands:
-        inject = NARROW if library == "torchvision" else ""
-        ((code, out, err, _),) = answers(folder, f"deepconv.{module}", [(arguments, "")], inject)
+        ((code, out, err, _),) = answers(folder, f"deepconv.{module}", [(arguments, "")], NARROW)
         assert code == 0 and "does not record" not in err, err
         printed[module] = out
         if gone:  # as files are large
