@@ -92,6 +92,25 @@ def exchanges(task):
     return in_layers, [each for each in found if each not in in_layers]
 
 
+# as GPUs have them; the first is in the form of a JAX program's, the second in that of XLA's tests
+STARTED = """
+  %a = (f32[2,3]{1,0}, f32[4,3]{1,0}) all-gather-start(%x), channel_id=1, replica_groups={{0,1}}, dimensions={0}, META
+  %b = ((f32[20]{0}), f32[10]{0}) reduce-scatter-start(%x), channel_id=2, replica_groups={{0,1}}, dimensions={0}, META
+  %c = (f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1},{1,0}}, META
+  %d = (f32[4]{0}, f32[2]{0}) all-reduce-start(%x, %y), channel_id=4, replica_groups={{0,1}}, to_apply=%add, META
+"""
+
+
+def test_exchanges_that_are_started_count_what_is_received():
+    found = collectives.find(STARTED.replace("META", 'metadata={op_name="jit(step)/jvp(AlexNet)/conv3/dot"}'), TWO)
+    assert [(each.kind, each.arrays, each.received) for each in found] == [
+        ("all-gather", 1, 24),
+        ("reduce-scatter", 1, 40),
+        ("collective-permute", 1, 16),
+        ("all-reduce", 2, 24),
+    ]
+
+
 @pytest.mark.parametrize(
     ("recipe", "borders"), [pytest.param("alexnet_code", [], marks=pytest.mark.slow), ("alexnet", BORDERS)]
 )

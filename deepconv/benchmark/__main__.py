@@ -122,8 +122,6 @@ def _peers(arguments: list[str]) -> Work:
 
 
 def _forms(arguments: list[str]) -> Work:
-    if flags.FLAGS["peers"].present:
-        raise ValueError("`forms` measures deepconv only; leave out --peers")
     choice, platform = _choice(arguments, ["deepconv"])
     from deepconv.benchmark.peers import compare
 
@@ -132,9 +130,7 @@ def _forms(arguments: list[str]) -> Work:
 
 def _choice(arguments: list[str], peers: list[str]) -> "tuple[Choice, str]":
     """Returns what `peers` and `forms` compare, and the platform, which is JAX's default one. Raises ValueError."""
-    _without_recipe(arguments)
-    if flags.FLAGS["forms"].present:
-        raise ValueError("--forms has no effect here; `forms` measures every form")
+    _no_more(arguments)
     from deepconv.benchmark.peers import compare
 
     lists = _NETS.value, _MODES.value, _DTYPES.value, peers
@@ -151,7 +147,7 @@ def _choice(arguments: list[str], peers: list[str]) -> "tuple[Choice, str]":
 
 
 def _growth(arguments: list[str]) -> Work:
-    _without_recipe(arguments)
+    _no_more(arguments)
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # for the record; this process uses no GPU
@@ -174,6 +170,20 @@ MEASUREMENTS: dict[str, Callable[[list[str]], Work]] = {
     "growth": _growth,
 }
 
+STEP = ("config", "smoke", "shorten", "data_dir", "accumulate", "forms")
+RUN = (*STEP, "workers", "model_parallel")
+COMPARISON = ("nets", "modes", "dtypes", "rounds", "batch", "starts")
+TAKES: dict[str, Sequence[str]] = {  # the flags of each measurement; all take --json
+    "training": (*RUN, "steps"),
+    "input": (*RUN, "steps"),
+    "dense": (*RUN, "steps", "scale"),
+    "collectives": RUN,
+    "compiled": (*STEP, "target", "snapshot"),
+    "peers": (*COMPARISON, "peers"),
+    "forms": COMPARISON,
+    "growth": ("axes", "steps"),
+}
+
 
 def _task(arguments: list[str], evals: Sequence[str] = ("center",)) -> "Task":
     """Returns the task that the flags describe."""
@@ -193,18 +203,19 @@ def _task(arguments: list[str], evals: Sequence[str] = ("center",)) -> "Task":
     )
 
 
-def _without_recipe(arguments: list[str]) -> None:
-    """Raises ValueError for --config or more arguments, for a measurement with its own recipes."""
+def _no_more(arguments: list[str]) -> None:
+    """Raises ValueError for more arguments, where no recipe is loaded, which checks this."""
     if len(arguments) > 1:
         raise ValueError(f"unknown argument {arguments[1]!r}; flags are written --name=value")
-    if flags.FLAGS["config"].present:
-        raise ValueError("this measurement chooses its own recipes; it takes no --config")
 
 
 def _find(word: str) -> Callable[[list[str]], Work]:
-    """Returns the function of a measurement. Raises ValueError for an unknown word."""
+    """Returns the function of a measurement. Raises ValueError for an unknown word, and for flags of other ones."""
     if word not in MEASUREMENTS:
         raise ValueError(f"unknown measurement {word!r}; {suggestion(word, MEASUREMENTS)}")
+    others = {flag for takes in TAKES.values() for flag in takes} - {*TAKES[word]}
+    if given := [flag for flag in sorted(others) if flags.FLAGS[flag].present]:
+        raise ValueError(f"`{word}` takes no --{given[0]}; leave it out")
     return MEASUREMENTS[word]
 
 
@@ -215,6 +226,7 @@ def main(arguments: list[str]) -> int:
     program, word, *rest = arguments if len(arguments) > 1 else [*arguments, "training"]
     try:
         cli.check_file("json")
+        cli.check_file("snapshot")
         work = _find(word)([program, *rest])
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)

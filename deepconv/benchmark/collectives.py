@@ -17,7 +17,8 @@ from deepconv.benchmark import compiled
 from deepconv.benchmark.record import Figures
 
 INSTRUCTION = re.compile(
-    r" = (?P<result>.*?) (?P<kind>all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)(?:-start)?\("
+    r" = (?P<result>.*?) (?P<kind>all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)"
+    r"(?P<start>-start)?\("
     r".*?(?:replica_groups|source_target_pairs)=(?P<groups>.*?), (?!device_ids)(?=[a-z_]+=)"
     r'.*op_name="(?P<path>.*?)"'
 )
@@ -49,9 +50,12 @@ def _collective(line: str, mesh: Mesh) -> Collective:
     if not (found := INSTRUCTION.search(line)):
         raise ValueError(f"this version of XLA describes a collective in an unknown way: {line.strip()}")
     groups = _groups(found["groups"])
+    listed = [*ARRAY.finditer(found["result"])]
+    if found["start"] and found["kind"] != "all-reduce":  # operands, results and, for permutations, two counters
+        listed = [array for array in listed if array[0] != "u32[]"]
+        listed = listed[len(listed) // 2 :]
     arrays = [
-        int(array["bits"] or 8) // 8 * math.prod(map(int, filter(None, array["sides"].split(","))))
-        for array in ARRAY.finditer(found["result"])
+        int(array["bits"] or 8) // 8 * math.prod(map(int, filter(None, array["sides"].split(",")))) for array in listed
     ]
     size, kind, path = len(groups[0]), found["kind"], found["path"]
     pairs = len(groups) / mesh.size  # a permutation lists pairs of devices

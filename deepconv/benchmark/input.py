@@ -29,6 +29,11 @@ def host_batches(task: task_lib.Task, data: Images) -> Iterator[pipeline.Batch]:
     return pipeline.train_batches(data, task.train_source.examples, report=report, **settings)
 
 
+def most_ahead(task: task_lib.Task, data: Images) -> int:
+    """Returns a number of batches that is at least that which the pipeline prepares ahead."""
+    return 4 * (task.workers or (2 if data.in_memory else pipeline.THREADS))
+
+
 class ByPillow:
     """The pipeline's work as a torch data set: Pillow decodes and rescales the whole image, then crops it."""
 

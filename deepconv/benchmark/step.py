@@ -4,13 +4,15 @@ import resource
 import time
 
 import jax
+from rich.console import Console
+from rich.table import Table
 
 from deepconv import resume, train
 from deepconv import task as task_lib
-from deepconv.benchmark.input import host_batches
+from deepconv.benchmark.input import host_batches, most_ahead
 from deepconv.benchmark.peaks import peak
 from deepconv.benchmark.record import Figures
-from deepconv.benchmark.timing import short, show, timed, typical
+from deepconv.benchmark.timing import short, timed, typical
 from deepconv.ops import counting
 from deepconv.run.starts import environment
 
@@ -35,8 +37,10 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> Figures:
     jax.block_until_ready(metrics)
     to_first_step = time.perf_counter() - start
 
-    host = host_batches(task, data)
-    input_times = timed(lambda: next(host), (10 if task.train_source.size else 1) * steps)
+    host, ahead = host_batches(task, data), most_ahead(task, data)
+    for _ in range(ahead):  # at first, all threads or processes end their batches together
+        next(host)
+    input_times = timed(lambda: next(host), max(ahead, (10 if task.train_source.size else 1) * steps))
 
     waits, batch = [], next(loader)
 
@@ -54,7 +58,9 @@ def show_training(task: task_lib.Task, steps: int, start: float) -> Figures:
         step()
 
     step_times = timed(step, steps)
-    loop_times = timed(wait_and_step, steps)
+    for _ in range(ahead):  # prepared during the steps above
+        batch = next(loader)
+    loop_times = timed(wait_and_step, max(ahead, steps))
     images_per_second = batch_size / typical(step_times)
     figures = {
         "batch_size": batch_size,
@@ -116,4 +122,8 @@ def _show(figures: Figures) -> None:
     if "bytes_share" in figures:
         lines.append(("share of memory bandwidth", f"{100 * figures['bytes_share']:.1f} %"))
     lines.append(("peak memory of this process", f"{figures['peak_memory_bytes'] / 1e9:.2f} GB"))
-    show(f"{env['devices']} x {env['device_kind']}, {env['cpus']} CPU cores, jax {env['versions']['jax']}", lines)
+    print(f"{env['devices']} x {env['device_kind']}, {env['cpus']} CPU cores, jax {env['versions']['jax']}")
+    table = Table("measurement", "value")
+    for name, value in lines:
+        table.add_row(name, value)
+    Console().print(table)

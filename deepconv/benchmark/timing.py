@@ -1,12 +1,9 @@
-"""Timing of calls, and a table of results."""
+"""Timing of calls."""
 
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-
-from rich.console import Console
-from rich.table import Table
 
 WINDOWS = 5
 
@@ -32,12 +29,3 @@ def typical(seconds: Sequence[float]) -> float:
 def short(value: float) -> str:
     """Formats a number with four digits, or all of its integer part."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def show(title: str, lines: Sequence[tuple[str, str]]) -> None:
-    """Prints a table of measurements."""
-    print(title)
-    table = Table("measurement", "value")
-    for name, value in lines:
-        table.add_row(name, value)
-    Console().print(table)
