@@ -71,6 +71,11 @@ def state(workdir: Path, tested: bool) -> tuple[str, str]:
     return ("finished" if tested and not begun else "stopped"), ""
 
 
+def counts(states: Sequence[str]) -> str:
+    """Returns the number of runs in each state, as in "1 running, 3 finished"."""
+    return ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+
+
 def last_holder(workdir: Path) -> tuple[int, str] | None:
     """Returns the process that last had a run's lock, and its machine; it may have ended. None if it is unknown."""
     try:

@@ -73,9 +73,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if runs:
         _print_columns([HEADS, *(_row(run, folder) for run in runs)])
-    states = [run.state for run in runs]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in progress.STATES if state in states)
-    print(counts or f"no runs in {printable(str(folder))}")
+    print(progress.counts([run.state for run in runs]) or f"no runs in {printable(str(folder))}")
     return 0
 
 

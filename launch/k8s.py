@@ -16,6 +16,9 @@ complete, apply stage 2, and so on.
     kubectl wait jobset -l deepconv-stage=1 --for=condition=Completed --timeout=-1s
     kubectl apply -f runs.json -l deepconv-stage=2
 
+If a run has several nodes, the cluster must start its pods together, as Kueue does: a pod that waits five minutes for
+the others ends, and this counts as one of the --restarts.
+
 Applying a stage again changes nothing. To repeat a failed run: kubectl delete jobset NAME, then apply.
 """
 
@@ -28,18 +31,15 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from absl import flags
 
 from deepconv import cli
-from deepconv.config import fields
-from deepconv.data.known import DATA
 from deepconv.run import preemption
 from experiments import entries, entry, jobs
-from experiments.entry import Run
 from experiments.jobs import Arguments, Job
 from launch import selection
 from launch.script import GPU_PLATFORM
@@ -80,7 +80,8 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"--{missing[0]} is missing: {given[missing[0]].help}")
         chosen = entries.load(arguments[1:])
         done = {name: entries.results(name) for name in chosen}
-        check_batches([run for run, _ in entry.jobs(jobs.missing_runs(chosen, done)).values()], options)
+        trained = [run for run, _ in entry.jobs(jobs.missing_runs(chosen, done)).values()]
+        selection.check_division(trained, options.nodes, options.gpus_per_node)
         todo = jobs.missing(chosen, done, f"{MOUNT}/runs", passed)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
@@ -90,19 +91,6 @@ def main(arguments: list[str]) -> int:
     then = f"; apply them by stages, {STAGE}=1 to {stages}: see --help" if stages > 1 else ""
     print(f"{len(todo)} JobSets{then}", file=sys.stderr)
     return 0
-
-
-def check_batches(runs: Sequence[Run], options: Options) -> None:
-    """Raises ValueError for a batch that cannot be divided among the GPUs of its run."""
-    gpus, shared = options.nodes * max(1, options.gpus_per_node), cli.MODEL_PARALLEL.value
-    if gpus % shared:
-        raise ValueError(f"--model_parallel={shared} cannot divide {gpus} GPUs; give a multiple of {shared}")
-    for run in runs:
-        config = run.load()
-        try:
-            fields.check_together(config, DATA[config.data.name].train, gpus // shared)
-        except ValueError as error:
-            raise ValueError(f"{run.name}: {error}") from None
 
 
 def stage(name: str, todo: Mapping[str, Job]) -> int:

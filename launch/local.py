@@ -35,6 +35,7 @@ from deepconv import cli
 from deepconv.run import directory, preemption
 from experiments import jobs
 from launch import selection, state
+from launch.script import GPU_PLATFORM
 from launch.selection import RUNS
 
 _DEVICES = flags.DEFINE_list(
@@ -53,13 +54,16 @@ def main(arguments: list[str]) -> int:
         if wrong := [device for device in devices if not device.isdigit() or devices.count(device) > 1]:
             raise ValueError(f"--devices={','.join(devices)}: {wrong[0]!r}; give different numbers, as in 0,1,2,3")
         selected = selection.select(arguments)
-        selection.check_data(run for name, run in selected.runs.items() if name in selected.jobs)
+        selection.check_data(selected)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     todo = selected.jobs
     devices = devices or [""] * (_PARALLEL.value or 1)
     failed = run_all(todo, devices)
     for name, code in failed.items():
+        if needed := [need for need in todo[name].needs if need in failed]:
+            print(f"launch: not begun: {name}, which needs {needed[0]}", file=sys.stderr)
+            continue
         print(f"launch: not finished: {name} (exit code {code})", file=sys.stderr)
         if len(devices) > 1 and (log := _log(name)).exists() and code != preemption.EXIT_CODE:
             print("".join(f"    {line}\n" for line in state.tail(log)[-SHOWN_LINES:] if line), end="", file=sys.stderr)
@@ -99,7 +103,10 @@ class Machine:
             return lambda: preemption.EXIT_CODE
         used = [run.device for run in self.running.values()]
         device = next(device for device in self.devices if used.count(device) < [*self.devices].count(device))
-        environment = os.environ | {directory.LAUNCHED: "1"} | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
+        environment = os.environ | {directory.LAUNCHED: "1"}
+        if device:
+            environment |= {"CUDA_VISIBLE_DEVICES": device}
+            environment.setdefault("JAX_PLATFORMS", GPU_PLATFORM)
         with _log(name).open("a") if len(self.devices) > 1 else contextlib.nullcontext() as log:
             place = f" on device {device}" if device else ""
             print(f"== {name}{place}: python -m {' '.join(command)}", flush=True, file=log)

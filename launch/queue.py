@@ -62,14 +62,12 @@ def submissions(runs: Path) -> dict[str, Submission]:
 def tasks(runs: Path) -> dict[str, Task]:
     """Returns {run: its task} for the runs of a folder that are queued or running. Raises OSError."""
     found, submitted = {}, submissions(runs)
+    if not submitted:
+        return {}
     # Others may have submitted runs of this folder, too. %Z, the directory in which a job was submitted, is last, since
     # it may contain the separator.
-    lines = (
-        call("squeue", "-h", "-r", f"--name={','.join(submitted)}", "-o", "%j|%i|%T|%r|%Z").splitlines()
-        if submitted
-        else []
-    )
-    for line in lines:
+    answer = call("squeue", "-h", "-r", f"--name={','.join(submitted)}", "-o", "%j|%i|%T|%r|%Z")
+    for line in answer.splitlines():
         name, id, state, reason, folder = line.split("|", 4)
         index = id.rpartition("_")[2]
         if name in submitted and Path(folder).resolve() == runs.absolute().parent.resolve() and index.isdigit():
@@ -80,15 +78,15 @@ def tasks(runs: Path) -> dict[str, Task]:
     return found
 
 
-def known_tasks(runs: Path) -> dict[str, Task]:
-    """Returns the tasks, or none where there is no Slurm; warns if it does not answer."""
+def known_tasks(runs: Path) -> dict[str, Task] | None:
+    """Returns the tasks, or None where there is no Slurm, or if it does not answer, of which it warns."""
     if shutil.which("squeue") is None:
-        return {}
+        return None
     try:
         return tasks(runs)
     except OSError as error:
         print(f"deepconv: Slurm's queue is unknown: {printable(str(error))}", file=sys.stderr)
-        return {}
+        return None
 
 
 def endings(runs: Path) -> dict[str, str]:

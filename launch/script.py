@@ -131,7 +131,8 @@ def text(name: str, todo: Mapping[str, Job], options: Options, python: str, depe
     lead = min(LEAD_SECONDS, limit_seconds // 2) or LEAD_SECONDS
     limit = f"%{options.parallel}" if options.parallel else ""
     directives = [f"job-name={name}", f"array=0-{len(todo) - 1}{limit}", f"partition={options.partition}"]
-    directives += [f"nodes={options.nodes}", "ntasks-per-node=1"]
+    trains = any(job.commands[0][0] == MAIN for job in todo.values())  # other commands work on one node
+    directives += [f"nodes={options.nodes if trains else 1}", "ntasks-per-node=1"]
     directives += [f"gpus-per-node={options.gpus_per_node}"] if options.gpus_per_node else []
     directives += [f"cpus-per-task={options.cpus_per_node}"] if options.cpus_per_node else []
     directives += [f"time={options.time}"] if options.time else []

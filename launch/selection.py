@@ -13,12 +13,13 @@ from ml_collections import config_flags
 
 from deepconv import cli
 from deepconv.config import fields, recipes
+from deepconv.data.known import DATA
 from experiments import cells, entries, entry, jobs
-from experiments.entry import Run, Table
-from experiments.measurements import Measurement, Results
+from experiments.entry import Run
 
 RUNS = "runs"  # the folder of all runs
 PASSED_ON = ("data_dir", "workers", "model_parallel", "accumulate", "heartbeat_seconds")  # to every command of a run
+TRANSFER = "deepconv.transfer"
 EXAMPLE = "yield {'optimizer.learning_rate': 0.1}"
 
 
@@ -80,21 +81,17 @@ def _tables(names: list[str]) -> Selection:
     files = _eval_files(selected) | {command.name: [command.file] for row in rows for command in row.commands}
     files |= _eval_files(entry.jobs(jobs.missing_runs(chosen, done)))  # other tests of these runs are in the results
     measured: dict[str, float | None] = dict.fromkeys(name for name in files if name not in todo)
-    records_of_rows = [record for name, table in chosen.items() for record in _records(table, done[name])]
-    for record in records_of_rows:
-        error = record["values"].get("top1_error")
-        if record["run"] in measured and isinstance(error, float | int):
-            measured[record["run"]] = error
+    for row, results in [(row, done[name]) for name, table in chosen.items() for row in table.rows]:
+        for record in cells.exact_records(row, results):
+            error = record["values"].get("top1_error")
+            if record["run"] in measured and isinstance(error, float | int):
+                measured[record["run"]] = error
     return Selection({name: run for name, (run, _) in selected.items()}, files, todo, measured)
 
 
 def _eval_files(selected: Mapping[str, tuple[Run, list[str]]]) -> dict[str, list[str]]:
     """Returns {run: the files of its tests}; without tests, a run writes those of the test `center`."""
     return {name: [f"eval.{test}.json" for test in tests or ["center"]] for name, (_, tests) in selected.items()}
-
-
-def _records(table: Table, results: Results) -> list[Measurement]:
-    return [record for row in table.rows for record in cells.exact_records(row, results)]
 
 
 def _grid(names: list[str]) -> Selection:
@@ -112,6 +109,10 @@ def _grid(names: list[str]) -> Selection:
             if flags.FLAGS["smoke"].value and not point.smoke:
                 raise ValueError(
                     f"--smoke does not shrink Run objects, which {names[0]} yields; write Run(..., smoke=True)"
+                )
+            if wrong := [source for source in point.sources if not isinstance(source, Run)]:
+                raise ValueError(
+                    f"{names[0]}: a Run starts from a Run, not from {wrong[0]!r}; give Run(...) there, too"
                 )
             runs.append(point)
         elif not isinstance(point, Mapping):
@@ -167,12 +168,35 @@ def passed_on() -> list[str]:
     return [f"--{name}={given[name].value}" for name in PASSED_ON if given[name].present]
 
 
-def check_data(runs: Iterable[Run]) -> None:
-    """Raises ValueError with a line for each missing data set of the runs."""
+def check_division(runs: Iterable[Run], nodes: int, gpus_per_node: int) -> None:
+    """Raises ValueError if the GPUs of a run cannot share its net as --model_parallel says, or divide its batch."""
+    shared = cli.MODEL_PARALLEL.value
+    if gpus_per_node % shared:
+        raise ValueError(f"--model_parallel={shared} cannot divide {gpus_per_node} GPUs; give a multiple of {shared}")
+    for run in runs:
+        config = run.load()
+        if known := DATA.get(config.data.name):
+            try:
+                fields.check_together(config, known.train, max(1, nodes * max(1, gpus_per_node) // shared))
+            except ValueError as error:
+                raise ValueError(f"{run.name}: {error}") from None
+
+
+def check_data(selected: Selection) -> None:
+    """Raises ValueError with a line for each data set that the jobs lack."""
     from deepconv.data import sources
+    from deepconv.transfer import benchmarks
 
     problems = {}
-    for run in runs:
+    commands = [command for job in selected.jobs.values() for command in job.commands if command[0] == TRANSFER]
+    for name in dict.fromkeys(
+        word.removeprefix("--data=") for words in commands for word in words if "--data=" in word
+    ):
+        try:
+            benchmarks.find(name, cli.DATA_DIR.value)
+        except (ValueError, OSError) as error:
+            problems[name] = str(error)
+    for run in (run for name, run in selected.runs.items() if name in selected.jobs):
         config = run.load()
         data, find = config.data, sources.find_annotated if fields.predicts_boxes(config) else sources.find
         for split in (data.train_split, data.eval_split):

@@ -44,7 +44,7 @@ _RETRIES = flags.DEFINE_integer(
 )
 _SBATCH = flags.DEFINE_multi_string("sbatch", [], "Another option of sbatch, as in --sbatch=account=me")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the scripts and submit nothing.")
-INSTALLED = "sbatch is not installed here; submit from a login node of the cluster, or print the scripts with --dry_run"
+NO_SBATCH = "sbatch is not installed here; submit from a login node of the cluster, or print the scripts with --dry_run"
 
 
 def main(arguments: list[str]) -> int:
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         if not _PARTITION.value:
             raise ValueError("--partition is missing; sinfo lists the partitions")
         if not (_DRY_RUN.value or shutil.which("sbatch")):
-            raise ValueError(INSTALLED)
+            raise ValueError(NO_SBATCH)
         options = script.Options(
             partition=_PARTITION.value,
             nodes=_NODES.value,
@@ -66,10 +66,12 @@ def main(arguments: list[str]) -> int:
             further=_SBATCH.value,
         )
         selected = selection.select(arguments)
-        selection.check_data(run for name, run in selected.runs.items() if name in selected.jobs)
+        trained = [run for name, run in selected.runs.items() if name in selected.jobs]
+        selection.check_division(trained, options.nodes, options.gpus_per_node)
+        selection.check_data(selected)
         # Locked, since two commands at the same time would both find the runs in no queue.
         with contextlib.nullcontext() if _DRY_RUN.value else lock(Path(RUNS, queue.FOLDER)):
-            tasks = queue.known_tasks(Path(RUNS)) if _DRY_RUN.value else queue.tasks(Path(RUNS))
+            tasks = (queue.known_tasks(Path(RUNS)) or {}) if _DRY_RUN.value else queue.tasks(Path(RUNS))
             todo = pending(selected, tasks)
             ids = {name: task.id for name, task in tasks.items()}
             arrays = script.arrays(todo, ids)
@@ -86,19 +88,23 @@ def main(arguments: list[str]) -> int:
 
 
 def pending(selected: Selection, tasks: Mapping[str, queue.Task]) -> dict[str, Job]:
-    """Returns the jobs that are neither finished nor in Slurm's queue; prints the latter.
+    """Returns the jobs that are neither finished, nor in Slurm's queue, nor running on this machine; prints the latter.
 
     Jobs that need another test of a queued run than its job does are left out, too.
     """
     todo, postponed = {}, set()
     for name, job in selected.jobs.items():
+        found = state.of_job(Path(RUNS, name), selected.files[name])
         if task := tasks.get(name):
             more = not _words(job) <= _words(task)
             later = "; it does not do all that is asked for now: repeat this command when it has ended" if more else ""
             print(f"not submitted again: {name} (job {task.id}, {task.state}){later}", file=sys.stderr)
             postponed |= {name} if more else set()
-        elif len(job.commands) == 1 and state.of_job(Path(RUNS, name), selected.files[name]).state == "finished":
+        elif len(job.commands) == 1 and found.state == "finished":
             continue
+        elif found.state == "running":
+            print(f"not submitted: {name}, which is running on this machine ({found.details})", file=sys.stderr)
+            postponed.add(name)
         elif needed := [need for need in job.needs if need in postponed]:
             print(f"not submitted yet: {name}, which needs {needed[0]}", file=sys.stderr)
             postponed.add(name)

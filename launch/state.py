@@ -4,13 +4,12 @@ import dataclasses
 import datetime
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepconv import progress
 from deepconv.config import recipes
-from deepconv.progress import STATES
 from deepconv.run import preemption
 from deepconv.run.files import printable
 from launch import queue
@@ -23,7 +22,7 @@ WITHOUT_NEWS = re.compile(r"srun: (launch|Job step|Force)|srun: error: .*: Exite
 
 @dataclass(frozen=True)
 class State:
-    """The state of a run: one of STATES, with details, its progress, and its error."""
+    """The state of a run: one of progress.STATES, with details, its progress, and its error."""
 
     run: str
     state: str
@@ -57,11 +56,12 @@ def of_job(
     log: Path | None = None,
     task: queue.Task | None = None,
     ending: str = "",
+    queue_known: bool = True,
 ) -> State:
     """Returns the state of a run, or of a command that reads runs. files: its results, in its directory.
 
     A job in the queue decides; without one, the directory does. The log only tells that a run without an error in its
-    directory has failed. ending: sacct's word for the end of the last job.
+    directory has failed. ending: sacct's word for the end of the last job. queue_known: whether Slurm's queue was read.
     """
     found = State(workdir.name, "waiting")
     begun = any((workdir / file).exists() for file in ("config.json", "lock"))  # commands that read runs have no config
@@ -87,10 +87,12 @@ def of_job(
     later_failed = False
     if log and state == "finished" and end.startswith(ENDED) and not ORDERLY.match(end):
         later_failed = all((workdir / file).stat().st_mtime <= log.stat().st_mtime for file in files)
-    _, host = progress.last_holder(workdir) or (0, "")
-    elsewhere = log and log.parent.name == LOCAL and host not in ("", os.uname().nodename)
-    if state == "stopped" and elsewhere and not end.startswith(ENDED):
-        log, details = None, f"or running on {host}"  # which only that machine knows
+    if log and state in ("stopped", "waiting") and not end.startswith(ENDED):
+        _, host = progress.last_holder(workdir) or (0, "")
+        if log.parent.name == LOCAL and host not in ("", os.uname().nodename):
+            log, details = None, f"or running on {host}"  # which only that machine knows
+        elif log.parent.name == queue.FOLDER and not queue_known:
+            log, details = None, "or running: Slurm's queue is unknown"
     if log and (state in ("stopped", "waiting") or later_failed) and (last := _failure(lines)):
         state, details = "failed", last
     if state in ("running", "finished"):
@@ -115,9 +117,3 @@ def row(state: State) -> tuple[str, ...]:
     error = "" if state.test_error is None else f"{state.test_error:.2f} %"
     left = "" if state.seconds_left is None else str(datetime.timedelta(seconds=state.seconds_left))
     return state.run, state.state, steps, error, left, state.details
-
-
-def counts(states: Mapping[str, State]) -> str:
-    """Returns the number of runs in each state, as in "1 running, 3 finished"."""
-    found = [state.state for state in states.values()]
-    return ", ".join(f"{found.count(state)} {state}" for state in STATES if state in found)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from deepconv import cli
+from deepconv import cli, progress
 from deepconv.config import recipes
 from launch import queue, selection, state
 from launch.state import State
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     for found in states.values():
         grid.add_row(*map(escape, state.row(found)))
     Console(width=None if sys.stdout.isatty() else UNFOLDED).print(grid)
-    print(state.counts(states))
+    print(progress.counts([found.state for found in states.values()]))
     return 0
 
 
@@ -61,14 +61,16 @@ def read(arguments: list[str]) -> dict[str, State]:
     if len(arguments) == 2 and folder.is_dir():
         runs, measured = folder, {}
         found = sorted(file.parent for file in runs.glob("*/config.json") if not _is_imported(file.parent))
-        files = {path.name: _tests(path) or ["eval.center.json"] for path in found}
+        queued = [runs / name for name in queue.known_tasks(runs) or () if not (runs / name).exists()]
+        files = {path.name: _tests(path) or ["eval.center.json"] for path in [*found, *queued]}
     else:
         selected, runs = selection.select(arguments, starts=False), Path(selection.RUNS)
         files, measured = selected.files, selected.measured
     tasks, logs, endings = queue.known_tasks(runs), state.log_files(runs), queue.endings(runs)
     states = {}
     for name, names in files.items():
-        states[name] = state.of_job(runs / name, names, logs.get(name), tasks.get(name), endings.get(name, ""))
+        task, ending = (tasks or {}).get(name), endings.get(name, "")
+        states[name] = state.of_job(runs / name, names, logs.get(name), task, ending, tasks is not None)
         if name in measured and states[name].state == "waiting":
             states[name] = State(name, "finished", "in the committed results", test_error=measured[name])
     return states

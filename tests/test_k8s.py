@@ -250,6 +250,7 @@ MISTAKES = {
     "resnet/table6 --image=i": "--claim is missing: The PersistentVolumeClaim that keeps runs and data.",
     "resnet/table6 --image=i --claim=c --smoke": "--smoke belongs to one run",
     "resnet/table6 --image=i --claim=c --nodes=3": "resnet_cifar,model.depth=20: config.batch_size=128 cannot",
+    "alexnet/table1 --image=i --claim=c --nodes=2 --gpus_per_node=1 --model_parallel=2": "--model_parallel=2 cannot",
 }
 
 

@@ -40,6 +40,8 @@ LAUNCHES = {
     "empty.py --config=resnet_cifar": "sweep() yields nothing",
     "twice.py --config=resnet_cifar": "yields the same run twice, resnet_cifar,optimizer.learning_rate=1.0; remove",
     "steep.py --config=resnet_cifar": "config.optimizer.momentum=1.5",
+    "one.py --config=resnet_cifar": "config.optimizer.drop_at_steps[0]=9: give all values of optimizer.drop_at_steps",
+    "path.py": "path.py: a Run starts from a Run, not from 'runs/a'; give Run(...) there, too",
     "run.py --smoke": "--smoke does not shrink Run objects, which run.py yields; write Run(..., smoke=True)",
     "run.py --config=resnet_cifar": "--config has no effect on Run objects, and run.py yields no others",
     "": "no entry is given",
@@ -55,6 +57,7 @@ SLURM = {
     "resnet/table6 --partition=main --dry_run --sbatch=array=3": "launch.slurm sets array itself",
     "resnet/table6 --partition=main --dry_run --sbatch=--account=me": "write --sbatch=KEY=VALUE",
     "resnet/table6 --partition=main --dry_run --data_dir=nowhere": "cifar10 is not in nowhere",
+    "run.py --partition=main --dry_run --gpus_per_node=3 --model_parallel=2": "--model_parallel=2 cannot divide 3",
 }
 CASES = [("launch.local", LAUNCHES | LOCAL), ("launch.slurm", SLURM), ("launch.status", {"nowhere": "is not an entry"})]
 
@@ -69,6 +72,10 @@ def test_what_no_run_can_work_with_is_told_once_before_the_first(tmp_path, modul
     rates = [{"optimizer.learning_rate": rate} for rate in (1, 1.0)]
     (tmp_path / "twice.py").write_text(f"def sweep():\n    return {rates}")
     (tmp_path / "steep.py").write_text("def sweep():\n    return [{'optimizer.momentum': 1.5}]")
+    (tmp_path / "one.py").write_text("def sweep():\n    return [{'optimizer.drop_at_steps[0]': 9}]")
+    (tmp_path / "path.py").write_text(
+        "from experiments.entry import Run\ndef sweep():\n    return [Run('vgg16', init_from='runs/a')]"
+    )
     (tmp_path / "run.py").write_text(
         "from experiments.entry import Run\ndef sweep():\n    return [Run('resnet_cifar')]"
     )
@@ -95,7 +102,7 @@ def test_flags_of_all_commands_are_passed_on(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "grid.py").write_text(GRID)
     given = ["--workers=3", "--model_parallel=2", "--accumulate=4", "--data_dir=/d", "--heartbeat_seconds=30"]
-    arguments = ["grid.py", "--config=alexnet", "--smoke", "--partition=main", "--dry_run", *given]
+    arguments = ["grid.py", "--config=alexnet", "--smoke", "--partition=main", "--gpus_per_node=2", "--dry_run", *given]
     answer = shell().run(arguments, tmp_path, module="launch.slurm").ends(0)
     lines = [line for line in answer.out.splitlines() if "-m deepconv.main" in line]
     assert len(lines) == 2 and all({*given, "--smoke"} <= {*line.split()} for line in lines)
@@ -128,9 +135,11 @@ def test_devices_are_shared_out_and_a_failed_run_is_tried_once_more(tmp_path, mo
     """The runs a and b wait for each other."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("JAX_PLATFORMS")
     (tmp_path / "work.py").write_text("""
 import os, pathlib, sys, time
 name, device = sys.argv[1], os.environ["CUDA_VISIBLE_DEVICES"]
+assert os.environ["JAX_PLATFORMS"] == "cuda"  # so a GPU that is not there ends the run
 assert os.environ["DEEPCONV_LAUNCHED"]  # so a directory in use fails one run, not all
 tries = pathlib.Path(name + ".tries")
 tries.write_text((tries.read_text() if tries.exists() else "") + device)
@@ -205,6 +214,8 @@ def test_a_script_asks_for_what_was_said_and_runs_each_command():
     assert {*asked} >= {"cpus-per-task=32", "time=2:00:00", "account=me", "exclusive", "signal=B:USR1@180"}
     assert {*asked} >= {"dependency=afterok:7_1", "kill-on-invalid-dep=yes", "open-mode=append"}
     assert "signal=B:USR1@60\n" in script.text("x", todo, script.Options("gpu", time="2"), "python")
+    reads = {"d": jobs.Job([["deepconv.transfer", "--run=runs/a"]])}
+    assert "#SBATCH --nodes=1\n" in script.text("x", reads, options, "python")
     assert "JAX_PLATFORMS" not in script.text("x", todo, script.Options("cpu", gpus_per_node=0), "python")
     fake = "srun() { shift; printf '<%s>' \"$@\" $JAX_PLATFORMS; echo; }\nscontrol() { echo requeued; }\n"
     done = subprocess.run(["bash", "-c", fake + text], env={"SLURM_ARRAY_TASK_ID": "0"}, capture_output=True, text=True)
@@ -320,6 +331,18 @@ def test_a_run_of_launch_local_on_another_machine_may_be_running(tmp_path):
     assert state.of_job(folder, ["eval.center.json"], log).state == "failed"
 
 
+def test_a_job_of_a_queue_that_is_unknown_may_be_running(tmp_path):
+    folder = make_run(tmp_path, Run("resnet_cifar"), None, metrics=[{"step": 7, "test_top1_error": 20.0}])
+    (tmp_path / "slurm").mkdir()
+    log = tmp_path / "slurm" / "grid.1.0.log"
+    log.write_text("train 7/9")
+    assert state.of_job(folder, ["eval.center.json"], log).state == "failed"
+    found = state.of_job(folder, ["eval.center.json"], log, queue_known=False)
+    assert (found.state, found.details) == ("stopped", "or running: Slurm's queue is unknown")
+    log.write_text("no memory\nlaunch: exit code 1\n")
+    assert state.of_job(folder, ["eval.center.json"], log, queue_known=False).state == "failed"
+
+
 def test_the_error_shown_of_a_folder_s_runs_is_that_of_center(tmp_path):
     folder = make_run(tmp_path, Run("resnet_cifar"), 9.0)
     for test in ("aaa", "ten_crop"):
@@ -415,6 +438,8 @@ def test_slurm_is_asked_and_believed(tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'END'\n{answer}END\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    assert {name: found.state for name, found in status.read(["", "runs"]).items()} == {"b": "queued"}
     waiting = {"b": queue.Task("17_1", "PENDING", "Dependency", [["m", "--evals=center,b"]])}
     assert queue.known_tasks(runs) == waiting
     (tmp_path / "scratch").mkdir()
@@ -425,7 +450,7 @@ def test_slurm_is_asked_and_believed(tmp_path, monkeypatch, capsys):
     assert queue.endings(runs) == {"a": "CANCELLED", "c": "OUT_OF_MEMORY"}
     for name in answers:
         (tmp_path / name).write_text("#!/bin/sh\necho 'sacct: error: it is disabled' >&2\nexit 1\n")
-    assert queue.known_tasks(runs) == {} and queue.endings(runs) == {}
+    assert queue.known_tasks(runs) is None and queue.endings(runs) == {}
     assert "deepconv: Slurm's queue is unknown: squeue: " in capsys.readouterr().err
 
 

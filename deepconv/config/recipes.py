@@ -234,6 +234,8 @@ def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         *path, name = field.split(".")
         if problem := unknown_field(config, field):
             raise ValueError(problem)
+        if "[" in field:
+            raise ValueError(f"config.{field}={value!r}: give all values of {field.partition('[')[0]}, not one of them")
         parent = node = config
         for key in [*path, name]:
             parent, node = node, node[key]
