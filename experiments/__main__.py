@@ -57,13 +57,9 @@ def main(arguments: list[str]) -> int:
 
 def _run(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
     if flags.entry and flags.command in WHOLE:
-        print(f"experiments: {flags.command} {WHOLE[flags.command]}; give it no entry", file=sys.stderr)
-        return 2
+        raise ValueError(f"{flags.command} {WHOLE[flags.command]}; give it no entry")
     if flags.command in WHOLE and not repository.is_checkout():
-        print(
-            f"experiments: {flags.command} needs the repository; clone it, and give this command there", file=sys.stderr
-        )
-        return 2
+        raise ValueError(f"{flags.command} needs the repository; clone it, and give this command there")
     if flags.command == "status":
         commands.status(chosen, entries.RESULTS)
     elif flags.command == "show":
@@ -71,8 +67,7 @@ def _run(flags: argparse.Namespace, chosen: Mapping[str, Table]) -> int:
             commands.show(name, table, entries.results(name))
     elif flags.command == "collect":
         if not flags.runs.is_dir():
-            print(f"experiments: no folder {flags.runs}; name the folder of runs by --runs=DIR", file=sys.stderr)
-            return 2
+            raise ValueError(f"no folder {flags.runs}; name the folder of runs by --runs=DIR")
         commands.collect(chosen, flags.runs, entries.RESULTS)
     elif flags.command == "render":
         commands.render(entries.load(), entries.RESULTS, entries.HERE / "README.md")

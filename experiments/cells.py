@@ -1,5 +1,6 @@
 """The cells of tables: the records that fill them, our numbers, and what is missing. Without JAX."""
 
+import math
 from collections.abc import Iterable
 
 from experiments.entry import OTHER_DATA, Command, Row, Run, Table
@@ -119,5 +120,5 @@ def _ratio(numerator: Cell, denominator: Cell) -> Cell:
         return None
     if isinstance(numerator, str):
         words, limit = numerator.rsplit(" ", 1)
-        return f"{words} {float(limit) / denominator:.1f}"
+        return f"{words} {math.floor(10 * float(limit) / denominator) / 10}"  # rounded down, to remain true
     return numerator / denominator

@@ -30,9 +30,9 @@ def lines(table: Table, results: Results) -> list[list[str]]:
     measured = any(row.runs or row.commands for row in table.rows)
     heads = [heading for name in table.columns for heading in ([name, "ours"] if measured else [name])]
     grid = [["", *heads], *(_cells(table, row, results, measured) for row in table.rows)]
-    if others := [other_results(table, row, results) for row in table.rows]:
-        last = ["other results", *others]
-        grid = [[*line, text] for line, text in zip(grid, last, strict=True)] if any(others) else grid
+    others = [other_results(table, row, results) for row in table.rows]
+    if any(others):
+        grid = [[*line, text] for line, text in zip(grid, ["other results", *others], strict=True)]
     if not measured:
         needs = ["ours", *(f"needs {row.needs}" if row.needs else "" for row in table.rows)]
         grid = [[*line, text] for line, text in zip(grid, needs, strict=True)]

@@ -170,6 +170,7 @@ def test_differences_and_ratios_by_hand(tmp_path):
         "more than 40"
     )
     assert cells.numbers(table, ratio, found)["top1_error"][0] == "more than 4.0"
+    assert cells._ratio("more than 40", 6) == "more than 6.6"  # more than 6.7 is not known
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(tmp_path):
@@ -596,7 +597,7 @@ def test_epochs_to_a_quarter_by_hand(tmp_path):
     ]
     run = fig1_rates.net("18pct", "relu", 0.004)
     folder = make_run(tmp_path, run, None, metrics=metrics)
-    assert fig1_rates.by_epoch(folder) == [[1, 55.0], [2, 35.0], [3, 24.0]]  # the fourth epoch is not whole
+    assert fig1_rates.by_epoch(folder) == ([[1, 55.0], [2, 35.0], [3, 24.0]], set())  # the fourth epoch is not whole
     values = fig1.epochs_to_goal(folder, "center")
     assert values["epochs"] == 3 and values["departs"] == []
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics[:4]))
@@ -613,7 +614,10 @@ def test_a_window_of_steps_belongs_to_the_epoch_of_its_middle(tmp_path):
         for step in range(100, 900, 100)
     ]
     folder = make_run(tmp_path, fig1_rates.net("18pct", "relu", 0.004), None, metrics=metrics)
-    assert fig1_rates.by_epoch(folder) == [[1, 1.0], [2, 0.0]]
+    assert fig1_rates.by_epoch(folder) == ([[1, 1.0], [2, 0.0]], {1, 2, 3})
+    assert fig1.epochs_to_goal(folder, "center")["departs"] == [
+        "epoch 1 shares windows of the log with others; log every step"
+    ]
 
 
 def test_an_epoch_counts_when_its_last_step_was_taken(tmp_path):
@@ -629,15 +633,16 @@ def test_an_epoch_counts_when_its_last_step_was_taken(tmp_path):
 
     for last, every, whole in ((2700, 100, 6), (2733, 1, 6), (2734, 1, 7), (2800, 100, 7), (15_625, 100, 40)):
         folder = make_run(tmp_path / f"{last}_{every}", run, None, metrics=log(last, every))
-        assert len(fig1_rates.by_epoch(folder)) == whole, (last, every)
+        assert len(fig1_rates.by_epoch(folder)[0]) == whole, (last, every)
     # by single steps, each epoch has its own 390 or 391; by windows, each counts by its steps
     folder = make_run(tmp_path / "exact", run, None, metrics=log(2734, 1))
-    assert fig1_rates.by_epoch(folder)[6] == [7, round((40 * 389 + 10) / 390, 3)]
+    curve, shared = fig1_rates.by_epoch(folder)
+    assert curve[6] == [7, round((40 * 389 + 10) / 390, 3)] and not shared
     uneven = [
         {"step": step, "epoch": step / 100, "train_top1_error": error} for step, error in ((90, 50.0), (100, 0.0))
     ]
     folder = make_run(tmp_path / "uneven", run, None, metrics=uneven)
-    assert fig1_rates.by_epoch(folder) == [[1, 45.0]]
+    assert fig1_rates.by_epoch(folder) == ([[1, 45.0]], set())
 
 
 def test_rates_of_fig_1_are_those_of_its_search():

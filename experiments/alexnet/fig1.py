@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from experiments import drawing, entries
 from experiments.alexnet import fig1_rates
-from experiments.alexnet.fig1_rates import NAMES, by_epoch, net
+from experiments.alexnet.fig1_rates import NAMES, by_epoch, counted_apart, net
 from experiments.entry import Row, Table
 from experiments.measurements import Results, Values
 
@@ -24,12 +24,12 @@ SEARCH = entries.results("alexnet/fig1_rates")
 
 def epochs_to_goal(workdir: Path, test: str) -> Values | None:
     """Returns the first epoch whose mean training error is at most 25 %."""
-    curve = by_epoch(workdir)
+    curve, shared = by_epoch(workdir)
     if not curve:
         return None
     reached = next((epoch for epoch, error in curve if error <= GOAL), None)
     finished = (workdir / f"eval.{test}.json").exists()
-    departs = [] if reached or finished else [f"stopped after epoch {curve[-1][0]}"]
+    departs = counted_apart(reached, shared) if reached or finished else [f"stopped after epoch {curve[-1][0]}"]
     epochs = f"more than {curve[-1][0]}" if finished and not reached else reached
     return {"epochs": epochs, "last_error": curve[-1][1], "train": curve, "departs": departs}
 

@@ -18,35 +18,47 @@ DEFAULT_RATE = 0.001  # cuda-convnet's own rate, used without results of a searc
 
 
 def net(variant: str, activation: str, rate: float) -> Run:
-    """Returns the run at a learning rate; the biases' rate is twice that of the weights, as in cuda-convnet's files."""
+    """Returns the run at a learning rate; the biases' rate is twice that of the weights, as in cuda-convnet's files.
+
+    Every step is logged, since epochs have no whole number of steps.
+    """
     changes = {"model.variant": variant, "model.lrn": variant == "18pct", "model.activation": activation}
-    return Run("alexnet_cifar", changes | {"optimizer.learning_rate": rate, "optimizer.bias.learning_rate": 2 * rate})
+    rates = {"optimizer.learning_rate": rate, "optimizer.bias.learning_rate": 2 * rate}
+    return Run("alexnet_cifar", changes | rates | {"log_every_steps": 1})
 
 
-def by_epoch(workdir: Path) -> list[list[float]]:
-    """Returns [epoch, mean training error] for each full epoch.
+def by_epoch(workdir: Path) -> tuple[list[list[float]], set[int]]:
+    """Returns [epoch, mean training error] for each full epoch, and the epochs that share windows of steps.
 
     The log has means over windows of steps; a window belongs to the epoch of its middle.
     """
+    shared: set[int] = set()
     errors: dict[int, list[tuple[float, float]]] = {}  # {epoch: [(error, steps of the window), ...]}
     step = epoch_steps = 0
     for record in runlog.read_metrics(workdir):
         if "train_top1_error" in record:
             before, step = step, record["step"]
             epoch_steps = step / record["epoch"]
-            epoch = int((before + step) / 2 / epoch_steps) + 1
+            first, epoch, last = (int(at / epoch_steps) + 1 for at in (before + 0.5, (before + step) / 2, step - 0.5))
+            shared |= {first, last} if first < last else set()
             errors.setdefault(epoch, []).append((record["train_top1_error"], step - before))
     means = {
         epoch: sum(error * steps for error, steps in windows) / sum(steps for _, steps in windows)
         for epoch, windows in errors.items()
     }
-    return [[epoch, round(mean, 3)] for epoch, mean in sorted(means.items()) if round(epoch * epoch_steps) <= step]
+    full = [epoch for epoch in sorted(means) if round(epoch * epoch_steps) <= step]
+    return [[epoch, round(means[epoch], 3)] for epoch in full], shared
+
+
+def counted_apart(epoch: float | None, shared: set[int]) -> list[str]:
+    """Returns the departure of an epoch's error if steps of other epochs count in it."""
+    return [f"epoch {epoch} shares windows of the log with others; log every step"] if epoch in shared else []
 
 
 def second_epoch(workdir: Path, test: str) -> Values | None:
     """Returns the mean training error in epoch 2; None if the epoch is not finished."""
-    curve = by_epoch(workdir)
-    return {"error": curve[1][1]} if len(curve) > 1 else None
+    curve, shared = by_epoch(workdir)
+    return {"error": curve[1][1], "departs": counted_apart(2, shared)} if len(curve) > 1 else None
 
 
 ROWS = {

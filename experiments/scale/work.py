@@ -40,7 +40,7 @@ def count(run: Run, speeds: Mapping[str, float]) -> Work:
         norms=0 if config.model.get("bn_fixed") else net.norms,  # those whose statistics are exchanged
         bn_group=config.model.get("bn_group", 0) or config.batch_size,
         images="memory" if config.data.name == "cifar10" else "packed" if packed else "jpeg",
-        checkpoint_every_steps=durations.steps(config, "checkpoint_every", examples, config.batch_size),
+        checkpoint_every_steps=config.checkpoint_every_steps,
     )
 
 

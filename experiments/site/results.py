@@ -18,6 +18,10 @@ CITATIONS = {
     "vgg": "Simonyan, Zisserman, *Very Deep Convolutional Networks for Large-Scale Image Recognition*, 2015",
     "resnet": "He, Zhang, Ren, Sun, *Deep Residual Learning for Image Recognition*, 2015",
 }
+INTRODUCTION = (
+    "Every table and figure of the papers, with our numbers beside the paper's. Only runs without departures from "
+    "the paper fill our cells. Open a cell for the commands and the provenance of its number."
+)
 Entries = Mapping[str, Table]
 AllResults = Mapping[str, Results]
 
@@ -29,7 +33,7 @@ def of_paper(paper: str, entries: Entries) -> dict[str, Table]:
 
 def overview(entries: Entries, results: AllResults) -> str:
     """Returns the page that leads to the papers: the state of all rows, and of each table and figure."""
-    page = ["# Results", "", _introduction(), "", tables.progress(tables.counts(entries, results), "All papers"), ""]
+    page = ["# Results", "", INTRODUCTION, "", tables.progress(tables.counts(entries, results), "All papers"), ""]
     page += [f"- {_key(state, symbol)} **{state}**: {meaning}." for state, (symbol, meaning) in STATES.items()]
     page += [
         "",
@@ -44,13 +48,6 @@ def overview(entries: Entries, results: AllResults) -> str:
 
 def _key(state: str, symbol: str) -> str:
     return f'<span class="dc-key dc-{css_class(state)}" aria-hidden="true">{symbol}</span>'
-
-
-def _introduction() -> str:
-    return (
-        "Every table and figure of the papers, with our numbers beside the paper's. Only runs without departures from "
-        "the paper fill our cells. Open a cell for the commands and the provenance of its number."
-    )
 
 
 def _list(paper: str, entries: Entries, results: AllResults) -> str:

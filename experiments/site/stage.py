@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from experiments import commands, pages
 from experiments import entries as entries_lib
-from experiments import pages
 from experiments.site import results as results_lib
 from experiments.site import tables
 from experiments.site.results import AllResults, Entries
@@ -93,17 +93,16 @@ def gallery(entries: Entries, results: AllResults) -> str:
             found.append((_path(page.parent / picture), caption, _path(page)))
     for name, table in entries.items():
         if pages.has_picture(name, table, results[name]):
+            picture = entries_lib.RESULTS / f"{name}.png"
+            if pages.read_stamp(picture) != commands.stamp(name, table, results[name]):
+                raise ValueError(f"{picture} is missing or out of date; first give: python -m experiments render")
             paper, _, short = name.partition("/")
             title = f"{results_lib.TITLES[paper]}, {table.title}"
             found.append((f"experiments/results/{name}.png", title, f"experiments/{paper}.md#{short}"))
-    figures = "\n".join(_picture(*item) for item in found)
+    figures = "\n".join(f"[![]({picture})<br>{escape(caption)}]({page})\n" for picture, caption, page in found)
     return (
         f'# Gallery\n\nEach picture leads to its page.\n\n<div class="dc-gallery" markdown="1">\n\n{figures}\n</div>\n'
     )
-
-
-def _picture(picture: str, caption: str, page: str) -> str:
-    return f"[![]({picture})<br>{escape(caption)}]({page})\n"
 
 
 def _path(file: Path) -> str:
