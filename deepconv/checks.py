@@ -73,9 +73,11 @@ def wrong_division(
         return
     if batch_size % (accumulate * devices * max(1, group)):
         groups = f", each of whole groups of config.model.bn_group={group}" if group else ""
+        parts, rest = divmod(batch_size, devices * max(1, group))
+        remedy = "take another batch or other devices" if rest or parts == 1 else f"take a divisor of {parts}"
         yield (
             f"--accumulate={accumulate} cannot divide config.batch_size={batch_size} into equal parts on {devices} "
-            f"devices{groups}; take a divisor of {batch_size // (devices * max(1, group))}"
+            f"devices{groups}; {remedy}"
         )
     elif batch_norm and not group and not config.model.get("bn_fixed", False):
         yield (

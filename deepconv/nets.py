@@ -60,6 +60,6 @@ def from_file(config: ConfigDict, source: Path, library: str, images: str) -> Tr
             f"config.data.mean={config.data.mean} and config.data.std={config.data.std} are those of training images, "
             f"which {source} does not hold; give --library or --input, which describe the images its net takes"
         )
-    if inputs.is_assumed(source, library, images):
+    if inputs.is_assumed(config, source, library, images):
         print(inputs.warning(config, source), file=sys.stderr)
     return assemble(config, weights, averages, classes)

@@ -211,8 +211,15 @@ def _source(trained: "Trained") -> "Source | None":
     from deepconv.data import sources
 
     data = trained.data
-    scale = tuple(data.train_scale) if "train_scale" in data else None
-    return sources.find(data.name, FLAGS.split, cli.DATA_DIR.value, data.image_size, scale) if FLAGS.split else None
+    if not FLAGS.split:
+        return None
+    source = sources.find(data.name, FLAGS.split, cli.DATA_DIR.value, data.image_size, data.get("train_scale"))
+    if source.size and min(source.size) < data.image_size:
+        raise ValueError(
+            f"the images of {data.name} have {source.size[0]} x {source.size[1]} pixels, fewer than the net's "
+            f"{data.image_size} x {data.image_size}"
+        )
+    return source
 
 
 def _unreadable(photos: Sequence[str]) -> int:
@@ -276,6 +283,7 @@ def _predict(trained: "Trained", classifier: "Trained | None", photos: Sequence[
         else:
             photographs.classify(trained, photos, FLAGS.protocol, unread, show)
     if drawn:
+        drawn = dict(sorted(drawn.items()))
         files, rows = [photos[number] for number in drawn], np.stack([*drawn.values()])
         if boxes:
             captions = [predictions.describe(guesses[number]) for number in drawn] if guesses else []
@@ -283,7 +291,7 @@ def _predict(trained: "Trained", classifier: "Trained | None", photos: Sequence[
         else:
             figure = drawing.draw_classes(files, rows, trained.classes, FLAGS.top)
         figure.savefig(expanded(FLAGS.plot))
-        left = f" (the first {len(drawn)})" if len(drawn) < len(photos) - len(unread) else ""
+        left = f" ({len(drawn)} of them)" if len(drawn) < len(photos) - len(unread) else ""
         print(f"drawn to {FLAGS.plot}{left}", file=sys.stdout if form == "text" else sys.stderr)
     return len(unread)
 

@@ -64,6 +64,52 @@ def schedule(task: Task, workdir: Path, tests: Sequence[str]) -> str:
     return f"training: {length}{at}; then test {', '.join(tests)}{averaged}"
 
 
+def warnings(task: Task, weights: Mapping[str, Any], workdir: Path) -> list[str]:
+    """Returns what may be a mistake in a run, which is allowed; `weights` are those that it starts from, by layer."""
+    return [
+        warning for warning in (unused_gpu(), untrained_layers(task, weights, workdir), shared_images(task)) if warning
+    ]
+
+
+def shared_images(task: Task) -> str | None:
+    """Returns a warning if training and test images are parts of one split that may overlap."""
+    data = task.config.data
+    (train, begin, end), (test, first, last) = map(_part, (data.train_split, data.eval_split))
+    apart = end == first or last == begin or _before(end, first) or _before(last, begin)
+    if train != test or apart or not task.total_steps:
+        return None
+    return (
+        f"WARNING: training and test images overlap (config.data.train_split={data.train_split}, "
+        f"config.data.eval_split={data.eval_split}); the test error is not that of unseen images"
+    )
+
+
+def _part(split: str) -> tuple[str, str, str]:
+    """Returns the base of a split such as train[:90%], and the words of its bounds, of which the first may be empty."""
+    base, _, bounds = split.rstrip("]").partition("[")
+    first, _, last = bounds.partition(":")
+    return {"val": "validation"}.get(base, base), first or "0", last or "100%"
+
+
+def _before(end: str, first: str) -> bool:
+    """Returns whether a bound is certainly not after another: two numbers from the start, or two of percent."""
+    alike = end.endswith("%") == first.endswith("%") and not (end + first).count("-")
+    return alike and int(end.rstrip("%")) <= int(first.rstrip("%"))
+
+
+def untrained_layers(task: Task, weights: Mapping[str, Any], workdir: Path) -> str | None:
+    """Returns a warning if a new run's first weights, by layer, lack layers that the recipe never trains."""
+    layers = task.config.optimizer.get("layers", {})
+    frozen = [
+        layer for layer, node in layers.items() if 0 in (node.get("freeze_at_steps"), node.get("freeze_at_epochs"))
+    ]
+    random = [layer for layer in frozen if layer not in weights.get("params", {})]
+    if not random or not task.total_steps or checkpoint_files.steps(workdir / "checkpoints"):
+        return None
+    named = f"{random[0]} and {len(random) - 1} more layers" if len(random) > 1 else random[0]
+    return f"WARNING: {named} get random weights and are never trained; give trained weights by --init_from=RUN_DIR"
+
+
 def unused_gpu() -> str | None:
     """Returns a warning if this machine has an NVIDIA GPU that JAX leaves unused although no variable says so."""
     chosen = os.environ.get("JAX_PLATFORMS") or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")

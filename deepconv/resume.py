@@ -24,7 +24,7 @@ from deepconv.weights import convert
 
 def statistics_for(task: Task, data: Images) -> Statistics:
     """Returns the task's statistics, or computes those of the training images."""
-    if isinstance(task.statistics, Statistics):
+    if task.statistics is not None:
         return task.statistics
     squares = decode.central_square(task.geometry.scale[0])
     batches = pipeline.ordered_batches(data, task.train_source.examples, 1000, squares)
@@ -95,11 +95,14 @@ def record(task: Task, workdir: Path, step: int) -> None:
 
 
 def remove_leftovers(workdir: Path) -> None:
-    """Removes unfinished tests of a net that is trained further, as after the loss of its last checkpoint.
+    """Removes tests of a net that is trained further, since its last checkpoint was lost; its successor may differ.
 
     Removes files that killed processes left half-written, too.
     """
     if processes.primary():
+        for file in sorted(workdir.glob("eval.*.json")):
+            print(f"{file.name} is removed: it tested a net whose checkpoint was lost")
+            file.unlink()
         for file in (workdir / "precise_batch_stats.npz", *workdir.glob("*.partial.npy"), *workdir.glob("*.tmp")):
             file.unlink(missing_ok=True)
 

@@ -103,7 +103,8 @@ class Start:
             _check_classes(source, task.train_source.classes, task.config.data.name)
         bgr = inputs.in_bgr(self.library, self.images)
         weights = files.load_weights(source, task.model, task.config.data.image_size, self.init_layers, bgr)
-        if source.is_file() and inputs.is_assumed(source, self.library, self.images) and processes.primary():
+        assumed = source.is_file() and inputs.is_assumed(task.config, source, self.library, self.images)
+        if assumed and processes.primary():
             print(inputs.warning(task.config, source), file=sys.stderr)
         return weights
 

@@ -20,7 +20,7 @@ from deepconv.config.mistakes import collecting, raise_all
 from deepconv.data import augment, pipeline, sources, statistics
 from deepconv.data.decode import Geometry
 from deepconv.data.sources.source import Source, data_root
-from deepconv.data.statistics import Statistics, ToCompute
+from deepconv.data.statistics import Statistics
 from deepconv.evaluation import protocols
 from deepconv.evaluation.net import Net
 from deepconv.objective import Objective
@@ -34,7 +34,7 @@ class Task:
     train_source: Source
     eval_source: Source
     geometry: Geometry  # for training images
-    statistics: Statistics | ToCompute
+    statistics: Statistics | None  # None: they are computed from the training images
     objective: Objective
     model: nn.Module
     tx: optax.GradientTransformationExtraArgs
@@ -168,15 +168,16 @@ def _has_published(data: ConfigDict, source: Source) -> bool:
 
 def _statistics(
     data: ConfigDict, source: Source, data_dir: str | None, augments: bool, boxes: bool
-) -> Statistics | ToCompute:
+) -> Statistics | None:
     """Returns published statistics if they are enough, else those stored beside the data, if needed. Raises OSError.
 
-    Those of a source with boxes are of all training images, with and without boxes, as in the net it starts from.
+    None: they are computed from the images, which are in memory. Those of a source with boxes are of all training
+    images, with and without boxes, as in the net it starts from.
     """
     if not statistics.needed(data, augments):
         return statistics.NOT_NEEDED
     if (folder := source.folder) is None:
-        return ToCompute()
+        return None
     if _has_published(data, source):
         return statistics.PUBLISHED
     if boxes:

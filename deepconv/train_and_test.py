@@ -67,7 +67,7 @@ def run(
         with lock(workdir, patience=job_patience()) if processes.primary() and not dry else contextlib.nullcontext():
             processes.agree(lambda: _claim(workdir, settings.record, task.train_source.classes, write=not dry))
             if processes.primary():
-                if warning := report.unused_gpu():
+                for warning in report.warnings(task, settings.weights, workdir):
                     print(f"deepconv: {warning}", file=sys.stderr)
                 print(*devices, *announce(settings), sep="\n", flush=True)
             code = 1  # from here on, failures are failures during work
@@ -97,14 +97,17 @@ def _work(settings: Settings) -> list[Path]:
 
     task, workdir = settings.task, settings.workdir
     files = {name: workdir / f"eval.{name}.json" for name in settings.tests}
-    if missing := processes.agree(lambda: [name for name, file in files.items() if not file.exists()]):
+
+    def untested() -> list[str]:
+        return processes.agree(lambda: [name for name, file in files.items() if not file.exists()])
+
+    if unfinished := untested():
         if task.total_steps:
-            keep = "center" in missing
-            state, computed = train.train(task, workdir, settings.weights, keep, settings.trackers)
+            state, computed = train.train(task, workdir, settings.weights, "center" in files, settings.trackers)
         else:
             state, computed = resume.leave_untrained(task, workdir, settings.weights)
         state = state_lib.averaged(state)
-        net, data = task_lib.net_for(task, computed), task.eval_source.open()
+        net, data, missing = task_lib.net_for(task, computed), task.eval_source.open(), untested()
         size = dict(examples=task.eval_source.examples, classes=len(task.train_source.classes))
         tests = {part.name: part for name in missing for part in task.protocols[name]}
         precise_state = state
@@ -119,7 +122,7 @@ def _work(settings: Settings) -> list[Path]:
             for name in missing:
                 if name not in tests:
                     probabilities.average(workdir, name, [part.name for part in task.protocols[name]])
-    if task.total_steps and processes.primary() and (missing or not (workdir / "curves.png").exists()):
+    if task.total_steps and processes.primary() and (unfinished or not (workdir / "curves.png").exists()):
         curves.draw(workdir)
     return [*files.values()]
 

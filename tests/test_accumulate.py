@@ -104,6 +104,7 @@ def test_parts_take_less_memory():
 @pytest.mark.parametrize(
     ("recipe", "accumulate", "options", "line"),
     [
+        ("resnet50", 2, {"batch_size": 16, "model.bn_group": 8}, "bn_group=8; take another batch or other devices"),
         ("vgg11", 3, {}, "--accumulate=3 cannot divide config.batch_size=16 .* on 2 devices; take a divisor of 8"),
         (
             "resnet_cifar",

@@ -122,17 +122,6 @@ def test_decoding_inverts_coding():
     np.testing.assert_allclose(on_both(lambda x: codes.decode_in_crop(x, 224), there), boxes, rtol=1e-5, atol=1e-4)
 
 
-def test_normal_codes():
-    rng = np.random.default_rng(0)
-    per_class = rng.normal(3, 2, (7, 5, 4)).astype(np.float32)
-    mean, std = per_class.mean(0), per_class.std(0)
-    normal = on_both(codes.normalize, per_class, mean, std)
-    np.testing.assert_allclose(normal.mean(0), np.zeros((5, 4)), atol=1e-6)
-    np.testing.assert_allclose(normal.std(0), np.ones((5, 4)), rtol=1e-5)
-    np.testing.assert_allclose(on_both(codes.denormalize, normal, mean, std), per_class, rtol=1e-5)
-    np.testing.assert_allclose(codes.normalize(per_class, mean[0], std[0])[:, 0], normal[:, 0], rtol=1e-6)
-
-
 # anchors
 
 NINE = [  # Ren et al.'s, as MATLAB counts: from 1, ends inside; lib/rpn/generate_anchors.py of py-faster-rcnn has them

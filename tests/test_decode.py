@@ -1,6 +1,7 @@
 """Every kind of file that comes along, and what is seen of an image."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -110,6 +111,16 @@ def test_what_is_damaged_is_refused(case):
     data, reason = BAD[case]
     with pytest.raises(decode.CorruptImage, match=reason):
         decode.decode(data)
+
+
+@pytest.mark.parametrize(("tag", "value", "other"), [(258, 16, 12), (262, 1, 0)])
+def test_grey_tiffs_that_pillow_does_not_scale_are_refused(tag, value, other):
+    """Of 12 bits, and of 16 bits in which white is 0, as their tags say."""
+    data = file(Image.fromarray(np.full((4, 4), 5, np.uint16)), "TIFF")
+    entry, changed = (struct.pack("<HHIHH", tag, 3, 1, number, 0) for number in (value, other))
+    assert data.count(entry) == 1 and (decode.decode(data) == 0).all()
+    with pytest.raises(decode.CorruptImage, match="a grey TIFF of 12 bits, or of 16 bits in which white is 0"):
+        decode.decode(data.replace(entry, changed))
 
 
 def test_strict_after_tfds_allowed_truncated_images(monkeypatch):

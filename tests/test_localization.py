@@ -292,6 +292,8 @@ def test_the_box_of_a_class_on_a_photograph_is_that_of_the_dense_test(tmp_path):
             photographs.find_boxes(net, files, classes=[0, wrong, 0])
     with pytest.raises(ValueError, match="the net gives scores of classes, not boxes; use classify"):
         photographs.find_boxes(trained(CLASSES), files)
+    with pytest.raises(ValueError, match="the net predicts boxes, not classes; use find_boxes"):
+        photographs.classify(net, files)
 
 
 def test_windows_of_an_earlier_start_are_kept(tmp_path):
@@ -417,6 +419,8 @@ def test_errors_by_hand_with_and_without_blacklisted_images(tmp_path):
     left = {f"{name}_without_blacklisted": 50.0 for name in every}
     assert {name: record[name] for name in [*every, *left, "blacklisted"]} == every | left | {"blacklisted": 2}
     assert record["images"] == {"val": 4} and not truth.lacks_blacklist(listed)
+    without = results.with_errors(record, rows, images)  # the list was removed, and is found again
+    assert not any("blacklisted" in name for name in without) and results.with_errors(without, rows, listed) == record
     assert results.read_record(tmp_path / results.RECORD) == json.loads(json.dumps(record))
     assert not [*tmp_path.glob("windows.*")] and len(results.describe(record)) == 2
     record["scores_from"] = []
@@ -468,7 +472,7 @@ def runs(tmp_path_factory):
     for name in "de":
         probs = rng.dirichlet(np.ones(10), len(images.ids)) + np.eye(10)[images.classes[:, 0]] * 0.05
         probs[1, images.classes[1, 0]] = 0  # not guessed
-        np.save(folder / name / "probs.dense.npy", (probs / 1.05).astype(np.float32))
+        np.save(folder / name / "probs.dense.npy", (probs / probs.sum(1, keepdims=True)).astype(np.float32))
         np.save(folder / name / "labels.npy", images.classes[:, 0])
         write_json(folder / name / "eval.dense.json", {"step": 7})
     return folder

@@ -190,7 +190,11 @@ def test_a_mistake_is_answered_in_one_line(case, answered):
     results, folder = answered
     code, out, err, named = results[case]
     assert code == 2 and named in err and len(err.strip().splitlines()) == 1, err
-    left = {path.name for path in folder.iterdir() if path.suffix not in (".1", ".2", ".json", ".py", ".txt")}
+    left = {
+        path.name
+        for path in folder.iterdir()
+        if path.name != "__pycache__" and path.suffix not in (".1", ".2", ".json", ".py", ".txt")
+    }
     assert not out and left == {"configs"}
 
 
@@ -540,6 +544,40 @@ def test_a_gpu_that_is_not_used_is_told(tmp_path, monkeypatch):
     assert report.unused_gpu() is None
 
 
+def test_layers_that_stay_random_are_told(tmp_path):
+    from deepconv import report, task
+
+    frozen, whole = (
+        task.prepare(recipes.load(ROOT / f"configs/{name}.py", {}, True)) for name in ("vgg16_fc", "vgg16")
+    )
+    assert "conv1_1 and 12 more layers get random weights" in report.untrained_layers(frozen, {}, tmp_path)
+    given = {"params": dict.fromkeys(set(frozen.config.optimizer.layers) - {"conv5_3"})}
+    assert "WARNING: conv5_3 get" in report.untrained_layers(frozen, given, tmp_path)
+    assert report.untrained_layers(whole, {}, tmp_path) is None
+    (tmp_path / "checkpoints/10").mkdir(parents=True)
+    assert report.untrained_layers(frozen, {}, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "warned"),
+    [
+        ("train", "test", False),
+        ("train", "train[9000:]", True),
+        ("train[:9000]", "train[9000:]", False),
+        ("train[:90%]", "train[80%:]", True),
+        ("train[:80%]", "train[90%:]", False),
+        ("train[:-100]", "train[-100:]", False),
+        ("train[5000:]", "train[:5000]", False),
+    ],
+)
+def test_test_images_that_are_trained_on_are_told(train, test, warned):
+    from deepconv import report, task
+
+    changes = {"data.train_split": train, "data.eval_split": test}
+    made = task.prepare(recipes.load(ROOT / "configs/quickstart.py", changes))
+    assert bool(report.shared_images(made)) == warned
+
+
 def test_version(tmp_path):
     assert finish(start(["--version"], tmp_path)) == (0, f"deepconv {metadata.version('deepconv')}\n", "")
 
@@ -792,6 +830,8 @@ def test_benchmark_refuses_what_it_cannot_measure(tmp_path):
         (["x"], "unknown measurement 'x'; choose one of training, input, dense"),
         (["input", "dense", CIFAR, "--smoke"], "unknown argument 'dense'"),
         (["input"], "--config is missing"),
+        (["compiled", CIFAR, "--workers=2"], "`compiled` takes no --workers"),
+        (["compiled", CIFAR, "--snapshot=no/a.json"], "--snapshot=no/a.json: its folder does not exist"),
     ]
     for code, out, err, named in answers(tmp_path, "deepconv.benchmark", given):
         assert code == 2 and named in err and len(err.splitlines()) == 1 and not out, err

@@ -435,7 +435,10 @@ def test_a_run_s_directory_stands_for_its_only_probabilities(saved):
     shutil.copytree(saved / "b", saved / "damaged")
     (saved / "damaged" / "probs.center.npy").write_bytes(b"\x93NUMPY")
     shutil.copytree(saved / "b", saved / "short")
-    np.save(saved / "short" / "probs.center.npy", np.zeros((3, 3), np.float32))
+    np.save(saved / "short" / "probs.center.npy", np.full((3, 3), 1 / 3, np.float32))
+    for name, array in (("boxes", np.full((4, 4), 9, np.float32)), ("table", np.zeros(4, [("done", bool)]))):
+        shutil.copytree(saved / "b", saved / name)
+        np.save(saved / name / "probs.center.npy", array)
     shutil.copytree(saved / "b", saved / "nan")
     np.save(saved / "nan" / "probs.center.npy", np.full((4, 3), np.nan, np.float32))
     for name in ("cats", "dogs"):
@@ -447,6 +450,9 @@ def test_a_run_s_directory_stands_for_its_only_probabilities(saved):
         (["empty"], "empty is a directory and has no probs.<protocol>.npy"),
         (["damaged"], "damaged/probs.center.npy is damaged"),
         (["short"], "short/probs.center.npy holds an array of shape (3, 3); 4 rows of 3 probabilities are needed"),
+        (["boxes"], "boxes/probs.center.npy does not hold probabilities: the numbers of an image do not add up to 1"),
+        (["table"], "table/probs.center.npy holds [('done', '?')] [4]; probabilities are numbers, [images, classes]"),
+        (["a", "b", "--weights=1e308,1e308"], "--weights=1e308,1e308: needs 2 numbers"),
         (["a", "nan"], "nan/probs.center.npy holds numbers that are not finite; test that net again"),
         (["cats", "dogs"], "dogs/classes.json and cats/classes.json differ: these nets have other classes"),
     ]

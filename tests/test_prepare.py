@@ -498,6 +498,8 @@ def test_what_has_changed_since_it_was_packed_is_refused(photos, kind):
     folders._list_folders.cache_clear()
     with pytest.raises(ValueError, match="was packed from photos before that changed; remove it, and pack it again"):
         pack.pack("photos", photos, ["train"], 64, kind)
+    with pytest.raises(ValueError, match="was packed from photos before that changed"):  # images may have moved there
+        pack.pack("photos", photos, ["validation"], 64, kind)
     (photos / "photos").rename(photos / "elsewhere")
     assert pack.pack("photos", photos, ["train"], 64, kind) == packed
 

@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -337,6 +338,27 @@ def test_voc_splits_and_rules():
     assert not found.stacked and found.scales == (256, 384, 512, 640, 768) and found.test == "test"
     with pytest.raises(DataError, match="_train.txt cannot be read|_val.txt cannot be read"):
         benchmarks.find("BCCD", str(root))
+
+
+def test_a_folder_in_the_layout_of_voc_may_have_some_of_its_classes(tmp_path):
+    shutil.copytree(real_data("boxes") / "voc-layout/VOC2007", tmp_path / "pets")
+    for file in (tmp_path / "pets/ImageSets/Main").glob("*_*.txt"):
+        if file.stem.partition("_")[0] not in ("cat", "dog"):
+            file.unlink()
+    found = benchmarks.find("pets", str(tmp_path))
+    assert found.classes == ("cat", "dog")
+    nets = [SimpleNamespace(name="a", step=1, digest="d", layer="fc7", tests=())]
+    before = measure.settings(found, nets)
+    measure.claim(tmp_path, before)
+    test = tmp_path / "pets/ImageSets/Main/cat_test.txt"
+    test.write_text(test.read_text().replace(" -1", "  1", 1))
+    after = measure.settings(benchmarks.find("pets", str(tmp_path)), nets)
+    assert {name for name in after if after[name] != before[name]} == {"labels_and_splits"}
+    with pytest.raises(ValueError, match="holds another measurement"):
+        measure.claim(tmp_path, after)
+    content = {name: value for name, value in before.items() if name != "labels_and_splits"}
+    (tmp_path / "settings.json").write_text(json.dumps(content))  # of version 0.2.0
+    measure.claim(tmp_path, after)
 
 
 def test_voc_2012_is_tested_on_val(tmp_path):

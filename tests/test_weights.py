@@ -257,6 +257,20 @@ def test_a_file_that_deepconv_exported_says_its_images_and_classes(tmp_path, cap
     assert nets.load_net("resnet_cifar", tmp_path / "in.safetensors", "", "1,2,3", {"model.depth": 8}).classes[9] == "9"
 
 
+def test_the_file_of_a_vgg_says_all_of_its_net(tmp_path, capsys):
+    changes = {"data.image_size": 32, "data.mean": "1,2,3"}
+    config = recipes.load(ROOT / "configs/vgg11.py", changes)
+    safetensors.numpy.save_file(random_tensors(create("vgg", configuration="A"), 32), tmp_path / "in.safetensors")
+    files.import_file(config, tmp_path / "in.safetensors", tmp_path / "run")
+    files.export_run(tmp_path / "run", exported := tmp_path / "out.safetensors")
+    for file, assumed in ((tmp_path / "in.safetensors", True), (exported, False)):
+        nets.load_net("vgg11", file, overrides=changes)
+        assert ("The recipe's are assumed" in capsys.readouterr().err) == assumed
+    config = recipes.load(ROOT / "configs/vgg16_localization.py")
+    with pytest.raises(ValueError, match="objective=per_class_regression predicts boxes, and .* lacks the classes"):
+        files.import_file(config, exported, tmp_path / "other")
+
+
 def test_nothing_is_written_over_and_nothing_from_nowhere(tmp_path):
     config = recipes.load(ROOT / "configs" / "resnet_cifar.py", {"model.depth": 14})
     safetensors.numpy.save_file(random_tensors(create("resnet_cifar", depth=8), 32), tmp_path / "a")

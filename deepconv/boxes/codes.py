@@ -55,23 +55,6 @@ def decode_in_crop(codes: Array, side: int) -> Array:
     return _from_center_and_size((x + 0.5) * side, (y + 0.5) * side, width * side, height * side)
 
 
-def normalize(codes: Array, mean: Array, std: Array) -> Array:
-    """Subtracts the mean of codes [..., 4] and divides by their standard deviation, as a net regresses them.
-
-    mean and std [..., 4] are those of the training set: [4] for all classes, [classes, 4] for codes per class. Ren et
-    al.'s code does so; their paper does not say it.
-    """
-    # without broadcast_to, tests that forbid JAX to add axes would fail
-    xp = namespace(codes, mean, std)
-    return (codes - xp.broadcast_to(mean, codes.shape)) / xp.broadcast_to(std, codes.shape)
-
-
-def denormalize(codes: Array, mean: Array, std: Array) -> Array:
-    """Returns the codes that a net regresses; the inverse of `normalize`."""
-    xp = namespace(codes, mean, std)
-    return codes * xp.broadcast_to(std, codes.shape) + xp.broadcast_to(mean, codes.shape)
-
-
 def _center_and_size(boxes: Array) -> tuple[Array, Array, Array, Array]:
     x1, y1, x2, y2 = corners(boxes)
     return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from deepconv import cli
-from deepconv.config import recipes
-from deepconv.config.fields import predicts_boxes
+from deepconv.config import fields, recipes
 from deepconv.data.known import DATA
 
 if TYPE_CHECKING:
@@ -39,8 +38,9 @@ def main(arguments: list[str]) -> int:
         from deepconv.data import statistics
 
         # images are not read, and any statistics will do
-        find = functools.partial(_find, predicts_boxes(config))
-        task = task_lib.prepare(config, cli.DATA_DIR.value, given=statistics.PUBLISHED, find=find)
+        find = functools.partial(_find, fields.predicts_boxes(config))
+        task = task_lib.prepare(config, cli.DATA_DIR.value, given=statistics.PUBLISHED, find=find, trained=True)
+        fields.check_together(config, task.train_source.examples, devices=1)  # whatever this machine has
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)
     print(f"{name}\n")

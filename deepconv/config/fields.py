@@ -141,9 +141,10 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
         raise ValueError(f"config.{total}={config[total]} is less than one step of {batch_size} images; train longer")
     if last > STEPS[2]:
         raise ValueError(f"config.{total}={config[total]} is {last} steps; {STEPS[2]} is the maximum")
+    wrong: list[str] = []
     for field in {"lighting_until_steps", "lighting_until_epochs"} & {*config.data}:
         if not 0 < steps(config.data, "lighting_until", examples, batch_size) <= last:
-            raise ValueError(
+            wrong.append(
                 f"config.data.{field}={config.data[field]} is not between the start and the end "
                 f"(config.{total}={config[total]}); change one of them"
             )
@@ -151,18 +152,19 @@ def check_together(config: ConfigDict, examples: int, devices: int) -> None:
         for field in DROPS & {*node}:
             drops = steps(node, "drop_at", examples, batch_size)
             if sorted({*drops} - {0}) != list(drops):
-                raise ValueError(f"{name}.{field}={node[field]} is at steps {drops}; they must rise from 1 or more")
-            if late := [drop for drop in drops if drop >= last]:
-                raise ValueError(
+                wrong.append(f"{name}.{field}={node[field]} is at steps {drops}; they must rise from 1 or more")
+            elif late := [drop for drop in drops if drop >= last]:
+                wrong.append(
                     f"{name}.{field}={node[field]}: a drop comes at step {late[0]}, not before the end at step {last} "
                     f"(config.{total}={config[total]}); change both, as in '--{name}.{field}=()'"
                 )
         for field in FREEZES & {*node}:
             if steps(node, "freeze_at", examples, batch_size) >= last:
-                raise ValueError(
+                wrong.append(
                     f"{name}.{field}={node[field]} is not before the end (config.{total}={config[total]}); change one "
                     "of them"
                 )
+    raise_all(wrong)
 
 
 def schedules(optimizer: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:

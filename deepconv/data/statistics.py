@@ -55,11 +55,6 @@ class Statistics:
         return 255 * np.sqrt(variance).reshape(1, 1, 1, 3)
 
 
-@dataclass(frozen=True)
-class ToCompute:
-    """A placeholder for statistics that are computed when the training images are opened."""
-
-
 Kind = TypeVar("Kind", bound="Statistics | Sums")
 
 # ImageNet's training set. The mean is that of the VGG authors' nets; the components are those of fb.resnet.torch.

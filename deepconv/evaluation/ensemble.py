@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         weights = _numbers(flags.FLAGS.weights, len(files))
         members = [probabilities.mean([file]) for file in files]
         for file, probs in zip(files, members, strict=True):
-            if probs.ndim != 2 or probs.shape != (len(labels), members[0].shape[-1]):
+            if probs.shape != (len(labels), members[0].shape[-1]):
                 raise ValueError(
                     f"{file} holds an array of shape {probs.shape}; {len(labels)} rows of {members[0].shape[-1]} "
                     f"probabilities are needed"
@@ -81,12 +81,7 @@ def _numbers(texts: Sequence[str], count: int) -> list[float]:
         weights = [float(text) for text in texts] or [1.0] * count
     except ValueError:
         weights = []
-    if (
-        len(weights) != count
-        or not all(map(math.isfinite, weights))
-        or min(weights, default=1) < 0
-        or sum(weights) == 0
-    ):
+    if len(weights) != count or not math.isfinite(sum(weights)) or min(weights, default=1) < 0 or sum(weights) == 0:
         raise ValueError(
             f"--weights={','.join(texts)}: needs {count} numbers of 0 or more, one per file; not all may be 0"
         )

@@ -98,7 +98,8 @@ def assemble(
     goal = objective.create(config, len(classes))
     data, mesh = config.data, distributed.make_mesh()
     # recipes for images of one size lack these fields; that size is the mean image's or, without one, the data set's
-    size = known.DATA[data.name].size if data.name in known.DATA else None
+    name = data.name.partition("/")[0]  # without TFDS's version
+    size = known.DATA[name].size if name in known.DATA else None
     size = size if averages.pixel_mean is None else averages.pixel_mean.shape
     side = size[0] if size else data.image_size
     data = ConfigDict({"test_scale": side, "central_square": True} | data.to_dict())

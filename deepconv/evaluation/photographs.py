@@ -1,9 +1,8 @@
-"""Classes and features of the user's photographs, by a trained net."""
+"""Classes, boxes and features of the user's photographs, by a trained net."""
 
 import functools
 import hashlib
 import io
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,10 +114,12 @@ def classify(
     """Returns class probabilities, float32 [N, classes], of image files of any size, whose pixels the net normalises.
 
     protocol is a test's name, such as "ten_crop" or "dense_q256_384_512". show(i, probabilities) is called once for
-    each photograph, as soon as its probabilities are known. With `unread`, a dict, a photograph that cannot be read has
-    NaN in place of probabilities, and unread[i] says why; without it, DataError or OSError is raised. Raises ValueError
-    if the net does not support the protocol.
+    each photograph, as soon as its probabilities are known. With `unread`, an empty dict, a photograph that cannot be
+    read has NaN in place of probabilities, and unread[i] says why; without it, DataError or OSError is raised. Raises
+    ValueError if the net predicts boxes, or does not support the protocol.
     """
+    if not isinstance(trained.net.objective, Classification):
+        raise ValueError("the net predicts boxes, not classes; use find_boxes")
     parts = protocols.parts(protocol, trained.data, None, trained.net.model, bool(trained.state.batch_stats))
     if any(part.precise for part in parts):
         raise ValueError(
@@ -194,19 +195,19 @@ def _outputs(
             shown[number] = True
             show(int(number), result[number])
 
-    for _, group in itertools.groupby(parts, lambda part: part.kind):
-        crops = len(photos) * max(1, parts[0].views // 2)  # without their mirror images
-        small = replace(trained.net, batch_size=min(trained.net.batch_size, crops))  # no full batch for one photograph
-        tests = [evaluate.Test(part, evaluate.jit(small, part), trained.state, tables[part], rows) for part in group]
-        evaluate.fill_tables(small, tests, files, show_new)
+    crops = len(photos) * max(1, parts[0].views // 2)  # without their mirror images
+    small = replace(trained.net, batch_size=min(trained.net.batch_size, crops))  # no full batch for one photograph
+    tests = [evaluate.Test(part, evaluate.jit(small, part), trained.state, tables[part], rows) for part in parts]
+    evaluate.fill_tables(small, tests, files, show_new)
     return result
 
 
 def extract_features(trained: Trained, photos: Sequence[str | Path], layer: str, rectify: bool = False) -> np.ndarray:
     """Returns the output of a layer, such as "fc7", for the central crop of each photograph, float32 [N, ...].
 
-    The nonlinearity after the layer is left out; with `rectify`, negative values become zero. Raises ValueError for an
-    unknown layer, DataError or OSError if a photograph cannot be read.
+    The nonlinearity after the layer is left out; with `rectify`, negative values become zero. The output of a ResNet's
+    block, such as "conv4_1", includes its last rectifier. Raises ValueError for an unknown layer, DataError or OSError
+    if a photograph cannot be read.
     """
     check_layer(trained, layer, rectify)
     table, shape = _fill_features(trained, Files(photos), len(photos), None, layer, rectify, title=None)

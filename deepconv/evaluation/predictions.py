@@ -36,9 +36,7 @@ def classes_as_json(photo: str, row: np.ndarray, classes: Sequence[str], top: in
 
     A class of ImageNet also has "words".
     """
-    found = []
-    for number in likeliest(row, top):
-        found.append(_record(classes[number], row[number]))
+    found = [_record(classes[number], row[number]) for number in likeliest(row, top)]
     return json.dumps({"file": photo, "classes": found}) + "\n"
 
 

@@ -132,8 +132,12 @@ def mean(files: Sequence[Path], weights: Sequence[float] | None = None) -> np.nd
 
 def _finite(file: Path) -> np.ndarray:
     probs = read_array(file)
+    if probs.dtype.kind != "f" or probs.ndim != 2:
+        raise ValueError(f"{file} holds {probs.dtype} {[*probs.shape]}; probabilities are numbers, [images, classes]")
     if not np.isfinite(probs).all():
         raise ValueError(f"{file} holds numbers that are not finite; test that net again")
+    if (abs(probs.sum(1) - 1) > 0.01).any():
+        raise ValueError(f"{file} does not hold probabilities: the numbers of an image do not add up to 1")
     return probs
 
 

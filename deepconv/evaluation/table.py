@@ -1,4 +1,4 @@
-"""A table of outputs on disk, one row per image, which survives a kill."""
+"""A table of outputs, one row per image; on disk, it survives a kill."""
 
 import os
 from pathlib import Path

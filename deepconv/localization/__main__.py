@@ -27,7 +27,7 @@ from absl import flags
 
 from deepconv import cli
 from deepconv.run.directory import code_of, job_patience, lock
-from deepconv.run.files import expanded
+from deepconv.run.files import expanded, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +89,9 @@ def _measure(workdir: Path, inputs: dict[str, Any], images: "AnnotatedImages", t
         record = results.read_record(workdir / results.RECORD)
         assert record  # `_set_up` read it, and the directory is locked
         rows = results.read_boxes(workdir / results.BOXES, len(images.ids))
+        if (now := results.with_errors(record, rows, images)) != record:  # ILSVRC's blacklist was added or changed
+            record = now
+            write_json(workdir / results.RECORD, record)
     print("\n".join(results.describe(record)))
     if truth.lacks_blacklist(images):
         print("note: ILSVRC's list of images that do not count is missing beside the boxes; see docs/localization.md")

@@ -16,7 +16,7 @@ IMAGES = 32  # merged at a time on each device; on two CPU cores, 8 and 64 were 
 THRESHOLD = 0.5  # of 1 - IoU; the paper gives none
 
 
-def best_boxes(windows: jax.Array, counts: jax.Array, threshold: float = THRESHOLD) -> jax.Array:
+def best_boxes(windows: jax.Array, counts: jax.Array) -> jax.Array:
     """Returns the merged box of the highest score of each class, and this score, float32 [B, K, 5].
 
     Only the first counts [B] windows [B, N, K, 5] of an image exist. Of equal scores, the first wins.
@@ -24,7 +24,7 @@ def best_boxes(windows: jax.Array, counts: jax.Array, threshold: float = THRESHO
     padding = jnp.arange(windows.shape[1])[None, :, None] >= counts[:, None, None]
     by_class = jnp.moveaxis(windows, 2, 1)  # [B, K, N, 5]
     scores = jnp.moveaxis(jnp.where(padding, -jnp.inf, windows[..., 4]), 2, 1)
-    one = functools.partial(merging.merge, threshold=threshold)
+    one = functools.partial(merging.merge, threshold=THRESHOLD)
     boxes, scores = jax.vmap(jax.vmap(one))(by_class[..., :4], scores)
     best = scores.argmax(-1)[..., None]
     chosen = jnp.take_along_axis(boxes, best[..., None], 2)[:, :, 0]

@@ -55,6 +55,12 @@ def errors(rows: np.ndarray, images: AnnotatedImages) -> dict[str, Any]:
     )
 
 
+def with_errors(record: dict[str, Any], rows: np.ndarray, images: AnnotatedImages) -> dict[str, Any]:
+    """Returns a record with the errors of its boxes on these images, in place of its own."""
+    kept = {name: value for name, value in record.items() if not name.endswith("blacklisted")}
+    return kept | errors(rows, images)
+
+
 def _errors(rows: np.ndarray, images: AnnotatedImages, counted: np.ndarray) -> dict[str, float]:
     """Returns the ERRORS of the images that count: with the guessed classes, and with the true class."""
     truth = images.classes, images.boxes, counted

@@ -13,8 +13,7 @@ VALIDATION = "ILSVRC2012_val_"  # then a number, in the names of ILSVRC's valida
 
 def open_images(data: ConfigDict, data_dir: str | None, scales: Sequence[int]) -> AnnotatedImages:
     """Opens the test images of config.data with their boxes. Raises ValueError if they cannot be tested at a scale."""
-    train_scale = tuple(data.train_scale) if "train_scale" in data else None
-    source = sources.find_annotated(data.name, data.eval_split, data_dir, data.image_size, train_scale)
+    source = sources.find_annotated(data.name, data.eval_split, data_dir, data.image_size, data.get("train_scale"))
     if source.size and (wrong := {*scales} - {min(source.size)}):
         raise ValueError(
             f"--scales: the images of {data.name} have {source.size[0]} x {source.size[1]} pixels and are tested at "

@@ -57,7 +57,6 @@ class LocallyConnected(nn.Module):
 
     filters: int
     kernel_init: Initializer
-    bias_init: Initializer = nn.initializers.zeros
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -66,7 +65,7 @@ class LocallyConnected(nn.Module):
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(self.dtype)
         windows = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
         kernel = self.param("kernel", self.kernel_init, (height, width, 3, 3, channels, self.filters))
-        bias = self.param("bias", self.bias_init, (height, width, self.filters))
+        bias = self.param("bias", nn.initializers.zeros, (height, width, self.filters))
         kernel = kernel.reshape(height, width, 9 * channels, self.filters).astype(self.dtype)
         return add_bias(jnp.einsum("bhwp,hwpd->bhwd", jnp.concatenate(windows, -1), kernel), bias)
 

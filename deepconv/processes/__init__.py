@@ -20,19 +20,26 @@ _group: Group | None = None
 
 
 def join(address: Address, heartbeat_seconds: int) -> None:
-    """Connects this process with the others; ends by SIGABRT if they do not come within five minutes."""
+    """Connects this process with the others; ends by SIGABRT if they do not come within five minutes.
+
+    Raises ValueError for an address that cannot be used.
+    """
     global _group
     import jax
     from jax._src.distributed import global_state  # JAX has no public name for its client; orbax takes it from here
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from run/preemption.py
-    jax.distributed.initialize(
-        address.coordinator,
-        address.processes,
-        address.process,
-        cluster_detection_method="deactivate",  # under Slurm, JAX would give each process only one of its devices
-        heartbeat_timeout_seconds=heartbeat_seconds,
-    )
+    try:
+        jax.distributed.initialize(
+            address.coordinator,
+            address.processes,
+            address.process,
+            cluster_detection_method="deactivate",  # under Slurm, JAX would give each process only one of its devices
+            heartbeat_timeout_seconds=heartbeat_seconds,
+        )
+    except RuntimeError as error:  # such as a port that is taken
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"--coordinator={address.coordinator}: {reason}; give the host and a free port") from None
     _group = Group(global_state.client, address)
     if address.process:
         sys.stdout = open(os.devnull, "w")  # process 0 prints

@@ -193,7 +193,10 @@ def read(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint in {directory}; train the run first: repeat its command")
     newest = directory.absolute() / str(found[-1])
     if reason := checkpoint_files.damage(newest):
-        raise CheckpointError(f"{newest} is damaged ({reason})")
+        raise CheckpointError(
+            f"{newest} is damaged ({reason}); restore it or, to train the run again from the checkpoint before, remove "
+            "its eval.*.json and repeat its command"
+        )
     shapes = _metadata(newest)
     _check_names(newest, shapes)
     del shapes["opt_state"]

@@ -19,9 +19,7 @@ Record = dict[str, float]  # a line of metrics.jsonl: "step", "epoch" and the me
 
 
 def append_metrics(workdir: Path, record: Record) -> None:
-    """Appends one line to metrics.jsonl, in process 0; a line that a crash left incomplete is ended first."""
-    if not processes.primary():
-        return
+    """Appends one line to metrics.jsonl; a line that a crash left incomplete is ended first."""
     with (workdir / "metrics.jsonl").open("ab+") as file:
         if size := file.tell():
             file.seek(size - 1)

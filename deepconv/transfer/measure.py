@@ -1,5 +1,7 @@
 """Descriptors of a data set -> support vector machines -> the values of its classes."""
 
+import dataclasses
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +22,12 @@ WAIT_SECONDS = 24 * 3600  # for another command that computes the same descripto
 
 def settings(benchmark: Benchmark, nets: Sequence[Describer]) -> dict[str, Any]:
     """Returns what a directory measures; a command with other settings needs another directory."""
+    truth = hashlib.sha256(benchmark.labels.tobytes())
+    for rows in (rows for split in benchmark.splits for rows in dataclasses.astuple(split)):
+        truth.update(rows.tobytes())
     return {
         "data": benchmark.name,
+        "labels_and_splits": truth.hexdigest(),
         "regions": {region: part.digest for region, part in benchmark.parts.items()},
         "test": benchmark.test,
         "seeds": [*benchmark.seeds],
@@ -37,6 +43,7 @@ def claim(workdir: Path, new: dict[str, Any]) -> None:
         write_json(file, new)
         return
     old = read_json(file, dict, remedy="remove the directory, or give another --workdir")
+    new = {name: value for name, value in new.items() if name in old or name != "labels_and_splits"}  # of version 0.2.0
     if changed := recipes.differences(_flat(old), _flat(new)):
         lines = [f"  {line.replace(' in the run, ', ' there, ')}" for line in changed]
         raise ValueError("\n".join([f"{workdir} holds another measurement; give another --workdir:", *lines]))

@@ -75,7 +75,7 @@ def _import(config: ConfigDict, source: Path, out: Path, library: str, images: s
         raise WeightsError(f"{source}: {error}") from None
     except CheckpointError as error:
         return cli.refuse(str(error))
-    if inputs.is_assumed(source, library, images):
+    if inputs.is_assumed(config, source, library, images):
         print(inputs.warning(config, source), file=sys.stderr)
     print(f"{out} holds the weights; a run can start from them with --init_from={out}")
     return 0

@@ -130,21 +130,13 @@ def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str]
         return "The file's shortcuts are projections: use --config.model.shortcut=B"
     if isinstance(model, ResNet) and missing and all(any(part in name for part in projections) for name in missing):
         return "The file's shortcuts have no weights: use --config.model.shortcut=A"
-    if not missing and not surplus and {_module(name) for name in other} <= {*LAST_LAYERS, "classifier.6", "head.fc"}:
+    modules = {name.rpartition(".")[0] for name in other}
+    if not missing and not surplus and modules <= {*LAST_LAYERS, "classifier.6", "head.fc"}:
         return f"deepconv.main takes all layers but the last with --init_layers={inputs.ALL_BUT_HEAD}"
     return (
         "Choose the recipe, and --config.model..., of the net that they are from; deepconv.main takes only some layers "
         "with --init_layers"
     )
-
-
-def _module(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def leaf_name(path: Sequence[str]) -> str:
-    """Returns the name of a parameter for messages, such as conv1.kernel."""
-    return ".".join(path[1:])
 
 
 def swap_rgb_bgr(variables: Variables) -> Variables:

@@ -15,7 +15,7 @@ from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from deepconv import models, optim
-from deepconv.config import recipes
+from deepconv.config import fields, recipes
 from deepconv.data import statistics
 from deepconv.data.sources import folders
 from deepconv.models.layers import LAST_LAYERS
@@ -31,7 +31,6 @@ from deepconv.weights.convert import (
     check_fit,
     entries_of,
     from_torch,
-    leaf_name,
     rescaled,
     select_layers,
     swap_rgb_bgr,
@@ -68,8 +67,8 @@ def load_weights(
             return swap_rgb_bgr(found) if bgr else found
         state = checkpoint.read(source / "checkpoints")
         found = select_layers({kind: state[kind] for kind in ("params", "batch_stats")}, layers)
-        shapes_found, wanted = (
-            {leaf_name(path): leaf.shape for path, leaf in tree.items()}
+        shapes_found, wanted = (  # by names for messages, such as conv1.kernel
+            {".".join(path[1:]): leaf.shape for path, leaf in tree.items()}
             for tree in (found, select_layers(shapes, layers))
         )
         check_fit(shapes_found, wanted, model)
@@ -137,6 +136,11 @@ def import_file(config: ConfigDict, source: Path, out: Path, bgr: bool = False) 
 
     ImageNet's class names and mean colour are written to the directory of a net that `read_net` takes for ImageNet's.
     """
+    if fields.predicts_boxes(config):
+        raise ValueError(
+            f"config.objective={config.objective} predicts boxes, and {source} lacks the classes of its run; use the "
+            f"run, or train from the file by --init_from"
+        )
     variables, names = read_net(config, source, bgr)
     if out.exists():
         raise FileExistsError(f"{out} exists; give another --out")

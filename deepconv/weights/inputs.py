@@ -208,9 +208,13 @@ def run_fields(config: ConfigDict, source: Mapping[str, Any], same_net: bool) ->
     }
 
 
-def is_assumed(file: Path, library: str, images: str) -> bool:
-    """Returns whether no flag says how the net of a file is built; `images` are those of `recorded`."""
-    return not library and images == exported(file)
+def is_assumed(config: ConfigDict, file: Path, library: str, images: str) -> bool:
+    """Returns whether no flag says how the net of a file is built; `images` are those of `recorded`.
+
+    The file shows all of a VGG's net, and exported files say which images they take.
+    """
+    known = exported(file)
+    return not library and images == known and not (known and config.model.name not in UNSEEN)
 
 
 def warning(config: ConfigDict, file: Path) -> str:

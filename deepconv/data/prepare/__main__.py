@@ -7,10 +7,10 @@
 
 imagenet2012 needs ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in --archives; cifar10 needs
 cifar-10-binary.tar.gz or cifar-10-python.tar.gz. `tfds.data_source` reads the result, which has TFDS's order.
-pack and statistics take any data set that training takes. pack rescales the shorter side to --size and keeps the
-central square: as uint8 in one file that is read in place (ImageNet: 252 GB), or as jpeg in TFDS's files (about 37 GB).
-statistics also writes the SHA-256 sums of a folder's files to SHA256SUMS.<split>.txt, for `sha256sum -c` and
-main's --verify_data.
+pack takes any data set that training takes. It rescales the shorter side to --size and keeps the central square: as
+uint8 in one file that is read in place (ImageNet: 252 GB), or as jpeg in TFDS's files (about 37 GB). statistics takes
+data sets that do not fit into memory; it also writes the SHA-256 sums of a folder's files to SHA256SUMS.<split>.txt,
+for `sha256sum -c` and main's --verify_data.
 Repeat a command to continue it after a stop.
 """
 

@@ -1,6 +1,5 @@
 """Packing of data sets: every image becomes a square of one size."""
 
-import contextlib
 import io
 import json
 import math
@@ -13,7 +12,7 @@ import numpy as np
 from deepconv.data import decode, sources
 from deepconv.data.images import Batch, DataError, Images
 from deepconv.data.prepare import tfds_writer
-from deepconv.data.sources.source import Source, split_name
+from deepconv.data.sources.source import Source
 from deepconv.run import log as runlog
 from deepconv.run.files import read_json, write_json
 
@@ -41,7 +40,8 @@ def pack(
     packed_dir = data_dir / packed / "1.0.0" if kind == "jpeg" else data_dir / packed
     target = packed_dir
     if packed_dir.exists():
-        if not (splits := [split for split in splits if not _is_packed(name, packed_dir, split, data_dir, size)]):
+        _check_unchanged(name, packed_dir, data_dir, size)
+        if not (splits := [split for split in splits if not _is_packed(packed_dir, split, data_dir, size)]):
             return packed_dir
         if kind == "jpeg":
             raise ValueError(
@@ -65,20 +65,26 @@ def pack(
     return packed_dir
 
 
-def _is_packed(name: str, packed_dir: Path, split: str, data_dir: Path, size: int) -> bool:
-    """Returns whether a split was packed before. Raises ValueError if it was packed from other images."""
-    folder = packed_dir.relative_to(data_dir).parts[0]
+def _check_unchanged(name: str, packed_dir: Path, data_dir: Path, size: int) -> None:
+    """Raises ValueError if a split was packed from other images; images may have moved between splits."""
+    infos = [read_json(file, dict) for file in packed_dir.glob("packed*.json")]  # PACKED_FROM among them
+    for split, before in (item for info in infos for item in info.get("of", {}).items()):
+        try:
+            now = sources.find(name, split, str(data_dir), size, (size, size)).fingerprint
+        except FileNotFoundError:  # what was packed need not stay
+            continue
+        except ValueError:  # the split is gone
+            now = None
+        if before != now:
+            raise ValueError(f"{packed_dir} was packed from {name} before that changed; remove it, and pack it again")
+
+
+def _is_packed(packed_dir: Path, split: str, data_dir: Path, size: int) -> bool:
+    """Returns whether a split was packed before."""
     try:
-        sources.find(folder, split, str(data_dir), size)
+        sources.find(packed_dir.relative_to(data_dir).parts[0], split, str(data_dir), size)
     except ValueError:  # no such split
         return False
-    infos = [read_json(file, dict) for file in packed_dir.glob("packed*.json")]  # PACKED_FROM among them
-    before = {split: fingerprint for info in infos for split, fingerprint in info.get("of", {}).items()}
-    split = split_name(split, before)
-    with contextlib.suppress(FileNotFoundError):  # what was packed need not stay
-        now = sources.find(name, split, str(data_dir), size, (size, size)).fingerprint
-        if before.get(split, now) != now:
-            raise ValueError(f"{packed_dir} was packed from {name} before that changed; remove it, and pack it again")
     return True
 
 
@@ -91,7 +97,7 @@ def _add(added: Path, packed_dir: Path, splits: str) -> None:
     """Moves newly packed splits to those packed before; can be repeated after a stop."""
     old, new = (read_json(folder / "packed.json", dict, "classes")["classes"] for folder in (packed_dir, added))
     if old != new:
-        raise DataError(f"{added} has {len(new)} classes, not the {len(old)} of {packed_dir}; remove one of them")
+        raise DataError(f"{added} and {packed_dir} have other classes, or in another order; remove one of them")
     for file in [*added.glob("*.npy"), *added.glob("corrupt.txt")]:
         file.replace(packed_dir / (file.name if file.suffix == ".npy" else f"corrupt.{splits}.txt"))
     (added / "packed.json").replace(packed_dir / f"packed.{splits}.json")  # last: this makes the new splits visible

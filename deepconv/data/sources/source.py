@@ -14,7 +14,7 @@ PREPARED = ("cifar10", "imagenet2012")  # made by deepconv.data.prepare from the
 
 @dataclass(frozen=True)
 class Source:
-    """A split of a data set; open() returns its images, Arrays if all have one size, else Encoded."""
+    """A split of a data set; open() returns its images, Arrays if all have one size, else Encoded, also with boxes."""
 
     name: str
     split: str

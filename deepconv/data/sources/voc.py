@@ -38,7 +38,8 @@ def read_voc(folder: Path, split: str) -> AnnotatedImages:
     files = [_xml(folder, name) for name in names]
     others = [] if listed else sorted((folder / "Annotations").glob("*.xml"))
     read = _read(dict.fromkeys([*files, *others]), mistakes)
-    classes = _known(listed or {found.name for image in read.values() for found in image.objects})
+    known = listed or {found.name for image in read.values() for found in image.objects}
+    classes = CLASSES if known <= set(CLASSES) else tuple(sorted(known))
     objects = [
         _Object(row, file, number, found)
         for row, file in enumerate(files)
@@ -116,7 +117,7 @@ def _annotated(
     mistakes: list[str],
 ) -> AnnotatedImages:
     """Checks images and objects, and arranges them. Raises DataError if there are mistakes, earlier ones too."""
-    images = [_jpeg(name) for name in names]
+    images = [f"JPEGImages/{name}.jpg" for name in names]
     annotated.check_images(folder, dict.fromkeys(images), mistakes)
     numbers = {name: number for number, name in enumerate(classes)}
     for _, file, number, found in objects:
@@ -159,10 +160,6 @@ def _xml(folder: Path, name: str) -> Path:
     return folder / "Annotations" / f"{name}.xml"
 
 
-def _jpeg(name: str) -> str:
-    return f"JPEGImages/{name}.jpg"
-
-
 def _image_names(folder: Path, split: str) -> tuple[str, list[str]]:
     """Returns the split's name without its part, as in train[:90%], and the names of its images."""
     lists = folder / "ImageSets/Main"
@@ -186,10 +183,6 @@ def _listed_classes(folder: Path) -> set[str]:
 
 def _splits(lists: Path) -> list[str]:
     return sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
-
-
-def _known(names: set[str]) -> tuple[str, ...]:
-    return CLASSES if names <= set(CLASSES) else tuple(sorted(names))
 
 
 def _labels(file: Path, words: int) -> dict[tuple[str, ...], int]:
