@@ -291,7 +291,8 @@ def _predict(trained: "Trained", classifier: "Trained | None", photos: Sequence[
         else:
             figure = drawing.draw_classes(files, rows, trained.classes, FLAGS.top)
         figure.savefig(expanded(FLAGS.plot))
-        left = f" ({len(drawn)} of them)" if len(drawn) < len(photos) - len(unread) else ""
+        read = len(photos) - len(unread)
+        left = f" ({len(drawn)} of {read} photographs)" if len(drawn) < read else ""
         print(f"drawn to {FLAGS.plot}{left}", file=sys.stdout if form == "text" else sys.stderr)
     return len(unread)
 

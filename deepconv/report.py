@@ -79,8 +79,8 @@ def shared_images(task: Task) -> str | None:
     if train != test or apart or not task.total_steps:
         return None
     return (
-        f"WARNING: training and test images overlap (config.data.train_split={data.train_split}, "
-        f"config.data.eval_split={data.eval_split}); the test error is not that of unseen images"
+        f"WARNING: training and test images may overlap (config.data.train_split={data.train_split}, "
+        f"config.data.eval_split={data.eval_split}); the test error is then not that of unseen images"
     )
 
 
@@ -107,7 +107,7 @@ def untrained_layers(task: Task, weights: Mapping[str, Any], workdir: Path) -> s
     if not random or not task.total_steps or checkpoint_files.steps(workdir / "checkpoints"):
         return None
     named = f"{random[0]} and {len(random) - 1} more layers" if len(random) > 1 else random[0]
-    return f"WARNING: {named} get random weights and are never trained; give trained weights by --init_from=RUN_DIR"
+    return f"WARNING: {named} get random weights and are never trained; --init_from gives trained ones, for these, too"
 
 
 def unused_gpu() -> str | None:

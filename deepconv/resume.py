@@ -101,9 +101,13 @@ def remove_leftovers(workdir: Path) -> None:
     """
     if processes.primary():
         for file in sorted(workdir.glob("eval.*.json")):
-            print(f"{file.name} is removed: it tested a net whose checkpoint was lost")
+            test = file.name.removeprefix("eval.").removesuffix(".json")
+            print(
+                f"{file.name} is removed: it tested a net whose checkpoint was lost; --evals={test} tests the new one"
+            )
             file.unlink()
-        for file in (workdir / "precise_batch_stats.npz", *workdir.glob("*.partial.npy"), *workdir.glob("*.tmp")):
+        results = *workdir.glob("probs.*.npy"), *workdir.glob("boxes.*.npy")  # of unfinished tests, too
+        for file in (workdir / "precise_batch_stats.npz", *results, *workdir.glob("*.tmp")):
             file.unlink(missing_ok=True)
 
 

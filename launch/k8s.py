@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
         chosen = entries.load(arguments[1:])
         done = {name: entries.results(name) for name in chosen}
         trained = [run for run, _ in entry.jobs(jobs.missing_runs(chosen, done)).values()]
-        selection.check_division(trained, options.nodes, options.gpus_per_node)
+        selection.check_division(trained, options.nodes, max(1, options.gpus_per_node))
         todo = jobs.missing(chosen, done, f"{MOUNT}/runs", passed)
     except (ValueError, OSError) as error:
         return cli.refuse(str(error), code=2)

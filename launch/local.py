@@ -39,7 +39,10 @@ from launch.script import GPU_PLATFORM
 from launch.selection import RUNS
 
 _DEVICES = flags.DEFINE_list(
-    "devices", [], "GPUs, as in 0,1,2,3: one run on each at a time. With more than one, output goes to runs/local/."
+    "devices",
+    [],
+    "NVIDIA GPUs, as in 0,1,2,3: one run on each at a time, and none on the CPU, by JAX_PLATFORMS=cuda. With more than "
+    "one, output goes to runs/local/.",
 )
 _PARALLEL = flags.DEFINE_integer("parallel", None, "Number of runs at a time, without assigning GPUs [1].", 1)
 SHOWN_LINES = 10  # of the log of a failed run

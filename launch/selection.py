@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import shlex
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ml_collections import config_flags
 from deepconv import cli
 from deepconv.config import fields, recipes
 from deepconv.data.known import DATA
+from deepconv.run.files import printable
 from experiments import cells, entries, entry, jobs
 from experiments.entry import Run
 
@@ -172,18 +174,20 @@ def check_division(runs: Iterable[Run], nodes: int, gpus_per_node: int) -> None:
     """Raises ValueError if the GPUs of a run cannot share its net as --model_parallel says, or divide its batch."""
     shared = cli.MODEL_PARALLEL.value
     if gpus_per_node % shared:
-        raise ValueError(f"--model_parallel={shared} cannot divide {gpus_per_node} GPUs; give a multiple of {shared}")
+        raise ValueError(
+            f"--model_parallel={shared} cannot divide the {gpus_per_node} GPUs of a node; give a multiple of it"
+        )
     for run in runs:
         config = run.load()
         if known := DATA.get(config.data.name):
             try:
                 fields.check_together(config, known.train, max(1, nodes * max(1, gpus_per_node) // shared))
             except ValueError as error:
-                raise ValueError(f"{run.name}: {error}") from None
+                raise ValueError(f"{run.name}: {error}; --nodes and --gpus_per_node choose them") from None
 
 
 def check_data(selected: Selection) -> None:
-    """Raises ValueError with a line for each data set that the jobs lack."""
+    """Raises ValueError with a line for each data set that the runs lack; warns of those that later commands lack."""
     from deepconv.data import sources
     from deepconv.transfer import benchmarks
 
@@ -195,7 +199,9 @@ def check_data(selected: Selection) -> None:
         try:
             benchmarks.find(name, cli.DATA_DIR.value)
         except (ValueError, OSError) as error:
-            problems[name] = str(error)
+            print(
+                f"deepconv: commands that follow the runs are going to fail: {printable(str(error))}", file=sys.stderr
+            )
     for run in (run for name, run in selected.runs.items() if name in selected.jobs):
         config = run.load()
         data, find = config.data, sources.find_annotated if fields.predicts_boxes(config) else sources.find

@@ -60,13 +60,15 @@ def read(arguments: list[str]) -> dict[str, State]:
     folder = Path(arguments[1]) if len(arguments) == 2 else Path()
     if len(arguments) == 2 and folder.is_dir():
         runs, measured = folder, {}
+        tasks = queue.known_tasks(runs)
         found = sorted(file.parent for file in runs.glob("*/config.json") if not _is_imported(file.parent))
-        queued = [runs / name for name in queue.known_tasks(runs) or () if not (runs / name).exists()]
+        queued = [runs / name for name in tasks or () if not (runs / name / "config.json").exists()]
         files = {path.name: _tests(path) or ["eval.center.json"] for path in [*found, *queued]}
     else:
         selected, runs = selection.select(arguments, starts=False), Path(selection.RUNS)
         files, measured = selected.files, selected.measured
-    tasks, logs, endings = queue.known_tasks(runs), state.log_files(runs), queue.endings(runs)
+        tasks = queue.known_tasks(runs)
+    logs, endings = state.log_files(runs), queue.endings(runs)
     states = {}
     for name, names in files.items():
         task, ending = (tasks or {}).get(name), endings.get(name, "")

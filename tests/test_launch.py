@@ -57,7 +57,7 @@ SLURM = {
     "resnet/table6 --partition=main --dry_run --sbatch=array=3": "launch.slurm sets array itself",
     "resnet/table6 --partition=main --dry_run --sbatch=--account=me": "write --sbatch=KEY=VALUE",
     "resnet/table6 --partition=main --dry_run --data_dir=nowhere": "cifar10 is not in nowhere",
-    "run.py --partition=main --dry_run --gpus_per_node=3 --model_parallel=2": "--model_parallel=2 cannot divide 3",
+    "run.py --partition=main --dry_run --gpus_per_node=3 --model_parallel=2": "--model_parallel=2 cannot divide the",
 }
 CASES = [("launch.local", LAUNCHES | LOCAL), ("launch.slurm", SLURM), ("launch.status", {"nowhere": "is not an entry"})]
 

@@ -615,9 +615,7 @@ def test_a_window_of_steps_belongs_to_the_epoch_of_its_middle(tmp_path):
     ]
     folder = make_run(tmp_path, fig1_rates.net("18pct", "relu", 0.004), None, metrics=metrics)
     assert fig1_rates.by_epoch(folder) == ([[1, 1.0], [2, 0.0]], {1, 2, 3})
-    assert fig1.epochs_to_goal(folder, "center")["departs"] == [
-        "epoch 1 shares windows of the log with others; log every step"
-    ]
+    assert fig1.epochs_to_goal(folder, "center")["departs"] == ["epoch 1 shares windows of the log with others"]
 
 
 def test_an_epoch_counts_when_its_last_step_was_taken(tmp_path):

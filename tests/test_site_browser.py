@@ -196,7 +196,8 @@ def test_figures_zoom_and_colours_change(site, browser):
 def test_search_works_from_files(site, browser):
     with opened(browser, site) as tab:
         tab.goto(f"{site.as_uri()}/index.html")
-        tab.get_by_role("textbox", name="Search").press_sequentially("multiply-adds")
+        # all at once: the theme reports an error for a word that ends with "-", as it does while it is typed slowly
+        tab.get_by_role("textbox", name="Search").fill("multiply-adds")
         tab.locator(".md-search-result__link").first.wait_for()
         assert "multiply-adds" in tab.locator(".md-search-result__list").inner_text().lower()
         keep(tab, "search")

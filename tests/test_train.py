@@ -874,10 +874,13 @@ def test_a_run_keeps_the_statistics_with_which_it_began(photos, tmp_path):
 def test_what_tests_of_an_earlier_net_began_is_removed_before_training(tmp_path):
     """A net whose last checkpoint is lost is trained further, and may differ in its last bits."""
     task, began = tiny_task(), ("precise_batch_stats.npz", "probs.ten_crop.partial.npy")
-    for name in (*began, "eval.dense.json"):
+    finished = ("eval.dense.json", "probs.dense.npy")
+    for name in (*began, *finished):
         (tmp_path / name).write_text("")
     train.train(task, tmp_path)
-    assert not (tmp_path / "eval.dense.json").exists() and not any((tmp_path / name).exists() for name in began)
+    assert not any((tmp_path / name).exists() for name in finished) and not any(
+        (tmp_path / name).exists() for name in began
+    )
     for name in began:
         (tmp_path / name).write_text("")
     found = statistics.load(tmp_path / "statistics.npz", "")

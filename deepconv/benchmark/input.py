@@ -30,8 +30,11 @@ def host_batches(task: task_lib.Task, data: Images) -> Iterator[pipeline.Batch]:
 
 
 def most_ahead(task: task_lib.Task, data: Images) -> int:
-    """Returns a number of batches that is at least that which the pipeline prepares ahead."""
-    return 4 * (task.workers or (2 if data.in_memory else pipeline.THREADS))
+    """Returns a number of batches, no less than the pipeline prepares ahead.
+
+    Each loader process has three buffers of four batches, the last of them in this process, and works on others.
+    """
+    return 14 * task.workers or 4 * (2 if data.in_memory else pipeline.THREADS)
 
 
 class ByPillow:
@@ -82,7 +85,9 @@ def show_input(task: task_lib.Task, steps: int) -> Figures:
     rates = {name: [] for name in pipelines}
     for _ in range(5):
         for name, fetch in pipelines.items():
-            for _ in range(4 * threads):  # uses up prefetched batches, while the other pipelines end their prefetching
+            for _ in range(
+                max(4 * threads, most_ahead(task, data))
+            ):  # uses up prefetched batches, while the other pipelines end their prefetching
                 fetch()
             seconds = timed(fetch, steps)
             rates[name].append(batch_size * len(seconds) / sum(seconds))

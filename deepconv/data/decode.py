@@ -161,7 +161,7 @@ def _by_pillow(data: bytes, formats: tuple[str, ...]) -> np.ndarray:
             if image.mode.startswith("I;16"):  # 16 bits a pixel, which Pillow would clip
                 tags = getattr(image, "tag_v2", {})  # of a TIFF: 258 is the number of bits, 262 is 0 if white is 0
                 if tags.get(258, (16,)) != (16,) or tags.get(262) == 0:
-                    raise CorruptImage("a grey TIFF of 12 bits, or of 16 bits in which white is 0, is not read")
+                    raise CorruptImage("a grey TIFF of 12 bits, or of 16 bits in which white is 0; save it with 8 bits")
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if image.mode in ("I", "F"):
                 raise CorruptImage("it has 32 bits per pixel and no defined white")

@@ -89,7 +89,8 @@ def _measure(workdir: Path, inputs: dict[str, Any], images: "AnnotatedImages", t
         record = results.read_record(workdir / results.RECORD)
         assert record  # `_set_up` read it, and the directory is locked
         rows = results.read_boxes(workdir / results.BOXES, len(images.ids))
-        if (now := results.with_errors(record, rows, images)) != record:  # ILSVRC's blacklist was added or changed
+        now = record if images.blacklisted is None else results.with_errors(record, rows, images)
+        if now != record:  # ILSVRC's blacklist was added or changed
             record = now
             write_json(workdir / results.RECORD, record)
     print("\n".join(results.describe(record)))

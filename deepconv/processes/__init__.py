@@ -39,7 +39,10 @@ def join(address: Address, heartbeat_seconds: int) -> None:
         )
     except RuntimeError as error:  # such as a port that is taken
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"--coordinator={address.coordinator}: {reason}; give the host and a free port") from None
+        raise ValueError(
+            f"the processes cannot be connected at {address.coordinator}: {reason}; if the port is taken, give another "
+            "by --coordinator, --processes and --process"
+        ) from None
     _group = Group(global_state.client, address)
     if address.process:
         sys.stdout = open(os.devnull, "w")  # process 0 prints

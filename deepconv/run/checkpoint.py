@@ -193,10 +193,8 @@ def read(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint in {directory}; train the run first: repeat its command")
     newest = directory.absolute() / str(found[-1])
     if reason := checkpoint_files.damage(newest):
-        raise CheckpointError(
-            f"{newest} is damaged ({reason}); restore it or, to train the run again from the checkpoint before, remove "
-            "its eval.*.json and repeat its command"
-        )
+        again = "; or remove the run's eval.*.json and repeat its command, which trains on from the checkpoint before"
+        raise CheckpointError(f"{newest} is damaged ({reason}); restore it{again if len(found) > 1 else ''}")
     shapes = _metadata(newest)
     _check_names(newest, shapes)
     del shapes["opt_state"]

@@ -111,8 +111,8 @@ def _voc(name: str, folder: Path) -> Benchmark:
     found = [voc.read_voc(folder, split) for split in splits]
     classes = found[0].class_names
     if name not in PLACES:  # such a folder may have some of VOC's classes only
-        lists = [file.stem for file in (folder / "ImageSets/Main").glob(f"*_{splits[0]}.txt")]
-        classes = tuple(label for label in classes if f"{label}_{splits[0]}" in lists) or classes
+        lists = {file.stem for split in splits for file in (folder / "ImageSets/Main").glob(f"*_{split}.txt")}
+        classes = tuple(label for label in classes if any(f"{label}_{split}" in lists for split in splits)) or classes
     labels = np.concatenate([voc.image_labels(folder, split, classes) for split in splits])
     names = np.concatenate([part.ids for part in found]).tolist()
     parts = {"image": _images(folder, [f"JPEGImages/{name}.jpg" for name in names])}

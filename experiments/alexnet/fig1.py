@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from experiments import drawing, entries
 from experiments.alexnet import fig1_rates
-from experiments.alexnet.fig1_rates import NAMES, by_epoch, counted_apart, net
+from experiments.alexnet.fig1_rates import NAMES, by_epoch, net
 from experiments.entry import Row, Table
 from experiments.measurements import Results, Values
 
@@ -29,7 +29,8 @@ def epochs_to_goal(workdir: Path, test: str) -> Values | None:
         return None
     reached = next((epoch for epoch, error in curve if error <= GOAL), None)
     finished = (workdir / f"eval.{test}.json").exists()
-    departs = counted_apart(reached, shared) if reached or finished else [f"stopped after epoch {curve[-1][0]}"]
+    departs = [] if reached or finished else [f"stopped after epoch {curve[-1][0]}"]
+    departs += [f"epoch {reached} shares windows of the log with others"] if reached in shared else []
     epochs = f"more than {curve[-1][0]}" if finished and not reached else reached
     return {"epochs": epochs, "last_error": curve[-1][1], "train": curve, "departs": departs}
 

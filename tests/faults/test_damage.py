@@ -191,6 +191,21 @@ def test_arrays(shell, tested, tally, tmp_path, name):
                 assert_same(run, outcome(tmp_path / "whole"))
 
 
+def test_tests_of_a_lost_net(shell, whole, wanted, tally, tmp_path):
+    """The last checkpoint of a finished run is damaged, and another test is asked for: all tests are of one net"""
+    run, more = copy(whole, tmp_path / "run"), "center_precise_batch_stats"
+    folder = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    max(folder.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size).write_bytes(b"")
+    probs = np.load(run / "probs.center.npy")
+    np.save(run / "probs.center.npy", probs[::-1])  # of a net with other bits, as on a GPU
+    with tally.attempt("a test of the net that is trained again"):
+        said = shell.run([*RUN, f"--evals=center,{more}", "--workdir=run"], tmp_path).ends(0).out
+        assert "eval.center.json is removed: it tested a net whose checkpoint was lost; --evals=center tests" in said
+        for name in (f"eval.{more}.json", f"probs.{more}.npy"):
+            (run / name).unlink()
+        assert_same(run, wanted)
+
+
 def test_reading_commands(shell, tested, tally, tmp_path):
     """predict and weights export on a run whose checkpoint, config.json or classes.json is damaged"""
     commands = {"predict": ["--run=run", "photo.png"], "weights": ["export", "--run=run", "--to=net.safetensors"]}

@@ -76,7 +76,9 @@ def _check_unchanged(name: str, packed_dir: Path, data_dir: Path, size: int) -> 
         except ValueError:  # the split is gone
             now = None
         if before != now:
-            raise ValueError(f"{packed_dir} was packed from {name} before that changed; remove it, and pack it again")
+            what = "changed" if now else f"lost its split {split!r}; restore that or, if its images have moved,"
+            again = f"{';' if now else ''} remove it, and pack it again"
+            raise ValueError(f"{packed_dir} was packed from {name} before that {what}{again}")
 
 
 def _is_packed(packed_dir: Path, split: str, data_dir: Path, size: int) -> bool:
@@ -166,7 +168,7 @@ def _pack_uint8(
 
 
 def _fingerprints(found: Mapping[str, Source]) -> dict[str, dict[str, str]]:
-    """Returns the record of what was packed, with which `_is_packed` notices changes."""
+    """Returns the record of what was packed, with which `_check_unchanged` notices changes."""
     return {"of": {split: source.fingerprint for split, source in found.items()}}
 
 
