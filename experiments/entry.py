@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ERRORS = {"top-1 error, %": "top1_error", "top-5 error, %": "top5_error"}
 BENCHMARKS = ("voc2007", "voc2012", "caltech101", "caltech256", "voc2012_action")  # of VGG's Tables 11 and 12
-OTHER_DATA = re.compile(
-    r"(name|data|train_split|eval_split)=|\d+ instead of \d+ images"
-)  # matches departures in the data
+# matches departures in the data
+OTHER_DATA = re.compile(r"(name|data|train_split|eval_split)=|\d+ instead of \d+ images")
 QUOTED = "quoted by the paper from other work"
 EVERY_IMAGE = (
     "All images are counted; ILSVRC leaves out blacklisted ones, without which the errors are in the runs' directories."

@@ -49,7 +49,7 @@ _STEPS = flags.DEFINE_integer(
     "steps",
     30,
     "Steps of a measurement, of which the first five are not counted; `dense` takes a fifth, and `training` takes more "
-    "if more batches are prepared ahead: four for each thread, or thirteen for each loader process.",
+    "if more batches are prepared ahead: four for each thread, or fourteen for each loader process.",
     lower_bound=10,
 )
 _SCALE = flags.DEFINE_integer("scale", 256, "Shorter side of the images of `dense`, in pixels.", lower_bound=1)

@@ -85,9 +85,8 @@ def show_input(task: task_lib.Task, steps: int) -> Figures:
     rates = {name: [] for name in pipelines}
     for _ in range(5):
         for name, fetch in pipelines.items():
-            for _ in range(
-                max(4 * threads, most_ahead(task, data))
-            ):  # uses up prefetched batches, while the other pipelines end their prefetching
+            # uses up prefetched batches, while the other pipelines end their prefetching
+            for _ in range(max(4 * threads, most_ahead(task, data))):
                 fetch()
             seconds = timed(fetch, steps)
             rates[name].append(batch_size * len(seconds) / sum(seconds))
