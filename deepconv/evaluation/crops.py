@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv.data import augment
+from deepconv.boxes import geometry
+from deepconv.data import augment, decode
 from deepconv.evaluation.net import Net, divisible, variables
-from deepconv.evaluation.protocols import PLACES
+from deepconv.evaluation.protocols import PLACES, Protocol
 from deepconv.objective import Classification
 from deepconv.state import TrainState
 
@@ -49,3 +50,12 @@ def put(image: np.ndarray, batch: dict[str, np.ndarray], place: int, kind: str) 
 def corners(height: int, width: int, size: int, kind: str) -> list[tuple[int, int]]:
     """Returns top and left of a protocol's crops, of this side, in an image of this height and width."""
     return [((height - size) * down // 4, (width - size) * right // 4) for down, right in PLACES[kind]]
+
+
+def in_file(box: np.ndarray, size: tuple[int, int], net: Net, protocol: Protocol) -> np.ndarray:
+    """Converts a box [4] in the only crop of an image to pixels of its file, which has this height and width."""
+    part = decode.tested_area(*size, net.square)
+    height, width = decode.rescaled_size(part, protocol.scale or min(part.height, part.width))
+    ((top, left),) = corners(height, width, net.size, protocol.kind)
+    box = geometry.scale(geometry.translate(box, left, top), part.width / width, part.height / height)
+    return geometry.translate(box, part.left, part.top)

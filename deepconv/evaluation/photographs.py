@@ -12,14 +12,13 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.Image import Transpose as Turn
 
-from deepconv.boxes import geometry
 from deepconv.data import decode
 from deepconv.data.images import Encoded, EvalBatch, Images, Record
 from deepconv.data.sources.source import Source
 from deepconv.evaluation import features, protocols
 from deepconv.evaluation import run as evaluate
 from deepconv.evaluation.batches import TestBatch
-from deepconv.evaluation.crops import corners
+from deepconv.evaluation.crops import in_file
 from deepconv.evaluation.net import Net, Trained
 from deepconv.evaluation.protocols import Protocol
 from deepconv.evaluation.table import new_table
@@ -162,14 +161,7 @@ def find_boxes(
 
 def _boxes(batch: TestBatch, output: np.ndarray, *, net: Net, center: Protocol) -> np.ndarray:
     """Returns boxes [B, 4] in pixels of photographs, from boxes in pixels of their crops."""
-    boxes = np.empty((len(batch.rows), 4), np.float32)
-    for i, (size, box) in enumerate(zip(batch.sizes, output, strict=True)):
-        part = decode.tested_area(*size, net.square)
-        height, width = decode.rescaled_size(part, center.scale or min(part.height, part.width))
-        ((top, left),) = corners(height, width, net.size, center.kind)
-        box = geometry.scale(geometry.translate(box, left, top), part.width / width, part.height / height)
-        boxes[i] = geometry.translate(box, part.left, part.top)
-    return boxes
+    return np.stack([in_file(box, size, net, center) for size, box in zip(batch.sizes, output, strict=True)])
 
 
 def _outputs(

@@ -6,12 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from deepconv.boxes import geometry
 from deepconv.boxes.localization_error import error_of_true_class
-from deepconv.data import decode
 from deepconv.data.sources.annotated import AnnotatedImages
 from deepconv.evaluation.batches import TestBatch
-from deepconv.evaluation.crops import corners
+from deepconv.evaluation.crops import in_file
 from deepconv.evaluation.net import Net
 from deepconv.evaluation.probabilities import write_record
 from deepconv.evaluation.protocols import Protocol
@@ -33,16 +31,11 @@ class TrueClassBoxes:
 
         Raises DataError as `boxes_in` does.
         """
-        boxes = zip(batch.rows, batch.sizes, output, strict=True)
-        return np.stack([self._in_annotation(row, size, box) for row, size, box in boxes])
-
-    def _in_annotation(self, row: int, size: tuple[int, int], box: np.ndarray) -> np.ndarray:
-        """Converts a box [4] in the central crop of an image, whose file has this height and width."""
-        part = decode.tested_area(*size, self.net.square)
-        rescaled = decode.rescaled_size(part, self.protocol.scale or min(part.height, part.width))
-        ((top, left),) = corners(*rescaled, self.net.size, self.protocol.kind)
-        box = geometry.translate(box, left, top)
-        return self.objects.from_rescaled(row, box, rescaled, size, self.net.square)
+        boxes = []
+        for row, size, box in zip(batch.rows, batch.sizes, output, strict=True):
+            box = in_file(box, size, self.net, self.protocol)
+            boxes.append(self.objects.in_annotation(row, box, *size))
+        return np.stack(boxes)
 
     def is_complete(self, rows: np.ndarray) -> np.ndarray:
         """Returns whether rows [N, 4] were written in full, bool [N]; a coordinate of exactly 0 counts as missing."""
