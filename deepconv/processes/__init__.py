@@ -8,6 +8,7 @@ which end at once, even if they wait in a collective.
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -22,27 +23,28 @@ _group: Group | None = None
 def join(address: Address, heartbeat_seconds: int) -> None:
     """Connects this process with the others; ends by SIGABRT if they do not come within five minutes.
 
-    Raises ValueError for an address that cannot be used.
+    Raises ValueError if process 0 cannot use its port, on which JAX would crash.
     """
     global _group
+    if address.process == 0:
+        try:
+            socket.create_server(("", int(address.coordinator.rpartition(":")[2]))).close()
+        except (OSError, OverflowError) as error:
+            raise ValueError(
+                f"process 0 cannot listen at {address.coordinator}: {error}; give another port by --coordinator, "
+                "--processes and --process"
+            ) from None
     import jax
     from jax._src.distributed import global_state  # JAX has no public name for its client; orbax takes it from here
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from run/preemption.py
-    try:
-        jax.distributed.initialize(
-            address.coordinator,
-            address.processes,
-            address.process,
-            cluster_detection_method="deactivate",  # under Slurm, JAX would give each process only one of its devices
-            heartbeat_timeout_seconds=heartbeat_seconds,
-        )
-    except RuntimeError as error:  # such as a port that is taken
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"the processes cannot be connected at {address.coordinator}: {reason}; if the port is taken, give another "
-            "by --coordinator, --processes and --process"
-        ) from None
+    jax.distributed.initialize(
+        address.coordinator,
+        address.processes,
+        address.process,
+        cluster_detection_method="deactivate",  # under Slurm, JAX would give each process only one of its devices
+        heartbeat_timeout_seconds=heartbeat_seconds,
+    )
     _group = Group(global_state.client, address)
     if address.process:
         sys.stdout = open(os.devnull, "w")  # process 0 prints

@@ -204,6 +204,16 @@ def test_refusals(shell, tally, tmp_path):
         assert not (tmp_path / "runs").exists()
 
 
+def test_port(shell, tally, tmp_path):
+    """a port that is taken, and one that does not exist: process 0 says so"""
+    with tally.attempt("a port"), socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for port in (taken.getsockname()[1], 99_999):
+            arguments = [*RUN, f"--coordinator=127.0.0.1:{port}", "--processes=2", "--process=0"]
+            shell.run(arguments, tmp_path).ends(2).says(f"process 0 cannot listen at 127.0.0.1:{port}: ")
+
+
 def test_disk(shell, tally, tmp_path):
     """process 0 cannot write metrics.jsonl: all end with its message"""
     full = 'raise OSError(28, "No space left on device")'
