@@ -14,7 +14,6 @@ from ml_collections import config_flags
 
 from deepconv import cli
 from deepconv.config import fields, recipes
-from deepconv.data.known import DATA
 from deepconv.run.files import printable
 from experiments import cells, entries, entry, jobs
 from experiments.entry import Run
@@ -177,13 +176,13 @@ def check_division(runs: Iterable[Run], nodes: int, gpus_per_node: int) -> None:
         raise ValueError(
             f"--model_parallel={shared} cannot divide the {gpus_per_node} GPUs of a node; give a multiple of it"
         )
+    devices = max(1, nodes * max(1, gpus_per_node) // shared)
     for run in runs:
-        config = run.load()
-        if known := DATA.get(config.data.name):
-            try:
-                fields.check_together(config, known.train, max(1, nodes * max(1, gpus_per_node) // shared))
-            except ValueError as error:
-                raise ValueError(f"{run.name}: {error}; --nodes and --gpus_per_node choose them") from None
+        if (size := run.load().batch_size) % devices:
+            raise ValueError(
+                f"{run.name}: config.batch_size={size} cannot be divided among {devices} devices; give another --nodes "
+                "or --gpus_per_node"
+            )
 
 
 def check_data(selected: Selection) -> None:
