@@ -265,6 +265,23 @@ def test_a_queued_run_without_a_needed_test_holds_back_what_needs_it(tmp_path):
     assert lines[2:] == ["not submitted yet: reader, which needs net"]
 
 
+def test_a_run_that_works_here_is_not_submitted(tmp_path):
+    code = """
+from pathlib import Path
+from deepconv.run.directory import lock
+from experiments.jobs import Job
+from launch import slurm
+from launch.selection import Selection
+todo = {"net": Job([["m"]]), "reader": Job([["r"]], ["net"])}
+with lock(Path("runs/net")):
+    print(*slurm.pending(Selection({}, dict.fromkeys(todo, ["eval.center.json"]), todo, {}), {}))
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == "\n" and "not submitted: net, which is running on this machine (process " in done.stderr
+    assert "not submitted yet: reader, which needs net" in done.stderr
+
+
 def test_runs_whose_other_tests_are_in_the_results_are_finished(monkeypatch):
     """Only the tests that their job does are expected in their directories."""
     chosen = entries.load(["resnet/table3", "resnet/table4"])

@@ -108,6 +108,16 @@ def test_a_data_set_that_is_not_whole_is_told(tmp_path):
     assert collect(table, tmp_path)["rows"]["net"][0]["departs"] == ["500 instead of 50000 images in train"]
 
 
+def test_a_net_from_a_file_was_not_trained_on_images_here(tmp_path):
+    """Its training set, which is not needed, is described by that of the test."""
+    table = Table("T. t", ERROR, [Row("net", (8.75,), [CIFAR[0]])])
+    file = make_run(tmp_path, CIFAR[0], 20.0, examples=(10_000, 10_000)) / "config.json"
+    origin = {"init_from": "a.safetensors", "init_layers": [], "init_bgr": True, "train": False}
+    file.write_text(json.dumps(json.loads(file.read_text()) | origin))
+    (record,) = collect(table, tmp_path)["rows"]["net"]
+    assert "init_bgr=True" in record["departs"] and not any("images in" in line for line in record["departs"])
+
+
 @pytest.mark.parametrize(
     ("images", "told"),
     [
